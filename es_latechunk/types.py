@@ -1,0 +1,182 @@
+"""The values that pass from stage to stage, and the two roles that can be filled from outside.
+
+Character positions are Python code points, token positions count tokens of the document itself
+(special and prefix tokens are never counted); every range is half-open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+Pooling = Literal["late", "naive"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpan:
+    """A chunk's place in its document: characters [start, end)."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text to be chunked. `spans`, where given, are the chunks that the caller has already cut."""
+
+    id: str
+    text: str
+    title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    spans: tuple[ChunkSpan, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text's tokens without special or prefix tokens: `ids` (T,) and character `offsets` (T, 2)."""
+
+    ids: IntArray
+    offsets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWindow:
+    """Tokens [start, end) go through the model together; the vectors of [keep_start, keep_end) are kept."""
+
+    start: int
+    end: int
+    keep_start: int
+    keep_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEmbeddings:
+    """Contextual token vectors (T, dim) float32, with the characters (T, 2) that each token stands for."""
+
+    vectors: FloatArray
+    offsets: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedDocument:
+    """A document with its chunks in order, and its tokens where a tokenizer has seen it."""
+
+    document: Document
+    spans: tuple[ChunkSpan, ...]
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkVector:
+    """A chunk with its L2-normalised vector (dim,) float32; `text` is the document's `text[start:end]`."""
+
+    doc_id: str
+    ordinal: int
+    span: ChunkSpan
+    text: str
+    vector: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk that a search found. `score` is Elasticsearch's, or the fusion's in hybrid mode."""
+
+    id: str
+    doc_id: str
+    ordinal: int
+    score: float
+    start: int
+    end: int
+    content: str
+    title: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderIdentity:
+    """What makes two encoders' vectors comparable. `weights` is "sha256:..." or None for a hosted model."""
+
+    model: str
+    weights: str | None
+    dimensions: int
+    window: int
+    document_prefix: str = ""
+    query_prefix: str = ""
+    assumed_mean_pooling: bool = False
+
+
+class Tokenizer(Protocol):
+    """Cuts a text into a vocabulary's tokens and knows where each one stands in the text."""
+
+    def tokenize(self, text: str) -> Tokens:
+        """Tokens of `text`, without special tokens; nothing is truncated."""
+
+    @property
+    def pieces(self) -> Mapping[int, str]:
+        """Id -> the text that the piece stands for, without space markers or continuation marks.
+
+        Pieces whose text cannot be told from the id alone (unknown, special, part of a character) are
+        left out: look at the document under the token's offsets instead.
+        """
+
+
+class Chunker(Protocol):
+    """Cuts a text into chunks."""
+
+    def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
+        """Chunks in order: every non-whitespace character of `text` lies in exactly one of them."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What every encoder offers, local or hosted; all vectors are float32 and L2-normalised."""
+
+    @property
+    def identity(self) -> EncoderIdentity: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def encode_documents(self, texts: Sequence[str]) -> FloatArray:
+        """One vector (N, dim) a text, each text as one chunk; long texts go through windows."""
+
+    def encode_queries(self, texts: Sequence[str]) -> FloatArray:
+        """One vector (N, dim) a query, with the query's prefix or task."""
+
+
+@runtime_checkable
+class TokenEncoder(Encoder, Protocol):
+    """An encoder that gives token vectors: `late` windows the document and pools the chunks."""
+
+    def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
+        """Token ids (T_i,) -> token vectors (T_i, hidden), special and prefix tokens added and taken off."""
+
+    def finish(self, pooled: FloatArray) -> FloatArray:
+        """Mean-pooled chunks (N, hidden) -> final vectors (N, dim): Dense layers, Matryoshka cut, L2 norm."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """The padded tokens that one call of `encode_windows` should hold at most."""
+
+
+@runtime_checkable
+class ChunkEncoder(Encoder, Protocol):
+    """An encoder that does late chunking on its own side: a document's chunk texts in, vectors out."""
+
+    def encode_chunks(self, document: ChunkedDocument, pooling: Pooling) -> FloatArray:
+        """Vectors (N, dim) of the document's N chunks."""
+
+    def encode_many(self, documents: Iterable[ChunkedDocument], pooling: Pooling) -> Iterable[FloatArray]:
+        """`encode_chunks` for a stream, in order, with as many requests at once as the encoder allows."""
