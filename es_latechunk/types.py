@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from es_latechunk.errors import DocumentError
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 Pooling = Literal["late", "naive"]
@@ -167,6 +169,10 @@ class TokenEncoder(Encoder, Protocol):
         """Mean-pooled chunks (N, hidden) -> final vectors (N, dim): Dense layers, Matryoshka cut, L2 norm."""
 
     @property
+    def window_tokens(self) -> int:
+        """The document tokens that fit one window beside the special and prefix tokens."""
+
+    @property
     def batch_tokens(self) -> int:
         """The padded tokens that one call of `encode_windows` should hold at most."""
 
@@ -178,5 +184,10 @@ class ChunkEncoder(Encoder, Protocol):
     def encode_chunks(self, document: ChunkedDocument, pooling: Pooling) -> FloatArray:
         """Vectors (N, dim) of the document's N chunks."""
 
-    def encode_many(self, documents: Iterable[ChunkedDocument], pooling: Pooling) -> Iterable[FloatArray]:
-        """`encode_chunks` for a stream, in order, with as many requests at once as the encoder allows."""
+    def encode_many(
+        self, documents: Iterable[ChunkedDocument], pooling: Pooling
+    ) -> Iterable[FloatArray | DocumentError]:
+        """`encode_chunks` for a stream, in order, with as many requests at once as the encoder allows.
+
+        A document that is refused gives its error in the place of its vectors; the others go on.
+        """

@@ -1,0 +1,11 @@
+"""Late chunking: a document goes through the model once, and its chunks are pooled afterwards.
+
+Source of the method: Günther et al. 2024, "Late Chunking: Contextual Chunk Embeddings Using
+Long-Context Embedding Models" (arXiv 2409.04701); windows for long documents are its section 3.
+"""
+
+from es_latechunk.late.embed import EmbeddedChunks, embed_chunks
+from es_latechunk.late.pool import l2_normalise
+from es_latechunk.late.windows import plan_windows
+
+__all__ = ["EmbeddedChunks", "embed_chunks", "l2_normalise", "plan_windows"]

@@ -1,0 +1,160 @@
+"""From chunked documents to chunk vectors: windows, batches across documents, pooling, in document order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from es_latechunk.chunking import token_owner
+from es_latechunk.errors import DocumentError
+from es_latechunk.late.batches import plan_batches
+from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
+from es_latechunk.late.windows import plan_windows
+from es_latechunk.types import (
+    ChunkedDocument,
+    ChunkEncoder,
+    Encoder,
+    FloatArray,
+    IntArray,
+    Pooling,
+    TokenEncoder,
+    Tokenizer,
+    TokenWindow,
+)
+
+LOOK_AHEAD_BATCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedChunks:
+    """Vectors (N, dim) of a document's chunks `first` ... `first + N - 1`; `last` marks its last block."""
+
+    chunked: ChunkedDocument
+    first: int
+    vectors: FloatArray
+    last: bool
+
+
+def embed_chunks(
+    documents: Iterable[ChunkedDocument], *, encoder: Encoder, pooling: Pooling = "late"
+) -> Iterator[EmbeddedChunks | DocumentError]:
+    """Vectors of all chunks, document by document, each document in one or more blocks.
+
+    Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
+    Memory holds at most `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors.
+    `pooling="naive"` embeds each chunk's text by itself, for comparison. A hosted encoder that refuses a
+    document gives a DocumentError in its place.
+    """
+    if isinstance(encoder, TokenEncoder):
+        units = _late_units(documents) if pooling == "late" else _naive_units(documents, encoder.tokenizer)
+        yield from _embed_units(units, encoder)
+    elif isinstance(encoder, ChunkEncoder):
+        yield from _embed_remotely(documents, encoder, pooling)
+    else:
+        raise TypeError(f"{type(encoder).__name__} gives neither token vectors nor chunk vectors")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """What goes through the model as one text: a document (late), or a chunk alone (naive)."""
+
+    chunked: ChunkedDocument
+    ids: IntArray
+    owner: IntArray  # the chunk of each token, counted from 0 in this unit
+    first: int  # the ordinal of this unit's chunk 0
+    accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One window of a unit."""
+
+    unit: _Unit
+    window: TokenWindow
+
+    @property
+    def ids(self) -> IntArray:
+        return self.unit.ids[self.window.start : self.window.end]
+
+    @property
+    def last(self) -> bool:
+        return self.window.keep_end == len(self.unit.ids)
+
+
+def _late_units(documents: Iterable[ChunkedDocument]) -> Iterator[_Unit]:
+    for chunked in documents:
+        owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
+        yield _Unit(chunked, chunked.tokens.ids, owner, 0)
+
+
+def _naive_units(documents: Iterable[ChunkedDocument], tokenizer: Tokenizer) -> Iterator[_Unit]:
+    for chunked in documents:
+        owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
+        for ordinal, span in enumerate(chunked.spans):
+            ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
+            if not len(ids):  # a text that has tokens only next to its neighbours
+                ids = chunked.tokens.ids[owner == ordinal]
+            yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal)
+
+
+def _embed_units(units: Iterable[_Unit], encoder: TokenEncoder) -> Iterator[EmbeddedChunks]:
+    budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
+    pieces: list[_Piece] = []
+    held = 0
+    for unit in units:
+        for window in plan_windows(len(unit.ids), encoder.window_tokens):
+            pieces.append(_Piece(unit, window))
+            held += window.end - window.start
+            if held >= budget:
+                yield from _embed_pieces(pieces, encoder)
+                pieces, held = [], 0
+    if pieces:
+        yield from _embed_pieces(pieces, encoder)
+
+
+def _embed_pieces(pieces: list[_Piece], encoder: TokenEncoder) -> Iterator[EmbeddedChunks]:
+    completed = [
+        piece.unit.accumulator.add(part, last=piece.last)
+        for piece, part in zip(pieces, _sum_windows(pieces, encoder), strict=True)
+    ]
+    vectors = encoder.finish(np.concatenate([means for _, means in completed]))
+    row = 0
+    for piece, (first, means) in zip(pieces, completed, strict=True):
+        if len(means):
+            yield _block(piece.unit, first, vectors[row : row + len(means)])
+            row += len(means)
+
+
+def _block(unit: _Unit, first: int, vectors: FloatArray) -> EmbeddedChunks:
+    ordinal = unit.first + first
+    last = ordinal + len(vectors) == len(unit.chunked.spans)
+    return EmbeddedChunks(unit.chunked, ordinal, vectors, last)
+
+
+def _sum_windows(pieces: list[_Piece], encoder: TokenEncoder) -> list[PartialSums]:
+    parts: dict[int, PartialSums] = {}
+    for batch in plan_batches([len(piece.ids) for piece in pieces], encoder.batch_tokens):
+        token_vectors = encoder.encode_windows([pieces[index].ids for index in batch])
+        for index, vectors in zip(batch, token_vectors, strict=True):
+            window, owner = pieces[index].window, pieces[index].unit.owner
+            kept = vectors[window.keep_start - window.start : window.keep_end - window.start]
+            parts[index] = sum_by_chunk(kept, owner[window.keep_start : window.keep_end])
+    return [parts[index] for index in range(len(pieces))]
+
+
+def _embed_remotely(
+    documents: Iterable[ChunkedDocument], encoder: ChunkEncoder, pooling: Pooling
+) -> Iterator[EmbeddedChunks | DocumentError]:
+    asked: deque[ChunkedDocument] = deque()
+
+    def remember() -> Iterator[ChunkedDocument]:
+        for chunked in documents:
+            asked.append(chunked)
+            yield chunked
+
+    for answer in encoder.encode_many(remember(), pooling):
+        chunked = asked.popleft()
+        yield answer if isinstance(answer, DocumentError) else EmbeddedChunks(chunked, 0, answer, last=True)
