@@ -1,0 +1,50 @@
+"""What tells documents apart: their ids within a run, and the hash of their content between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from types import TracebackType
+
+from es_latechunk.types import Document
+
+
+def document_hash(document: Document) -> str:
+    """A hash (hex, 32 characters) of all that is indexed of a document; it changes when any of it does."""
+    spans = None if document.spans is None else [[span.start, span.end] for span in document.spans]
+    content = [document.text, document.title, dict(document.metadata), spans]
+    encoded = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode("ascii")
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+class SeenIds:
+    """The ids of a run, each with the place where it was first seen: on disk, so that memory stays flat."""
+
+    def __init__(self) -> None:
+        # The empty name is SQLite's own temporary file: it is gone when the connection is.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
+
+    def __enter__(self) -> SeenIds:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def first_place(self, doc_id: str, place: str) -> str | None:
+        """None when `doc_id` is new, and from now on it is known; otherwise where it was first seen."""
+        fresh = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (doc_id, place)).rowcount
+        if fresh:
+            return None
+        row = self._database.execute("SELECT place FROM seen WHERE id = ?", (doc_id,)).fetchone()
+        return str(row[0])
+
+    def __contains__(self, doc_id: str) -> bool:
+        return self._database.execute("SELECT 1 FROM seen WHERE id = ?", (doc_id,)).fetchone() is not None
+
+    def __len__(self) -> int:
+        return int(self._database.execute("SELECT count(*) FROM seen").fetchone()[0])

@@ -1,0 +1,79 @@
+"""Finding files: paths and folders in, one place a file out, in the same order every time."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from es_latechunk.errors import DocumentError, UsageError
+
+OnError = Callable[[DocumentError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to read. `id` is its path inside the folder that was named, or its own name."""
+
+    path: Path
+    id: str
+    named: bool  # the user named this file itself, not a folder above it
+
+
+def find_files(paths: Iterable[Path], on_error: OnError) -> Iterator[SourceFile]:
+    """Regular files of `paths`, folders walked in sorted order; hidden files and folders are passed over.
+
+    Symbolic links to files are followed, links to folders are not (a loop has no end). What is neither a
+    file nor a folder is reported. A path that does not exist is a UsageError: nothing can be meant by it.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from _walk(path, on_error)
+        elif not os.path.lexists(path):
+            raise UsageError(f"{shown(str(path))} does not exist; check the path")
+        elif _usable(path, path.name, on_error):
+            yield SourceFile(path, path.name, named=True)
+
+
+def _walk(folder: Path, on_error: OnError) -> Iterator[SourceFile]:
+    def report(error: OSError) -> None:
+        on_error(DocumentError(shown(str(error.filename)), f"cannot be listed ({error.strerror})"))
+
+    for parent, folders, names in os.walk(folder, onerror=report):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            file_id = path.relative_to(folder).as_posix()
+            if not name.startswith(".") and _usable(path, file_id, on_error):
+                yield SourceFile(path, file_id, named=False)
+
+
+def _usable(path: Path, file_id: str, on_error: OnError) -> bool:
+    cause = _name_fault(file_id) or _kind_fault(path)
+    if cause:
+        on_error(DocumentError(shown(file_id), cause))
+    return not cause
+
+
+def _name_fault(file_id: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in file_id):
+        return "its name is not UTF-8, so it gives no id; rename the file"
+    if any(ord(character) < 32 or ord(character) == 127 for character in file_id):
+        return "its name holds a control character, so it gives no readable id; rename the file"
+    return ""
+
+
+def _kind_fault(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "" if stat.S_ISREG(mode) else "is not a regular file; pass a file or a folder"
+
+
+def shown(name: str) -> str:
+    """A name as one printable line: control characters and bytes that are not UTF-8 are escaped."""
+    escaped = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in escaped)
