@@ -1,0 +1,1 @@
+"""Elasticsearch: the mapping, the way in, and the way out."""

@@ -1,0 +1,90 @@
+"""Bulk actions from chunks: pure functions from values to the bytes of a bulk request."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from es_latechunk.errors import DocumentError
+from es_latechunk.types import ChunkedDocument, FloatArray
+
+ID_BYTES = 512  # Elasticsearch's limit for _id
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One operation of a bulk request, as its NDJSON lines without the last line end."""
+
+    id: str
+    doc_id: str
+    lines: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire."""
+        return sum(len(line) + 1 for line in self.lines)
+
+    @property
+    def deletes(self) -> bool:
+        return len(self.lines) == 1
+
+
+def chunk_id(doc_id: str, ordinal: int) -> str:
+    """The `_id` of a document's chunk."""
+    return f"{doc_id}#{ordinal}"
+
+
+def check_id(doc_id: str, chunks: int) -> None:
+    """Refuse a document whose last chunk's `_id` would be longer than Elasticsearch takes."""
+    size = len(chunk_id(doc_id, chunks - 1).encode())
+    if size > ID_BYTES:
+        raise DocumentError(
+            f"{doc_id[:60]}...", f"its id gives an _id of {size} bytes, Elasticsearch takes {ID_BYTES}; shorten it"
+        )
+
+
+def index_actions(
+    chunked: ChunkedDocument, first: int, vectors: FloatArray, *, doc_hash: str, packed: bool
+) -> Iterator[Action]:
+    """Actions that write the chunks `first` ... with their `vectors` (N, dim).
+
+    `packed` sends a vector as base64 of big-endian float32, which Elasticsearch reads from 9.3 on.
+    """
+    document = chunked.document
+    for ordinal, vector in enumerate(vectors, first):
+        span = chunked.spans[ordinal]
+        source = {
+            "content": document.text[span.start : span.end],
+            "content_embedding": pack_vector(vector) if packed else vector.tolist(),
+            "doc_id": document.id,
+            "ordinal": ordinal,
+            "chunk_count": len(chunked.spans),
+            "start": span.start,
+            "end": span.end,
+            "title": document.title,
+            "metadata": dict(document.metadata),
+            "doc_hash": doc_hash,
+        }
+        identifier = chunk_id(document.id, ordinal)
+        yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
+
+
+def delete_actions(doc_id: str, first: int, last: int) -> Iterator[Action]:
+    """Actions that delete the chunks `first` ... `last`, both included."""
+    for ordinal in range(first, last + 1):
+        identifier = chunk_id(doc_id, ordinal)
+        yield Action(identifier, doc_id, (_json({"delete": {"_id": identifier}}),))
+
+
+def pack_vector(vector: FloatArray) -> str:
+    """A vector (dim,) as base64 of its float32 values in big-endian order."""
+    return base64.b64encode(np.asarray(vector, dtype=">f4").tobytes()).decode("ascii")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,156 @@
+"""The bulk writer: actions in, one result each, whatever happens in between.
+
+The client's own bulk helpers retry single items but let a lost connection escape, with no word of which
+actions are still open. Here both are one loop: every attempt sends what is not yet settled, tenacity waits
+between attempts, and an action is settled only by an item of a complete answer that carries its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from elastic_transport import ConnectionError as TransportConnectionError
+from elastic_transport import ConnectionTimeout, SerializationError, TlsError
+from elasticsearch import ApiError, Elasticsearch
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from es_latechunk.elastic.actions import Action
+from es_latechunk.elastic.connection import cause_text, reason, server_address, server_errors
+from es_latechunk.errors import WriteError
+
+BATCH_ACTIONS = 500
+BATCH_BYTES = 5_000_000
+PASSING = (429, 502, 503, 504)
+LONGEST_WAIT = 30.0
+
+OnResult = Callable[[Action, int, str], None]
+
+
+class _Unsettled(Exception):
+    """Some actions wait for another attempt; the message says why."""
+
+
+class BulkWriter:
+    """Collects actions into requests bounded in number and bytes, and tells each action's outcome.
+
+    `on_result(action, status, cause)`: an empty cause says that the index is as the action wants it; any
+    other is why it is not, for good. `retry_for` is how long (seconds) a request may be tried again before a WriteError.
+    """
+
+    def __init__(
+        self, client: Elasticsearch, index: str, *, on_result: OnResult, retry_for: float = 120.0
+    ) -> None:
+        self._client = client
+        self._index = index
+        self._on_result = on_result
+        self._retry_for = retry_for
+        self._batch: list[Action] = []
+        self._bytes = 0
+
+    def add(self, action: Action) -> None:
+        """Take an action; sends a request when one is full."""
+        if self._batch and self._bytes + action.size > BATCH_BYTES:
+            self.flush()
+        self._batch.append(action)
+        self._bytes += action.size
+        if len(self._batch) >= BATCH_ACTIONS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is held, and return when every action of it is settled."""
+        batch, self._batch, self._bytes = self._batch, [], 0
+        if batch:
+            self._settle(batch)
+
+    def _settle(self, batch: list[Action]) -> None:
+        waiting = batch
+        attempts = Retrying(
+            retry=retry_if_exception_type(_Unsettled),
+            wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),
+            stop=stop_after_delay(self._retry_for),
+        )
+        try:
+            for attempt in attempts:
+                with attempt:
+                    waiting, cause = self._send(waiting)
+                    if waiting:
+                        raise _Unsettled(cause)
+        except RetryError as error:
+            cause = str(error.last_attempt.exception())
+            raise WriteError(
+                f"{server_address(self._client)}: did not take {len(waiting)} actions within "
+                f"{self._retry_for:g} s ({cause}); when it is well again, run the same command again"
+            ) from error
+
+    def _send(self, actions: list[Action]) -> tuple[list[Action], str]:
+        """Send once. What is not settled comes back, with the cause."""
+        lines = [line for action in actions for line in action.lines]
+        try:
+            with server_errors(self._client, self._index):
+                return self._read(actions, self._ask(lines))
+        except _TooLarge:
+            return self._halve(actions)
+        except _Unsettled as error:
+            return actions, str(error)
+
+    def _ask(self, lines: list[bytes]) -> list[Any]:
+        try:
+            answer = self._client.bulk(index=self._index, operations=lines)
+        except TlsError:
+            raise
+        except ConnectionTimeout as error:
+            raise _Unsettled("no answer in time") from error
+        except TransportConnectionError as error:
+            raise _Unsettled(f"no connection: {error.message}") from error
+        except SerializationError as error:
+            raise _Unsettled("an answer that is cut off or no JSON") from error
+        except ApiError as error:
+            if error.meta.status == 413:
+                raise _TooLarge from error
+            if error.meta.status not in PASSING:
+                raise
+            raise _Unsettled(f"{error.meta.status}: {reason(error)}") from error
+        items = answer.body.get("items") if isinstance(answer.body, dict) else None
+        if not isinstance(items, list):
+            raise _Unsettled("an answer without items")
+        return items
+
+    def _read(self, actions: list[Action], items: list[Any]) -> tuple[list[Action], str]:
+        if len(items) != len(actions):
+            return actions, f"an answer for {len(items)} of {len(actions)} actions"
+        waiting: list[Action] = []
+        cause = ""
+        for action, item in zip(actions, items, strict=True):
+            result = next(iter(item.values()))
+            if result["_id"] != action.id:
+                return actions, f"an answer for {result['_id']} in the place of {action.id}"
+            if result["status"] in PASSING:
+                waiting.append(action)
+                cause = f"{result['status']}: {cause_text(result['error'])}"
+        for action, item in zip(actions, items, strict=True):
+            result = next(iter(item.values()))
+            if result["status"] not in PASSING:
+                self._on_result(action, result["status"], _failure(action, result))
+        return waiting, cause
+
+    def _halve(self, actions: list[Action]) -> tuple[list[Action], str]:
+        """The server takes no request of this size: send each half, down to one action."""
+        if len(actions) == 1:
+            self._on_result(actions[0], 413, f"the server takes no request of {actions[0].size} bytes (413)")
+            return [], ""
+        middle = len(actions) // 2
+        first, cause = self._send(actions[:middle])
+        second, other = self._send(actions[middle:])
+        return first + second, cause or other
+
+
+class _TooLarge(Exception):
+    """The server refuses the size of a request."""
+
+
+def _failure(action: Action, result: dict[str, Any]) -> str:
+    gone = action.deletes and result["status"] == 404
+    if result["status"] < 300 or gone:
+        return ""
+    return f"Elasticsearch refuses chunk {action.id} ({cause_text(result['error'])})"

@@ -1,0 +1,176 @@
+"""A client for the user's cluster or the local node, and Elasticsearch's refusals in plain words."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from elastic_transport import ConnectionError as TransportConnectionError
+from elastic_transport import ConnectionTimeout, TlsError
+from elasticsearch import (
+    ApiError,
+    AuthenticationException,
+    AuthorizationException,
+    Elasticsearch,
+    NotFoundError,
+    UnsupportedProductError,
+)
+
+from es_latechunk.errors import IndexMismatchError, ServerError, UsageError
+
+ENVIRONMENT = "ELASTICSEARCH_"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the cluster is and who asks. Credentials stay out of `repr`."""
+
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_certs: str | None = None
+    fingerprint: str | None = None
+    insecure: bool = False
+
+
+def connect(connection: Connection | None = None) -> Elasticsearch:
+    """A client for `connection`; what it leaves out comes from the ELASTICSEARCH_* variables.
+
+    Without a URL anywhere, the running local node. Raises ServerError where none runs, UsageError for a URL
+    or a combination of credentials that cannot work. Nothing is sent yet.
+    """
+    given = connection or Connection()
+    url = given.url or os.environ.get(f"{ENVIRONMENT}URL")
+    if not url:
+        return _connect_local(given)
+    if not re.match(r"https?://[^/]+", url):
+        raise UsageError(f"--url {_without_password(url)} is not a URL; write it as http://localhost:9200")
+    return _client(url, given)
+
+
+def _connect_local(given: Connection) -> Elasticsearch:
+    from es_latechunk.node import running_node
+
+    node = running_node()
+    if node is None:
+        raise ServerError(
+            "no Elasticsearch is named and no local node runs; start one with: es-latechunk node start, "
+            "or pass --url (or set ELASTICSEARCH_URL)"
+        )
+    return _client(node.url, given)
+
+
+def _client(url: str, given: Connection) -> Elasticsearch:
+    options: dict[str, object] = {"request_timeout": 60, "max_retries": 0, "retry_on_timeout": False}
+    options.update(_credentials(given))
+    if url.startswith("https://"):
+        options.update(_tls(given))
+    try:
+        return Elasticsearch(url, **options)  # type: ignore[arg-type]
+    except (ValueError, OSError) as error:
+        raise UsageError(f"the connection's settings do not work ({error}); check the --url and --ca-certs") from error
+
+
+def _credentials(given: Connection) -> dict[str, object]:
+    api_key = given.api_key or os.environ.get(f"{ENVIRONMENT}API_KEY")
+    username = given.username or os.environ.get(f"{ENVIRONMENT}USERNAME")
+    password = given.password or os.environ.get(f"{ENVIRONMENT}PASSWORD")
+    if given.api_key or (api_key and not (given.username or given.password)):
+        return {"api_key": api_key}
+    if bool(username) != bool(password):
+        lacking = "--password (ELASTICSEARCH_PASSWORD)" if username else "--username (ELASTICSEARCH_USERNAME)"
+        raise UsageError(f"a user name and a password belong together; {lacking} is missing")
+    return {"basic_auth": (username, password)} if username else {}
+
+
+def _tls(given: Connection) -> dict[str, object]:
+    ca_certs = given.ca_certs or os.environ.get(f"{ENVIRONMENT}CA_CERTS")
+    if given.insecure:
+        return {"verify_certs": False, "ssl_show_warn": False}
+    if ca_certs and not os.path.isfile(ca_certs):  # noqa: PTH113
+        raise UsageError(f"--ca-certs {ca_certs} is not a file; pass the PEM file of the cluster's CA")
+    options: dict[str, object] = {}
+    if ca_certs:
+        options["ca_certs"] = ca_certs
+    if given.fingerprint:
+        options["ssl_assert_fingerprint"] = given.fingerprint
+    return options
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//***@", url)
+
+
+def server_address(client: Elasticsearch) -> str:
+    """The cluster's address as the client knows it, without credentials."""
+    node = next(iter(client.transport.node_pool.all()))
+    return str(node.base_url)
+
+
+def server_version(client: Elasticsearch) -> tuple[int, int]:
+    """(major, minor) of the oldest node; from the nodes' own words, as the small build has no `GET /`."""
+    with server_errors(client):
+        nodes = client.nodes.info(filter_path="nodes.*.version")
+    versions = [str(node["version"]) for node in nodes["nodes"].values()]
+    return min((int(major), int(minor)) for major, minor, *_ in (version.split(".") for version in versions))
+
+
+@contextmanager
+def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[None]:
+    """Turn the client's exceptions into ours, with the server's address, the cause and the next step."""
+    address = server_address(client)
+    try:
+        yield
+    except TlsError as error:
+        raise ServerError(
+            f"{address}: its TLS certificate is not trusted ({_one_line(error)}); pass the CA with --ca-certs"
+        ) from error
+    except ConnectionTimeout as error:
+        raise ServerError(f"{address}: did not answer in time; check the cluster's health and try again") from error
+    except TransportConnectionError as error:
+        raise ServerError(
+            f"{address}: cannot be reached ({_one_line(error)}); check --url, or start a node with: "
+            "es-latechunk node start"
+        ) from error
+    except UnsupportedProductError as error:
+        raise ServerError(f"{address}: is not Elasticsearch ({_one_line(error)}); check --url") from error
+    except AuthenticationException as error:
+        raise ServerError(
+            f"{address}: refuses the credentials (401); check --api-key, or --username and --password"
+        ) from error
+    except AuthorizationException as error:
+        raise ServerError(f"{address}: the user may not do this (403: {reason(error)}); ask for the right") from error
+    except NotFoundError as error:
+        if index is None or "index_not_found" not in str(error.body):
+            raise ServerError(f"{address}: {reason(error)} (404)") from error
+        raise IndexMismatchError(
+            f"index {index} does not exist on {address}; make it with: es-latechunk index create {index}"
+        ) from error
+    except ApiError as error:
+        raise ServerError(f"{address}: {reason(error)} ({error.meta.status})") from error
+
+
+def reason(error: ApiError) -> str:
+    """Elasticsearch's own words for an error, the innermost cause included, on one line."""
+    body = error.body
+    cause = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(cause, dict):
+        return _one_line(cause or error.message or body)
+    return cause_text(cause)
+
+
+def cause_text(cause: dict[str, object]) -> str:
+    """The reason of an error object, and of the root cause where that says more."""
+    text = _one_line(cause.get("reason") or cause.get("type"))
+    inner = cause.get("caused_by")
+    while isinstance(inner, dict):
+        text, inner = f"{text}: {_one_line(inner.get('reason') or inner.get('type'))}", inner.get("caused_by")
+    return text
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())

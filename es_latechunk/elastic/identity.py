@@ -1,0 +1,82 @@
+"""What an index records about its vectors, and what may not differ when one is written or searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from es_latechunk.errors import IndexMismatchError
+from es_latechunk.types import EncoderIdentity, Pooling
+
+META_KEY = "es_latechunk"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexIdentity:
+    """The model, and how documents are cut and pooled: the same for every vector of an index."""
+
+    encoder: EncoderIdentity
+    chunker: str
+    max_tokens: int
+    pooling: Pooling = "late"
+
+    def to_meta(self) -> dict[str, Any]:
+        """The entry that goes into the mapping's `_meta`."""
+        rest = {"chunker": self.chunker, "max_tokens": self.max_tokens, "pooling": self.pooling}
+        return {**asdict(self.encoder), **rest}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any], index: str) -> IndexIdentity:
+        """Read the entry back; an index without it was not made by es-latechunk (IndexMismatchError)."""
+        entry = meta.get(META_KEY)
+        if not isinstance(entry, Mapping):
+            raise IndexMismatchError(
+                f"index {index}: its mapping records no model (_meta.{META_KEY} is missing), so its vectors are "
+                "unknown; make the index with: es-latechunk index create"
+            )
+        fields = {name: entry[name] for name in EncoderIdentity.__dataclass_fields__ if name in entry}
+        try:
+            identity = cls(EncoderIdentity(**fields), entry["chunker"], entry["max_tokens"], entry["pooling"])
+        except (KeyError, TypeError) as error:
+            raise IndexMismatchError(
+                f"index {index}: its _meta.{META_KEY} is incomplete ({error}); make the index again"
+            ) from error
+        if identity.pooling not in get_args(Pooling):
+            raise IndexMismatchError(f"index {index}: its _meta records the pooling {identity.pooling!r}, not known here")
+        return identity
+
+
+def check_encoder(index: str, recorded: EncoderIdentity, given: EncoderIdentity) -> None:
+    """Refuse an encoder whose vectors cannot be compared with those of the index, naming both values.
+
+    The same weights under another name (a folder, a hub id) are the same model.
+    """
+    if recorded.weights != given.weights or (recorded.weights is None and recorded.model != given.model):
+        raise IndexMismatchError(
+            f"index {index}: holds vectors of {_named(recorded)}, the model given is {_named(given)}; "
+            "use the index's model, or make another index"
+        )
+    _refuse_differences(index, asdict(recorded), asdict(given), ignore=("model", "weights"))
+
+
+def check_identity(index: str, recorded: IndexIdentity, given: IndexIdentity) -> None:
+    """`check_encoder`, and the chunker, its size and the pooling too."""
+    check_encoder(index, recorded.encoder, given.encoder)
+    encoder = tuple(asdict(recorded.encoder))
+    _refuse_differences(index, recorded.to_meta(), given.to_meta(), ignore=encoder)
+
+
+def _refuse_differences(
+    index: str, recorded: Mapping[str, Any], given: Mapping[str, Any], *, ignore: tuple[str, ...]
+) -> None:
+    for name, value in recorded.items():
+        if name not in ignore and value != given[name]:
+            raise IndexMismatchError(
+                f"index {index}: was made with {name} {value!r}, the setting given is {given[name]!r}; "
+                "leave the setting out to use the index's, or make another index"
+            )
+
+
+def _named(encoder: EncoderIdentity) -> str:
+    return f"{encoder.model} ({(encoder.weights or 'hosted')[:19]})"

@@ -1,0 +1,98 @@
+"""What the index already holds of a document, so that an unchanged one costs no encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import Elasticsearch
+
+from es_latechunk.documents import document_hash
+from es_latechunk.elastic.connection import server_errors
+from es_latechunk.types import Document
+
+LOOK_UP_DOCUMENTS = 256
+LOOK_UP_CHARACTERS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """The chunks of one document in the index; `doc_hash` is "" where they come from several versions."""
+
+    chunks: int
+    chunk_count: int
+    last_ordinal: int
+    doc_hash: str
+
+    def is_whole(self, doc_hash: str) -> bool:
+        """True when every chunk of exactly that version is there, and no other."""
+        return self.doc_hash == doc_hash and self.chunks == self.chunk_count
+
+
+NOTHING = StoredDocument(0, 0, -1, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A document of the source next to what the index holds of it."""
+
+    document: Document
+    doc_hash: str
+    stored: StoredDocument
+
+    @property
+    def unchanged(self) -> bool:
+        return self.stored.is_whole(self.doc_hash)
+
+
+def compare_with_index(
+    client: Elasticsearch, index: str, documents: Iterable[Document]
+) -> Iterator[Comparison]:
+    """Each document with its stored state, looked up a bounded group at a time.
+
+    The index must have been refreshed; ids must be unique within `documents`.
+    """
+    for group in _groups(documents):
+        stored = _look_up(client, index, [document.id for document in group])
+        for document in group:
+            yield Comparison(document, document_hash(document), stored.get(document.id, NOTHING))
+
+
+def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    group: list[Document] = []
+    size = 0
+    for document in documents:
+        group.append(document)
+        size += len(document.text)
+        if len(group) == LOOK_UP_DOCUMENTS or size >= LOOK_UP_CHARACTERS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _look_up(client: Elasticsearch, index: str, doc_ids: Sequence[str]) -> dict[str, StoredDocument]:
+    versions = {
+        "hashes": {"terms": {"field": "doc_hash", "size": 2}},
+        "chunk_count": {"max": {"field": "chunk_count"}},
+        "last_ordinal": {"max": {"field": "ordinal"}},
+    }
+    with server_errors(client, index):
+        answer = client.search(
+            index=index,
+            size=0,
+            query={"terms": {"doc_id": list(doc_ids)}},
+            aggs={"documents": {"terms": {"field": "doc_id", "size": len(doc_ids)}, "aggs": versions}},
+        )
+    return {row["key"]: _stored(row) for row in answer["aggregations"]["documents"]["buckets"]}
+
+
+def _stored(bucket: dict[str, Any]) -> StoredDocument:
+    hashes = bucket["hashes"]["buckets"]
+    return StoredDocument(
+        chunks=int(bucket["doc_count"]),
+        chunk_count=int(bucket["chunk_count"]["value"]),
+        last_ordinal=int(bucket["last_ordinal"]["value"]),
+        doc_hash=hashes[0]["key"] if len(hashes) == 1 else "",
+    )
