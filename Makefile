@@ -1,0 +1,77 @@
+# Each target does all of its own set-up, in .venv beside this file; a second call is quick.
+# Python 3.10 or newer is all it needs: `make PYTHON=/path/to/python3.12 test` picks another one.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# uv installs several times faster than pip: the one on PATH, else one that .venv gets for itself.
+UV = $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
+INSTALL = $(UV) pip install --python $(BIN)/python
+
+# In CI a test that does not run has not passed.
+ifeq ($(CI),true)
+PYTEST = PYTHONPATH=tests $(BIN)/python -m pytest -p ci_no_skips
+else
+PYTEST = $(BIN)/python -m pytest
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint wheel up down clean
+
+help: ## List what make can do here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+quickstart: $(VENV)/local-is-installed ## Index and search a sample on a local Elasticsearch, with late next to naive
+	$(BIN)/es-latechunk quickstart
+
+test: $(VENV)/dev-is-installed ## Run the tests, on a real Elasticsearch and a real model
+	$(PYTEST) $(ARGS)
+
+lint: $(VENV)/dev-is-installed ## Check style, types and docker-compose.yml
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+wheel: $(BIN)/python ## Build the wheel into dist/
+	rm -rf dist
+	$(UV) build --wheel
+
+up: .env ## Start Elasticsearch and Kibana in Docker, with security on
+	docker compose up --detach --wait
+	@echo "Kibana: http://localhost:$$(sed -n 's/^KIBANA_PORT=//p' .env), user elastic, ELASTIC_PASSWORD from .env"
+
+down: .env ## Stop them; their data stays
+	docker compose --profile serve down
+
+clean: ## Remove .venv, the built wheel and every tool's cache
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find es_latechunk tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/local-is-installed: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable '.[local]'
+	@touch $@
+
+$(VENV)/dev-is-installed: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable '.[local,dev]'
+	@touch $(VENV)/local-is-installed $@
+
+$(BIN)/python:
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "$(PYTHON) is not there: install Python 3.10 or newer, or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "$$("$(PYTHON)" --version 2>&1) is too old: 3.10 or newer is needed, name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@rm -rf $(VENV)
+	@if uv --version >/dev/null 2>&1; then \
+	  uv venv --quiet --python "$$("$(PYTHON)" -c 'import sys; print(sys.executable)')" $(VENV); \
+	else \
+	  "$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "$(PYTHON) cannot make a virtual environment: install its venv package (Debian, Ubuntu: apt install python3-venv) or uv" >&2; exit 1; }; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check uv || { rm -rf $(VENV); exit 1; }; \
+	fi
+
+# Never made anew: the data in the volumes knows the first passwords only.
+.env:
+	@umask 077; "$(PYTHON)" -c 'import re, secrets, sys; sys.stdout.write(re.sub(r"(?m)^(\w+=)$$", lambda line: line[1] + secrets.token_hex(16), sys.stdin.read()))' < .env.example > .env.new
+	@mv .env.new .env
+	@echo "Wrote .env with new passwords."
