@@ -114,6 +114,9 @@ class EncoderIdentity:
     document_prefix: str = ""
     query_prefix: str = ""
     assumed_mean_pooling: bool = False
+    revision: str | None = None  # where the weights came from; the same weights elsewhere are the same model
+    document_task: str = ""
+    query_task: str = ""
 
 
 class Tokenizer(Protocol):
