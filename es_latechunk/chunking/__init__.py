@@ -1,0 +1,14 @@
+"""Cutting documents into chunks: boundaries, then units, then chunks as long as the token budget allows."""
+
+from .chunkers import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
+from .document import chunk_document
+from .ownership import token_owner
+
+__all__ = [
+    "CHUNKERS",
+    "DEFAULT_CHUNKER",
+    "DEFAULT_MAX_TOKENS",
+    "chunk_document",
+    "make_chunker",
+    "token_owner",
+]

@@ -1,0 +1,55 @@
+"""Where a text's layout ends one thought and begins another: blank lines, list items, headings, rules."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..types import IntArray
+
+_BREAK = r"(?:\r\n|\r(?!\n)|[\n\x0b\x85\u2028])"
+_INDENT = r"[ \t\u3000]*"
+# A form feed or a paragraph separator stands for a blank line.
+_BLANK_LINES = re.compile(rf"{_BREAK}(?:[^\S\r\n\x0b\x0c\x85\u2028\u2029]*{_BREAK})+|[\x0c\u2029]")
+_LINE_START = rf"(?:\A|{_BREAK}|[\x0c\u2029]){_INDENT}"
+_ITEM = re.compile(
+    rf"{_LINE_START}(?P<start>(?:[-*+•‣◦▪·–—]|\(?\d{{1,3}}[.)]|\(?[^\W\d_]\)|\[\^?\w{{1,4}}\]:?)[ \t]+\S)"
+)
+_HEADING = re.compile(rf"{_LINE_START}(?P<start>\#{{1,6}}[ \t]+\S)[^\r\n]*")
+# A line of dashes or equals signs ends the heading above it, or parts two sections.
+_RULE = re.compile(rf"{_LINE_START}(?:-{{3,}}|={{3,}}|\*{{3,}}|_{{3,}})[ \t]*(?=[\r\n]|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Positions in characters where something begins.
+
+    `paragraphs` after blank lines, `headings`, the `bodies` after them, and `lines` that stand alone.
+    """
+
+    paragraphs: IntArray
+    headings: IntArray
+    bodies: IntArray
+    lines: IntArray
+
+
+def find_blocks(text: str) -> Blocks:
+    """Find a text's blocks, in Markdown or plain.
+
+    A single line break is no boundary, as much text is hard-wrapped.
+    """
+    headings = [(match.start("start"), match.end()) for match in _HEADING.finditer(text)]
+    lines = [match.start("start") for match in _ITEM.finditer(text)]
+    lines += [match.end() for match in _RULE.finditer(text)]
+    return Blocks(
+        paragraphs=_positions([match.end() for match in _BLANK_LINES.finditer(text)]),
+        headings=_positions([start for start, _ in headings]),
+        bodies=_positions([end for _, end in headings]),
+        lines=_positions(sorted(lines)),
+    )
+
+
+def _positions(found: list[int]) -> IntArray:
+    return np.array(found, dtype=np.int32)

@@ -1,0 +1,121 @@
+"""The three chunkers, behind one door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ..errors import UsageError
+from ..types import Chunker, ChunkSpan, Tokenizer, Tokens
+from .blocks import find_blocks
+from .cutting import full_pieces
+from .marks import StopIds
+from .packing import Kind, Unit, cut_long, find_units, join, pack
+from .sentences import sentence_ends
+from .visible import VisibleTokens, visible_tokens
+
+# Half of the 256 tokens at which the default model was trained, and about the size of a paragraph.
+DEFAULT_MAX_TOKENS = 128
+DEFAULT_CHUNKER = "sentences"
+
+
+def make_chunker(
+    name: str = DEFAULT_CHUNKER, *, tokenizer: Tokenizer, max_tokens: int = DEFAULT_MAX_TOKENS
+) -> Chunker:
+    """The chunker called `name`, for texts cut by `tokenizer` into chunks of up to `max_tokens` tokens.
+
+    Raises UsageError for an unknown name or a `max_tokens` below 1.
+    """
+    if name not in CHUNKERS:
+        raise UsageError(f"chunker: {name!r} is not one of {', '.join(CHUNKERS)}; choose one of these")
+    if max_tokens < 1:
+        raise UsageError(f"max tokens: {max_tokens} is below 1; give the size of a chunk in tokens, e.g. 128")
+    return CHUNKERS[name](StopIds(tokenizer), max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceChunker:
+    """Whole sentences, merged up to `max_tokens` tokens; a longer sentence is cut between words."""
+
+    stops: StopIds
+    max_tokens: int
+
+    def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
+        """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
+        visible = visible_tokens(text, tokens)
+        units = _sentences(text, tokens, visible, self.stops)
+        return _spans(text, _pack(units, visible, self.max_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class ParagraphChunker:
+    """Whole paragraphs, merged up to `max_tokens` tokens; a longer one is cut between sentences."""
+
+    stops: StopIds
+    max_tokens: int
+
+    def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
+        """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
+        visible = visible_tokens(text, tokens)
+        units: list[Unit] = []
+        for paragraph in join(_sentences(text, tokens, visible, self.stops), kind=Kind.PARAGRAPH):
+            whole = paragraph[0]._replace(end=paragraph[-1].end)
+            fits = visible.length(whole.start, whole.end) <= self.max_tokens
+            units += [whole] if fits else paragraph
+        return _spans(text, _pack(units, visible, self.max_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChunker:
+    """Windows of `max_tokens` tokens, cut between words where that is possible."""
+
+    stops: StopIds
+    max_tokens: int
+
+    def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
+        """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
+        visible = visible_tokens(text, tokens)
+        starts = list(full_pieces(visible, max_tokens=self.max_tokens))
+        return _spans(text, visible.first[starts[1:]].tolist())
+
+
+CHUNKERS: dict[str, Callable[[StopIds, int], Chunker]] = {
+    "sentences": SentenceChunker,
+    "paragraph": ParagraphChunker,
+    "tokens": TokenChunker,
+}
+
+
+def _sentences(text: str, tokens: Tokens, visible: VisibleTokens, stops: StopIds) -> list[Unit]:
+    if not len(visible):
+        return []
+    blocks = find_blocks(text)
+    return find_units(
+        visible,
+        [
+            (sentence_ends(text, tokens, stops), Kind.SENTENCE),
+            (blocks.lines, Kind.LINE),
+            (blocks.paragraphs, Kind.PARAGRAPH),
+            (blocks.headings, Kind.PARAGRAPH),
+            (blocks.bodies, Kind.BODY),
+        ],
+    )
+
+
+def _pack(units: Sequence[Unit], visible: VisibleTokens, max_tokens: int) -> list[int]:
+    return pack(list(cut_long(units, visible, max_tokens=max_tokens)), visible, max_tokens=max_tokens)
+
+
+def _spans(text: str, positions: Sequence[int]) -> list[ChunkSpan]:
+    """Spans between the positions, without the whitespace at both ends; none if the text has no other."""
+    bounds = [0, *positions, len(text)]
+    spans = (trimmed(text, start, end) for start, end in pairwise(bounds))
+    return [span for span in spans if span.start < span.end]
+
+
+def trimmed(text: str, start: int, end: int) -> ChunkSpan:
+    """The span [start, end) without the whitespace at both ends."""
+    part = text[start:end]
+    start += len(part) - len(part.lstrip())
+    return ChunkSpan(start, start + len(part.strip()))

@@ -1,0 +1,86 @@
+"""A document with its chunks: cut here, or cut by the caller and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import DocumentError
+from ..types import ChunkedDocument, Chunker, ChunkSpan, Document, Tokenizer, Tokens
+from .chunkers import trimmed
+from .ownership import token_owner
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def chunk_document(document: Document, *, chunker: Chunker, tokenizer: Tokenizer) -> ChunkedDocument:
+    """Cut a document into chunks, each with at least one token.
+
+    Spans that the document brings along are used after a check; one without a token of its own is merged
+    into its neighbour. Raises DocumentError for a text without any token, a text that is not valid
+    Unicode, and spans that are out of order, overlap, lie outside the text or leave a part of it out.
+    """
+    text = document.text
+    if not text.strip():
+        raise DocumentError(document.id, "its text is empty; leave the document out or give it text")
+    if broken := _SURROGATE.search(text):
+        raise DocumentError(
+            document.id,
+            f"character {broken.start()} is U+{ord(broken.group()):04X}, half of a surrogate pair, which no "
+            "Unicode text may hold; read the text with its right encoding",
+        )
+    if document.spans is not None:
+        _check_spans(document, document.spans)
+    tokens = tokenizer.tokenize(text)
+    if not len(tokens):
+        raise DocumentError(
+            document.id, f"none of its {len(text)} characters gives a token; choose a model that knows them"
+        )
+    spans = document.spans if document.spans is not None else tuple(chunker.split(text, tokens))
+    return ChunkedDocument(document, merge_tokenless(spans, text, tokens), tokens)
+
+
+def merge_tokenless(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> tuple[ChunkSpan, ...]:
+    """Merge each span without a token into the one before it, at the beginning into the one after it."""
+    owned = np.bincount(token_owner(spans, text, tokens), minlength=len(spans)) > 0
+    merged: list[ChunkSpan] = []
+    start = spans[0].start
+    for span, has_token in zip(spans, owned.tolist(), strict=True):
+        if has_token:
+            merged.append(ChunkSpan(span.start if merged else start, span.end))
+        elif merged:
+            merged[-1] = ChunkSpan(merged[-1].start, span.end)
+    return tuple(merged)
+
+
+def _check_spans(document: Document, spans: Sequence[ChunkSpan]) -> None:
+    text, reached = document.text, 0
+    for number, span in enumerate(spans):
+        place = f"chunk {number} [{span.start}, {span.end})"
+        if not 0 <= span.start < span.end <= len(text):
+            raise DocumentError(
+                document.id,
+                f"{place} is empty or not inside the text of {len(text)} characters; "
+                "give 0 <= start < end <= length, in code points",
+            )
+        if span.start < reached:
+            raise DocumentError(
+                document.id,
+                f"{place} begins before the end of the chunk before it ({reached}); "
+                "give chunks in order, without overlap",
+            )
+        _check_gap(document, reached, span.start)
+        reached = span.end
+    _check_gap(document, reached, len(text))
+
+
+def _check_gap(document: Document, start: int, end: int) -> None:
+    left_out = trimmed(document.text, start, end)
+    if left_out.start < left_out.end:
+        raise DocumentError(
+            document.id,
+            f"characters [{left_out.start}, {left_out.end}) are in no chunk; "
+            "give chunks that leave out nothing but whitespace",
+        )

@@ -1,0 +1,81 @@
+"""Where sentences end, from token ids and offsets.
+
+After Elastic's article on late chunking: a token whose id is a sentence-ending mark, with a gap before the
+next token, ends a sentence. Marks in `2.4.13`, `e.g.x` or a URL have no gap after them and end nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import IntArray, Tokens
+from .marks import STOP, STOP_RUN, STOPS, UNSPACED, StopIds
+from .visible import code_points
+
+# Zero-width spaces part words without being whitespace.
+_GAP = re.compile(r"[\s\u200b\ufeff]*")
+_UNSPACED = re.compile(f"[{re.escape(UNSPACED)}]")
+# What follows goes on with the sentence: a comma, or the next mark of a spaced-out ". . .", but not ".NET".
+_GOES_ON = re.compile(rf"[,;:，、；：،؛]|[{re.escape(STOPS)}]+(?=\s|\Z)")
+# A letter or a small number alone before a full stop: an initial ("J. Doe", "z. B.", "U.S. law"), an ordinal
+# ("am 7. Februar") or the number of a list item.
+_ALONE = re.compile(r"""(?:(?<![^\s.(\["'“„«])[^\W\d_]|(?<![^\s(\[])\d{1,3})\Z""")
+_STOP_CODES = np.array(sorted(map(ord, STOPS)), dtype=np.uint32)
+
+
+def sentence_ends(text: str, tokens: Tokens, stops: StopIds) -> IntArray:
+    """Positions (N,) just behind the sentences that end with a mark, closing quotes and brackets included.
+
+    In a text that mostly begins its sentences with a capital letter, a mark before a small letter ends
+    none ("approx. five"); no list of abbreviations is needed, and none is used.
+    """
+    ends: list[tuple[int, str]] = []
+    scanned = 0
+    for start, end in tokens.offsets[_candidates(text, tokens, stops)].tolist():
+        scanned = max(scanned, start)
+        while scanned < end and (mark := STOP.search(text, scanned, end)):
+            scanned = _run_end(text, mark.start())
+            if _ends_sentence(text, mark.start(), scanned):
+                ends.append((scanned, _letter_after(text, scanned)))
+    capitals = sum(letter.isupper() for _, letter in ends)
+    small = sum(letter.islower() for _, letter in ends)
+    kept = [end for end, letter in ends if not (capitals > small and letter.islower())]
+    return np.array(kept, dtype=np.int32)
+
+
+def _candidates(text: str, tokens: Tokens, stops: StopIds) -> npt.NDArray[np.intp]:
+    """Numbers of the tokens with a stop: by id, or where the id tells nothing, by the text under it."""
+    known, unknown = stops.candidates(tokens.ids)
+    marks = np.flatnonzero(np.isin(code_points(text), _STOP_CODES))
+    starts, ends = tokens.offsets[unknown].T
+    under = np.searchsorted(marks, ends) > np.searchsorted(marks, starts)
+    return np.union1d(known, unknown[under])
+
+
+def _run_end(text: str, start: int) -> int:
+    run = STOP_RUN.match(text, start)
+    return run.end() if run else start + 1
+
+
+def _ends_sentence(text: str, start: int, end: int) -> bool:
+    """Whether the run of marks [start, end) ends a sentence, by what stands around it."""
+    after = _letter_position(text, end)
+    if after < len(text) and _GOES_ON.match(text, after):
+        return False
+    if after == end < len(text):
+        between_digits = text[start - 1 : start].isdigit() and text[end].isdigit()
+        return not between_digits and _UNSPACED.search(text, start, end) is not None
+    return text[start:end] != "." or not _ALONE.search(text, max(0, start - 3), start)
+
+
+def _letter_position(text: str, end: int) -> int:
+    gap = _GAP.match(text, end)
+    return gap.end() if gap else end
+
+
+def _letter_after(text: str, end: int) -> str:
+    position = _letter_position(text, end)
+    return text[position : position + 1]

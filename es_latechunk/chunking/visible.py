@@ -1,0 +1,113 @@
+"""Tokens seen from the text: the first visible character of each, and how good a place it is to cut."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..types import IntArray, Tokens
+
+_LAST_SPACE = 0x3000
+_IS_SPACE = np.array([chr(code).isspace() for code in range(_LAST_SPACE + 1)] + [False])
+_LINE_BREAKS = np.array([ord(character) for character in "\n\r\x0b\x0c\x85\u2028\u2029"], dtype=np.uint32)
+_BLOCK = 1 << 20
+
+# How good a place a token's start is to cut: 0 is no place at all, as one character would be torn apart.
+IN_CLUSTER, IN_WORD, BETWEEN_WIDE, AT_SPACE, AT_LINE_BREAK = 1, 2, 3, 4, 5
+
+
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The text's code points (len(text),)."""
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+def visible_characters(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    """Which characters are not whitespace in the sense of `str.isspace`."""
+    visible = np.empty(len(codes), dtype=np.bool_)
+    for start in range(0, len(codes), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        visible[block] = ~_IS_SPACE[np.minimum(codes[block], _LAST_SPACE + 1)]
+    return visible
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleTokens:
+    """The V tokens of a text that stand for visible characters; whitespace-only ones are left out.
+
+    `number` (V,) counts among all tokens; `first` (V,) is the position of the token's first visible
+    character, never falling; `places` (V + 1,) holds for each token how good a place to cut lies before
+    it; the last entry, for the end of the text, is 0.
+    """
+
+    number: IntArray
+    first: IntArray
+    places: bytes
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def length(self, start: int, end: int) -> int:
+        """How many tokens a chunk of the visible tokens [start, end) holds, whitespace between them too."""
+        return int(self.number[end - 1] - self.number[start]) + 1
+
+
+def visible_tokens(text: str, tokens: Tokens) -> VisibleTokens:
+    """Find the visible tokens of a text, in time linear in characters and tokens."""
+    codes = code_points(text)
+    visible = visible_characters(codes)
+    number, first = first_visible(visible, tokens)
+    return VisibleTokens(number, first, _places(codes, visible, first))
+
+
+def first_visible(visible: npt.NDArray[np.bool_], tokens: Tokens) -> tuple[IntArray, IntArray]:
+    """The tokens that have a visible character (V,), and the position of the first one of each (V,)."""
+    first = tokens.offsets[:, 0].copy()
+    end = np.minimum(tokens.offsets[:, 1], len(visible))
+    undecided = np.flatnonzero(first < end)
+    found = np.zeros(len(first), dtype=np.bool_)
+    while len(undecided):
+        seen = visible[first[undecided]]
+        found[undecided[seen]] = True
+        undecided = undecided[~seen]
+        first[undecided] += 1
+        undecided = undecided[first[undecided] < end[undecided]]
+    number = np.flatnonzero(found).astype(np.int32)
+    return number, np.maximum.accumulate(first[number]) if len(number) else first[number]
+
+
+def _places(codes: npt.NDArray[np.uint32], visible: npt.NDArray[np.bool_], first: IntArray) -> bytes:
+    places = np.zeros(len(first) + 1, dtype=np.uint8)
+    here = first[1:]
+    inner = places[1:-1]
+    inner[:] = IN_WORD
+    inner[_in_cluster(codes, here)] = IN_CLUSTER
+    wide = _wide(codes[first])
+    inner[wide[1:] & wide[:-1] & (inner == IN_WORD)] = BETWEEN_WIDE
+    spaced = ~visible[here - 1]
+    inner[spaced] = AT_SPACE
+    breaks = np.flatnonzero(np.isin(codes, _LINE_BREAKS))
+    lines = np.searchsorted(breaks, first)
+    inner[spaced & (lines[1:] > lines[:-1])] = AT_LINE_BREAK
+    inner[here == first[:-1]] = 0
+    return places.tobytes()
+
+
+def _in_cluster(codes: npt.NDArray[np.uint32], here: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether a cut would part a letter from its accent, or an emoji from the one joined to it."""
+    kinds, which = np.unique(codes[here], return_inverse=True)
+    marks = np.array([_joins(chr(kind)) for kind in kinds], dtype=np.bool_)
+    joined = codes[here - 1] == 0x200D
+    return np.asarray(joined | marks[which], dtype=np.bool_)
+
+
+def _joins(character: str) -> bool:
+    return character == "\u200d" or unicodedata.category(character)[0] == "M"
+
+
+def _wide(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    """Ideographs and kana, between which a word may end at any place."""
+    kana_to_unified = (codes >= 0x3040) & (codes < 0xA000)
+    return kana_to_unified | ((codes >= 0xF900) & (codes < 0xFB00)) | ((codes >= 0x20000) & (codes < 0x40000))
