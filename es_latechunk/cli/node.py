@@ -1,0 +1,131 @@
+"""`es-latechunk node`: the embedded Elasticsearch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from es_latechunk.errors import NodeError
+
+_name = click.option("--name", default="default", show_default=True, help="Which node.")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_folder = click.Path(file_okay=False, exists=True, path_type=Path)
+
+
+@click.group()
+def node() -> None:
+    """A local Elasticsearch: start, stop, status."""
+
+
+@node.command()
+@_name
+@click.option("--port", type=click.IntRange(1, 65535), help="HTTP port.  [default: the last one, or 9200]")
+@click.option("--java-home", type=_folder, help="The Java to run it on.  [default: the best one found]")
+@click.option("--elasticsearch-home", type=_folder, help="Your own unpacked distribution; it is not changed.")
+@click.option("--elasticsearch-version", metavar="VERSION", help="9.5.0 (needs a full JDK 21) or 9.2.4.")
+@click.option("--heap", metavar="SIZE", help="Such as 768m or 2g.  [default: memory/4, 512m to 1g]")
+@click.option(
+    "--secure/--no-secure", default=None, help="TLS and a password.  [default: as last time, or not]"
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=1), default=180, show_default=True, help="Seconds to boot."
+)
+@_json
+def start(
+    name: str,
+    port: int | None,
+    java_home: Path | None,
+    elasticsearch_home: Path | None,
+    elasticsearch_version: str | None,
+    heap: str | None,
+    secure: bool | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Start a node in the background, and wait until it answers.
+
+    The first start fetches Elasticsearch (about 100 MB). Data survives stop and start.
+    """
+    from es_latechunk.node import start_node
+
+    with _progress() as progress:
+        started = start_node(
+            name,
+            port=port,
+            java_home=java_home,
+            elasticsearch_home=elasticsearch_home,
+            elasticsearch_version=elasticsearch_version,
+            heap=heap,
+            secure=secure,
+            timeout=timeout,
+            progress=progress,
+        )
+    _show([started.as_json()], as_json=as_json)
+
+
+@node.command()
+@_name
+@click.option(
+    "--timeout", type=click.FloatRange(min=1), default=60, show_default=True, help="Seconds, then kill."
+)
+@_json
+def stop(name: str, timeout: float, as_json: bool) -> None:
+    """Stop a node; its data stays."""
+    from es_latechunk.node import stop_node
+
+    stopped = stop_node(name, timeout=timeout, progress=_say)
+    if stopped is None:
+        _say(f"node {name!r} is not running")
+    else:
+        _show([stopped.as_json()], as_json=as_json)
+
+
+@node.command()
+@click.option("--name", help="Which node.  [default: all]")
+@_json
+def status(name: str | None, as_json: bool) -> None:
+    """Show the nodes: where they answer, and where their files are."""
+    from es_latechunk.node import all_nodes, node_status
+
+    if name is None:
+        nodes = all_nodes()
+    elif one := node_status(name):
+        nodes = [one]
+    else:
+        raise NodeError(f"no node is named {name!r}: es-latechunk node start --name {name}")
+    if not nodes:
+        _say("no node yet: es-latechunk node start")
+    _show([one.as_json() for one in nodes], as_json=as_json)
+
+
+def _show(nodes: list[dict[str, object]], *, as_json: bool) -> None:
+    for shown in nodes:
+        if as_json:
+            click.echo(json.dumps(shown))
+            continue
+        click.echo(f"{shown['name']}  {shown['status']}  {shown['url']}  Elasticsearch {shown['version']}")
+        details = ("pid", "java", "home", "username", "password_file", "ca_certs")
+        for key in details:
+            if shown.get(key) is not None:
+                click.echo(f"  {key:14}{shown[key]}")
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A moving line on a terminal, else plain lines; both on stderr."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _say
+        return
+    with console.status("") as line:
+        yield lambda message: line.update(message)

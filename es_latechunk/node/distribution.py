@@ -1,0 +1,111 @@
+"""Gets a release of Elasticsearch onto this machine: fetched by jgo, checked, unpacked once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from es_latechunk.errors import NodeError
+from es_latechunk.node.places import make_folder
+from es_latechunk.node.unpack import unpack, unpacked_size
+from es_latechunk.node.versions import RELEASES
+
+Progress = Callable[[str], None]
+_GROUP, _ARTIFACT = "org.elasticsearch.distribution.integ-test-zip", "elasticsearch"
+_MEGABYTE = 1_000_000
+
+
+def installed(home: Path, version: str) -> Path:
+    """Where a release is, or would be, unpacked."""
+    return home / "elasticsearch" / version
+
+
+def install(home: Path, version: str, *, progress: Progress) -> Path:
+    """The unpacked release; fetched, checked and unpacked the first time only."""
+    target = installed(home, version)
+    if target.is_dir():
+        return target
+    make_folder(target.parent)
+    progress(f"Getting Elasticsearch {version} (100 MB, the first time only)")
+    archive = _checked_archive(version, progress)
+    check_space(target.parent, unpacked_size(archive), f"unpacking Elasticsearch {version}")
+    progress(f"Unpacking Elasticsearch {version}")
+    unpack(archive, target)
+    return target
+
+
+def check_space(folder: Path, needed: int, purpose: str) -> None:
+    """Raises NodeError if fewer than `needed` bytes are free where `folder` is."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise NodeError(
+            f"{folder}: {purpose} needs {needed / _MEGABYTE:.0f} MB, and {free / _MEGABYTE:.0f} MB are free; "
+            "make room, or set ES_LATECHUNK_HOME to a folder on another disk"
+        )
+
+
+def _checked_archive(version: str, progress: Progress) -> Path:
+    archive = _resolve(version, progress)
+    if _sha512(archive) != RELEASES[version]:
+        # A download that was cut off stays in the cache under its full name.
+        progress(f"{archive} is damaged: fetching it again")
+        archive.unlink()
+        archive = _resolve(version, progress)
+    if (found := _sha512(archive)) != RELEASES[version]:
+        raise NodeError(
+            f"{archive}: SHA-512 is {found[:16]}..., expected {RELEASES[version][:16]}...; "
+            "it is not the published file, so it was not unpacked"
+        )
+    return archive
+
+
+def _resolve(version: str, progress: Progress) -> Path:
+    try:
+        from jgo.maven import MavenContext, PythonResolver
+        from requests import RequestException
+    except ImportError as error:
+        raise NodeError(
+            "fetching Elasticsearch needs jgo: pip install 'es-latechunk[local]', "
+            "or give --elasticsearch-home with a distribution that you have"
+        ) from error
+    logging.getLogger("jgo").setLevel(logging.ERROR)
+    context = MavenContext(resolver=PythonResolver(progress_callback=_download_progress(progress)))
+    component = context.project(_GROUP, _ARTIFACT).at_version(version)
+    try:
+        return Path(component.artifact(packaging="zip").resolve())
+    except (RequestException, RuntimeError, OSError) as error:
+        raise NodeError(
+            f"Elasticsearch {version} could not be fetched ({error}); check the network and the disk, "
+            "or give --elasticsearch-home with a distribution that you have"
+        ) from error
+
+
+def _download_progress(
+    progress: Progress,
+) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
+    @contextmanager
+    def report(filename: str, size: int) -> Iterator[Callable[[int], None]]:
+        done = told = 0
+
+        def advance(count: int) -> None:
+            nonlocal done, told
+            done += count
+            if done * 10 // size > told:
+                told = done * 10 // size
+                progress(f"{filename}: {done // _MEGABYTE} of {size // _MEGABYTE} MB")
+
+        yield advance
+
+    return report
+
+
+def _sha512(path: Path) -> str:
+    digest = hashlib.sha512()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

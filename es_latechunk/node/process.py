@@ -1,0 +1,132 @@
+"""Starts the server's process, waits for it, says why it failed, and ends it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from es_latechunk.errors import NodeError
+from es_latechunk.node.account import Account
+from es_latechunk.node.places import NodeFolder
+from es_latechunk.node.state import Node, is_server
+
+_POLL_SECONDS = 0.1
+# From the most telling to the least; of each the first line in the log counts.
+_REASONS = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        r"fatal exception while booting Elasticsearch\s*(?:[\w.$]+\.)?(\w+(?:Exception|Error): .+)$",
+        r"^(?:Exception in thread .*?)?(?:[\w$]+\.)+(\w+(?:Exception|Error): (?!starting java failed).+)$",
+        r"^((?:Unrecognized|Invalid|# There is insufficient|Could not|The minimum required).+)$",
+        r"^(?:Error|ERROR): (.+)$",
+    )
+)
+
+
+def boot(
+    node: Node, folder: NodeFolder, *, account: Account, environment: dict[str, str], timeout: float
+) -> None:
+    """Starts the server in the background and returns when it answers; ends it if it does not.
+
+    `timeout` in seconds. Raises NodeError with the log's own reason.
+    """
+    deadline = time.monotonic() + timeout
+    command: list[str | Path] = [node.elasticsearch_home / "bin" / "elasticsearch", "-d", "-p", folder.pid]
+    try:
+        launcher = account.launch(command, environment=environment, folder=folder.root, log=folder.boot_log)
+    except OSError as error:
+        raise NodeError(f"node {node.name!r}: {command[0]} cannot be run ({error})") from error
+    with _ended_on_failure(launcher):
+        try:
+            # It returns when the server that it started is ready, or has failed.
+            code = launcher.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise NodeError(
+                f"node {node.name!r} was not up after {timeout:g} s: see {folder.boot_log}, or give --timeout"
+            ) from None
+        if code != 0:
+            why = reason(folder.boot_log.read_text(encoding="utf-8", errors="replace"))
+            raise NodeError(f"node {node.name!r} ended while starting: {why} (log: {folder.boot_log})")
+        wait_until_ready(node, folder, deadline=deadline)
+
+
+def wait_until_ready(node: Node, folder: NodeFolder, *, deadline: float) -> None:
+    """Waits until the node answers with its health at least yellow. `deadline` is on the monotonic clock."""
+    while not answers(node):
+        if time.monotonic() > deadline:
+            raise NodeError(f"node {node.name!r} runs but does not answer at {node.url}: see {folder.logs}")
+        time.sleep(_POLL_SECONDS)
+
+
+def answers(node: Node) -> bool:
+    """Whether the node says within a second that its health is yellow or green."""
+    verify = ssl.create_default_context(cafile=str(node.ca_certs)) if node.ca_certs else False
+    credentials = (node.username, node.password() or "") if node.username else None
+    try:
+        # Proxies of the environment are for other machines, not for this one.
+        with httpx.Client(verify=verify, auth=credentials, trust_env=False) as client:
+            health = client.get(f"{node.url}/_cluster/health?wait_for_status=yellow&timeout=1s", timeout=5)
+    except httpx.TransportError:
+        return False
+    return health.status_code == httpx.codes.OK
+
+
+def end(pid: int, folder: NodeFolder, *, timeout: float) -> bool:
+    """Ends the server cleanly; True if it was still there after `timeout` seconds and had to be killed."""
+    _send(pid, signal.SIGTERM)
+    if _gone(pid, folder, timeout):
+        return False
+    _send(pid, signal.SIGKILL)
+    if not _gone(pid, folder, timeout):
+        raise NodeError(f"node {folder.name!r}: process {pid} is still there {timeout:g} s after SIGKILL")
+    return True
+
+
+def _send(pid: int, what: signal.Signals) -> None:
+    # It may end by itself at any moment.
+    with suppress(ProcessLookupError):
+        os.kill(pid, what)
+
+
+def _gone(pid: int, folder: NodeFolder, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while is_server(pid, folder):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+@contextmanager
+def _ended_on_failure(launcher: subprocess.Popen[bytes]) -> Iterator[None]:
+    succeeded = False
+    try:
+        yield
+        succeeded = True
+    finally:
+        if not succeeded:
+            # The launcher leads a session of its own, so its group is the server and nothing else.
+            _kill_group(launcher.pid)
+            launcher.wait()
+
+
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def reason(log: str) -> str:
+    """The line of a boot's output that says why it failed."""
+    for pattern in _REASONS:
+        if found := pattern.search(log):
+            return found[1].strip("# ")
+    return (log.strip().splitlines() or ["it wrote nothing"])[-1]
