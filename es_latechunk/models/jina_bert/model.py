@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.hub import resolve_model
 from es_latechunk.models.jina_bert.alibi import AlibiBias, Span, alibi_slopes
 from es_latechunk.models.jina_bert.config import Family, JinaBertConfig, family_of
 from es_latechunk.models.jina_bert.layers import Embeddings, Encoder
@@ -45,7 +46,7 @@ class JinaBertModel(nn.Module):
 
         ModelError where the architecture is another one, or a tensor is missing, unexpected or misshapen.
         """
-        folder = _folder(name, revision=revision, local_files_only=local_files_only)
+        folder = resolve_model(str(name), revision=revision, offline=local_files_only).path
         config = JinaBertConfig.from_folder(folder)
         stored = stored_tensors(folder)
         with torch.device("meta"):
@@ -134,10 +135,3 @@ def _fitting(
 def _listed(names: list[str]) -> str:
     rest = len(names) - LISTED
     return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _folder(name: str | Path, *, revision: str | None, local_files_only: bool) -> Path:
-    path = Path(name)
-    if path.is_dir():
-        return path
-    raise ModelError(f"{name}: no such folder; give a folder with config.json and model.safetensors")
