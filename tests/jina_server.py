@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ class JinaServer:
     context: int = 8192
     tokens_per_word: int = 1
     cuts_silently: bool = False
+    pause: float = 0.0
     held: threading.Event = field(default_factory=threading.Event)
     faults: list[Fault] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -112,7 +114,9 @@ class JinaServer:
         if body.get("task", "text-matching") not in TASKS:
             raise RefusedError(422, _complaint("task", "is not a task"))
         late = body.get("late_chunking", False)
-        used = self._count(["".join(texts)] if late else texts)
+        if late and self.cuts_silently:
+            texts = self._cut(texts)
+        used = self._count(["".join(body["input"])] if late else texts)
         vectors = (
             late_vectors(texts, self.dimensions) if late else [own_vector(t, self.dimensions) for t in texts]
         )
@@ -132,6 +136,16 @@ class JinaServer:
         best = sorted(range(len(scores)), key=lambda i: -scores[i])[: body.get("top_n", len(scores))]
         rows = [{"index": i, "relevance_score": scores[i]} for i in best]
         return {"model": body["model"], "results": rows, "usage": {"total_tokens": 1}}
+
+    def _cut(self, texts: list[str]) -> list[str]:
+        """The texts as a model sees them that takes `context` tokens and drops the rest."""
+        left = self.context
+        cut = []
+        for text in texts:
+            kept = words(text)[: left // self.tokens_per_word]
+            left -= len(kept) * self.tokens_per_word
+            cut.append(" ".join(kept))
+        return cut
 
     def _count(self, texts: list[str]) -> int:
         counts = [self.tokens_per_word * len(words(text)) + 2 for text in texts]
@@ -181,6 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.jina.one_request():
+            time.sleep(self.jina.pause)
             try:
                 self._answer(body)
             except RefusedError as refusal:

@@ -70,11 +70,12 @@ class JinaApiClient:
         backoff: float = 1.0,
     ) -> None:
         api_key = _Secret(api_key)
+        self.base_url = base_url.rstrip("/")
+        self.concurrency = concurrency
         _check_key(api_key)
+        _check_url(base_url)
         if concurrency < 1:
             raise UsageError(f"concurrency: {concurrency} requests at once are too few; use 1 or more")
-        self.base_url = _check_url(base_url)
-        self.concurrency = concurrency
         self._key = api_key
         self._retry_for = retry_for
         self._backoff = wait_random_exponential(multiplier=backoff, max=LONGEST_BACKOFF)
@@ -233,15 +234,17 @@ def _check_key(api_key: str) -> None:
         raise UsageError(f"{KEY_VARIABLE} holds a space or a character that no key has; set it again")
 
 
-def _check_url(base_url: str) -> str:
-    url = httpx.URL(base_url)
-    if url.scheme not in ("http", "https") or not url.host:
-        raise UsageError(f"base URL {base_url!r}: needs http:// or https:// and a host")
+def _check_url(base_url: str) -> None:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"base URL: {error}; give one like {BASE_URL}") from error
     if url.userinfo:
         raise UsageError(
             f"base URL of {url.host}: carries a user or password; give the key in {KEY_VARIABLE}"
         )
-    return base_url.rstrip("/")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UsageError(f"base URL {base_url!r}: needs http:// or https:// and a host, as in {BASE_URL}")
 
 
 def _sendable(text: str) -> str:
