@@ -17,6 +17,7 @@ from .visible import code_points
 
 # Zero-width spaces part words without being whitespace.
 _GAP = re.compile(r"[\s\u200b\ufeff]*")
+_OPENING = re.compile(rf"""{_GAP.pattern}["'“‘„«»(\[*_]*""")
 _UNSPACED = re.compile(f"[{re.escape(UNSPACED)}]")
 # What follows goes on with the sentence: a comma, or the next mark of a spaced-out ". . .", but not ".NET".
 _GOES_ON = re.compile(rf"[,;:，、；：،؛]|[{re.escape(STOPS)}]+(?=\s|\Z)")
@@ -29,20 +30,22 @@ _STOP_CODES = np.array(sorted(map(ord, STOPS)), dtype=np.uint32)
 def sentence_ends(text: str, tokens: Tokens, stops: StopIds) -> IntArray:
     """Positions (N,) just behind the sentences that end with a mark, closing quotes and brackets included.
 
-    In a text that mostly begins its sentences with a capital letter, a mark before a small letter ends
-    none ("approx. five"); no list of abbreviations is needed, and none is used.
+    In a text that begins its sentences with capital letters, a mark before a small letter ends none
+    ("approx. five"); no list of abbreviations is needed, and none is used.
     """
     ends: list[tuple[int, str]] = []
     scanned = 0
     for start, end in tokens.offsets[_candidates(text, tokens, stops)].tolist():
         scanned = max(scanned, start)
         while scanned < end and (mark := STOP.search(text, scanned, end)):
-            scanned = _run_end(text, mark.start())
+            scanned = _skip(STOP_RUN, text, mark.start())
             if _ends_sentence(text, mark.start(), scanned):
-                ends.append((scanned, _letter_after(text, scanned)))
-    capitals = sum(letter.isupper() for _, letter in ends)
-    small = sum(letter.islower() for _, letter in ends)
-    kept = [end for end, letter in ends if not (capitals > small and letter.islower())]
+                sure = _UNSPACED.search(text, mark.start(), scanned)
+                ends.append((scanned, "" if sure else _letter_after(text, scanned)))
+    letters = [_letter_after(text, 0), *(letter for _, letter in ends)]
+    # Abbreviations give small letters too: a third of capitals shows that the text is not all small.
+    capitalised = 2 * sum(map(str.isupper, letters)) >= sum(map(str.islower, letters))
+    kept = [end for end, letter in ends if not (capitalised and letter.islower())]
     return np.array(kept, dtype=np.int32)
 
 
@@ -55,14 +58,9 @@ def _candidates(text: str, tokens: Tokens, stops: StopIds) -> npt.NDArray[np.int
     return np.union1d(known, unknown[under])
 
 
-def _run_end(text: str, start: int) -> int:
-    run = STOP_RUN.match(text, start)
-    return run.end() if run else start + 1
-
-
 def _ends_sentence(text: str, start: int, end: int) -> bool:
     """Whether the run of marks [start, end) ends a sentence, by what stands around it."""
-    after = _letter_position(text, end)
+    after = _skip(_GAP, text, end)
     if after < len(text) and _GOES_ON.match(text, after):
         return False
     if after == end < len(text):
@@ -71,11 +69,11 @@ def _ends_sentence(text: str, start: int, end: int) -> bool:
     return text[start:end] != "." or not _ALONE.search(text, max(0, start - 3), start)
 
 
-def _letter_position(text: str, end: int) -> int:
-    gap = _GAP.match(text, end)
-    return gap.end() if gap else end
+def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    return match.end() if match else position
 
 
 def _letter_after(text: str, end: int) -> str:
-    position = _letter_position(text, end)
+    position = _skip(_OPENING, text, end)
     return text[position : position + 1]

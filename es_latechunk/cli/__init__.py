@@ -1,0 +1,60 @@
+"""The command line: one thin file a command, loaded when it is called."""
+
+from __future__ import annotations
+
+import signal
+from importlib import import_module
+from typing import Any
+
+import click
+
+from es_latechunk.errors import LateChunkError
+
+COMMANDS = {
+    "quickstart": "A local node, a sample corpus, three searches, and late next to naive: one screen.",
+    "node": "Start, stop and look at the embedded Elasticsearch.",
+    "index": "Create, show and delete indices.",
+    "chunk": "Cut documents into chunks: spans as NDJSON, no server.",
+    "embed": "Late-chunk documents: vectors as NDJSON, no server.",
+    "ingest": "Write documents into an index.",
+    "search": "Find the chunks nearest to a query.",
+    "models": "The models that late chunking fits, and those it does not.",
+}
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class LazyGroup(click.Group):
+    """Knows every command's name and one-line help, and imports a command only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LateChunkError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="es-latechunk")
+def main() -> None:
+    """Late chunking for Elasticsearch: chunk vectors that know their document.
+
+    Results go to stdout, progress and errors to stderr. Exit code 0: done; 1: something failed, and it is
+    named; 2: wrong usage, or something that must stand beforehand does not.
+    """

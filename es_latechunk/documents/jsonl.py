@@ -32,7 +32,9 @@ def read_jsonl(stream: BinaryIO, file_id: str, on_error: OnError) -> Iterator[Do
         except RecursionError:
             on_error(DocumentError(shown(place), "is nested too deeply; write one flat object a line"))
         except json.JSONDecodeError as error:
-            on_error(DocumentError(shown(place), f"is not JSON ({error.msg} at column {error.colno}); repair it"))
+            on_error(
+                DocumentError(shown(place), f"is not JSON ({error.msg} at column {error.colno}); repair it")
+            )
         except ValueError as error:
             on_error(DocumentError(shown(place), str(error)))
 
@@ -56,7 +58,9 @@ def parse_document(row: Any, place: str) -> Document:
 def _document(doc_id: str, row: dict[str, Any]) -> Document:
     text, title = row.get("text"), row.get("title")
     if not isinstance(text, str):
-        raise ValueError('has no "text"' if text is None else f'has a "text" that is no string but {_kind(text)}')
+        raise ValueError(
+            'has no "text"' if text is None else f'has a "text" that is no string but {_kind(text)}'
+        )
     if title is not None and not isinstance(title, str):
         raise ValueError(f'has a "title" that is no string but {_kind(title)}')
     metadata = _metadata(row)
@@ -85,7 +89,8 @@ def _spans(value: Any) -> tuple[ChunkSpan, ...] | None:
     if value is None:
         return None
     pairs = isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(type(edge) is int for edge in pair) for pair in value
+        isinstance(pair, list) and len(pair) == 2 and all(type(edge) is int for edge in pair)
+        for pair in value
     )
     if not pairs:
         raise ValueError('has "chunks" that are no list of [start, end] pairs of integers')

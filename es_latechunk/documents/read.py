@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from es_latechunk.documents.jsonl import read_jsonl
 from es_latechunk.documents.sources import OnError, SourceFile, find_files, shown
@@ -14,7 +15,14 @@ from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.types import Document
 
 FORMATS = ("auto", "text", "markdown", "jsonl")
-SUFFIXES = {".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+SUFFIXES = {
+    ".txt": "text",
+    ".text": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
 STDIN_ID = "stdin"
 
 Reader = Callable[[BinaryIO, str, OnError], Iterator[Document]]
@@ -31,6 +39,7 @@ def read_documents(
     format: str = "auto",
     on_error: OnError = raise_error,
     on_skip: Callable[[str], None] | None = None,
+    on_read: Callable[[int], None] | None = None,
 ) -> Iterator[Document]:
     """Documents of files, folders and "-" (standard input), one at a time and in a fixed order.
 
@@ -38,6 +47,7 @@ def read_documents(
     character is "{", otherwise one text. A file of another suffix is passed over inside a folder (and given
     to `on_skip`), and is an error where it is named itself. A document's text is never changed: line ends,
     byte order marks and control characters stay. What cannot be read goes to `on_error`, and the rest goes on.
+    `on_read` is told the bytes read since it was last told, after each document and each file.
     """
     if format not in FORMATS:
         raise UsageError(f"--format {format} is not known; choose one of {', '.join(FORMATS)}")
@@ -48,24 +58,37 @@ def read_documents(
         for file in find_files([Path(path)], on_error):
             kind = SUFFIXES.get(file.path.suffix.lower(), "") if format == "auto" else format
             if kind:
-                yield from _read_file(file, READERS[kind], on_error)
+                yield from _read_file(file, READERS[kind], on_error, on_read or _ignore)
             elif file.named:
                 known = ", ".join(SUFFIXES)
-                on_error(DocumentError(shown(file.id), f"is of no known kind ({known}); say which with --format"))
+                on_error(
+                    DocumentError(shown(file.id), f"is of no known kind ({known}); say which with --format")
+                )
             elif on_skip:
                 on_skip(shown(file.id))
 
 
-def _read_file(file: SourceFile, reader: Reader, on_error: OnError) -> Iterator[Document]:
+def _ignore(count: int) -> None:
+    """Nobody wants to know."""
+
+
+def _read_file(
+    file: SourceFile, reader: Reader, on_error: OnError, on_read: Callable[[int], None]
+) -> Iterator[Document]:
+    told = 0
     try:
         with file.path.open("rb") as stream:
-            yield from reader(stream, file.id, on_error)
+            for document in reader(stream, file.id, on_error):
+                on_read(stream.tell() - told)
+                told = stream.tell()
+                yield document
+            on_read(stream.tell() - told)
     except OSError as error:
         on_error(DocumentError(shown(file.id), f"cannot be read ({error.strerror or error})"))
 
 
 def _read_stdin(format: str, on_error: OnError) -> Iterator[Document]:
-    stream = sys.stdin.buffer
+    stream = cast(BufferedReader, sys.stdin.buffer)
     if format == "auto":
         format = "jsonl" if stream.peek(4096).lstrip()[:1] == b"{" else "text"
     yield from READERS[format](stream, STDIN_ID, on_error)

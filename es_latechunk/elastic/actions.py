@@ -44,7 +44,8 @@ def check_id(doc_id: str, chunks: int) -> None:
     size = len(chunk_id(doc_id, chunks - 1).encode())
     if size > ID_BYTES:
         raise DocumentError(
-            f"{doc_id[:60]}...", f"its id gives an _id of {size} bytes, Elasticsearch takes {ID_BYTES}; shorten it"
+            f"{doc_id[:60]}...",
+            f"its id gives an _id of {size} bytes, Elasticsearch takes {ID_BYTES}; shorten it",
         )
 
 

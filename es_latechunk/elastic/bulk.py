@@ -27,7 +27,7 @@ LONGEST_WAIT = 30.0
 OnResult = Callable[[Action, int, str], None]
 
 
-class _Unsettled(Exception):
+class _UnsettledError(Exception):
     """Some actions wait for another attempt; the message says why."""
 
 
@@ -35,7 +35,8 @@ class BulkWriter:
     """Collects actions into requests bounded in number and bytes, and tells each action's outcome.
 
     `on_result(action, status, cause)`: an empty cause says that the index is as the action wants it; any
-    other is why it is not, for good. `retry_for` is how long (seconds) a request may be tried again before a WriteError.
+    other is why it is not, for good. `retry_for` is how long (seconds) a request may be tried again before
+    a WriteError.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class BulkWriter:
     def _settle(self, batch: list[Action]) -> None:
         waiting = batch
         attempts = Retrying(
-            retry=retry_if_exception_type(_Unsettled),
+            retry=retry_if_exception_type(_UnsettledError),
             wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),
             stop=stop_after_delay(self._retry_for),
         )
@@ -75,7 +76,7 @@ class BulkWriter:
                 with attempt:
                     waiting, cause = self._send(waiting)
                     if waiting:
-                        raise _Unsettled(cause)
+                        raise _UnsettledError(cause)
         except RetryError as error:
             cause = str(error.last_attempt.exception())
             raise WriteError(
@@ -89,31 +90,31 @@ class BulkWriter:
         try:
             with server_errors(self._client, self._index):
                 return self._read(actions, self._ask(lines))
-        except _TooLarge:
+        except _TooLargeError:
             return self._halve(actions)
-        except _Unsettled as error:
+        except _UnsettledError as error:
             return actions, str(error)
 
     def _ask(self, lines: list[bytes]) -> list[Any]:
         try:
-            answer = self._client.bulk(index=self._index, operations=lines)
+            answer = self._client.bulk(index=self._index, operations=lines)  # type: ignore[arg-type]  # lines ready to send
         except TlsError:
             raise
         except ConnectionTimeout as error:
-            raise _Unsettled("no answer in time") from error
+            raise _UnsettledError("no answer in time") from error
         except TransportConnectionError as error:
-            raise _Unsettled(f"no connection: {error.message}") from error
+            raise _UnsettledError(f"no connection: {error.message}") from error
         except SerializationError as error:
-            raise _Unsettled("an answer that is cut off or no JSON") from error
+            raise _UnsettledError("an answer that is cut off or no JSON") from error
         except ApiError as error:
             if error.meta.status == 413:
-                raise _TooLarge from error
+                raise _TooLargeError from error
             if error.meta.status not in PASSING:
                 raise
-            raise _Unsettled(f"{error.meta.status}: {reason(error)}") from error
+            raise _UnsettledError(f"{error.meta.status}: {reason(error)}") from error
         items = answer.body.get("items") if isinstance(answer.body, dict) else None
         if not isinstance(items, list):
-            raise _Unsettled("an answer without items")
+            raise _UnsettledError("an answer without items")
         return items
 
     def _read(self, actions: list[Action], items: list[Any]) -> tuple[list[Action], str]:
@@ -145,7 +146,7 @@ class BulkWriter:
         return first + second, cause or other
 
 
-class _TooLarge(Exception):
+class _TooLargeError(Exception):
     """The server refuses the size of a request."""
 
 

@@ -72,7 +72,9 @@ def _client(url: str, given: Connection) -> Elasticsearch:
     try:
         return Elasticsearch(url, **options)  # type: ignore[arg-type]
     except (ValueError, OSError) as error:
-        raise UsageError(f"the connection's settings do not work ({error}); check the --url and --ca-certs") from error
+        raise UsageError(
+            f"the connection's settings do not work ({error}); check the --url and --ca-certs"
+        ) from error
 
 
 def _credentials(given: Connection) -> dict[str, object]:
@@ -130,7 +132,9 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
             f"{address}: its TLS certificate is not trusted ({_one_line(error)}); pass the CA with --ca-certs"
         ) from error
     except ConnectionTimeout as error:
-        raise ServerError(f"{address}: did not answer in time; check the cluster's health and try again") from error
+        raise ServerError(
+            f"{address}: did not answer in time; check the cluster's health and try again"
+        ) from error
     except TransportConnectionError as error:
         raise ServerError(
             f"{address}: cannot be reached ({_one_line(error)}); check --url, or start a node with: "
@@ -143,7 +147,9 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
             f"{address}: refuses the credentials (401); check --api-key, or --username and --password"
         ) from error
     except AuthorizationException as error:
-        raise ServerError(f"{address}: the user may not do this (403: {reason(error)}); ask for the right") from error
+        raise ServerError(
+            f"{address}: the user may not do this (403: {reason(error)}); ask for the right"
+        ) from error
     except NotFoundError as error:
         if index is None or "index_not_found" not in str(error.body):
             raise ServerError(f"{address}: {reason(error)} (404)") from error

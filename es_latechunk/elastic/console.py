@@ -18,7 +18,10 @@ def render_json(value: Any, indent: int = 0) -> str:
     """JSON for people: nested like `json.dumps(indent=2)`, lists of plain values on one line."""
     inner = " " * (indent + 2)
     if isinstance(value, Mapping) and value:
-        rows = [f"{inner}{json.dumps(key, ensure_ascii=False)}: {render_json(item, indent + 2)}" for key, item in value.items()]
+        rows = [
+            f"{inner}{json.dumps(key, ensure_ascii=False)}: {render_json(item, indent + 2)}"
+            for key, item in value.items()
+        ]
         return "{\n" + ",\n".join(rows) + "\n" + " " * indent + "}"
     if isinstance(value, list | tuple) and any(isinstance(item, dict | list | tuple) for item in value):
         rows = [f"{inner}{render_json(item, indent + 2)}" for item in value]

@@ -43,7 +43,9 @@ class IndexIdentity:
                 f"index {index}: its _meta.{META_KEY} is incomplete ({error}); make the index again"
             ) from error
         if identity.pooling not in get_args(Pooling):
-            raise IndexMismatchError(f"index {index}: its _meta records the pooling {identity.pooling!r}, not known here")
+            raise IndexMismatchError(
+                f"index {index}: its _meta records the pooling {identity.pooling!r}, not known here"
+            )
         return identity
 
 
@@ -57,7 +59,7 @@ def check_encoder(index: str, recorded: EncoderIdentity, given: EncoderIdentity)
             f"index {index}: holds vectors of {_named(recorded)}, the model given is {_named(given)}; "
             "use the index's model, or make another index"
         )
-    _refuse_differences(index, asdict(recorded), asdict(given), ignore=("model", "weights"))
+    _refuse_differences(index, asdict(recorded), asdict(given), ignore=("model", "weights", "revision"))
 
 
 def check_identity(index: str, recorded: IndexIdentity, given: IndexIdentity) -> None:

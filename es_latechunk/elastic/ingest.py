@@ -98,7 +98,9 @@ class _Run:
             if seen.first_place(document.id, "") is None:
                 yield document
             else:
-                self._fail(DocumentError(document.id, "its id was used before in this run; give it another id"))
+                self._fail(
+                    DocumentError(document.id, "its id was used before in this run; give it another id")
+                )
 
     def _changed(self, documents: Iterable[Document]) -> Iterator[Comparison]:
         for comparison in compare_with_index(self._client, self._index, documents):

@@ -47,7 +47,9 @@ def _switch_off(client: Elasticsearch, name: str) -> bool:
         client.indices.put_mapping(index=name, meta={**meta, LOAD_KEY: {"refresh_interval": before}})
         client.indices.put_settings(index=name, settings={"index": {"refresh_interval": "-1"}})
     except AuthorizationException:
-        log.warning("index %s: no right to change its settings (manage), so it is loaded with refreshes", name)
+        log.warning(
+            "index %s: no right to change its settings (manage), so it is loaded with refreshes", name
+        )
         return False
     return True
 

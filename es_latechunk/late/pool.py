@@ -67,4 +67,5 @@ def _join(left: PartialSums, right: PartialSums) -> PartialSums:
 def l2_normalise(vectors: FloatArray) -> FloatArray:
     """Unit vectors (N, dim); a zero vector has no direction and stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    unit: FloatArray = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return unit

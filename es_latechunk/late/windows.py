@@ -24,7 +24,9 @@ def plan_windows(tokens: int, size: int, overlap: int | None = None) -> Iterator
         raise ValueError(f"a window needs at least one token, not {size}")
     overlap = size // OVERLAP_SHARE if overlap is None else overlap
     if not 0 <= overlap < size:
-        raise ValueError(f"the overlap must be between 0 and the window's size - 1 = {size - 1}, not {overlap}")
+        raise ValueError(
+            f"the overlap must be between 0 and the window's size - 1 = {size - 1}, not {overlap}"
+        )
     if tokens <= size:
         if tokens > 0:
             yield TokenWindow(0, tokens, 0, tokens)

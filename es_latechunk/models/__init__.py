@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models.families import MINILM
 from es_latechunk.models.precision import DTYPES, Dtype
 from es_latechunk.models.spec import ModelOptions
-from es_latechunk.types import Encoder
+from es_latechunk.types import Encoder, EncoderIdentity
 
-__all__ = ["DTYPES", "MINILM", "Dtype", "ModelOptions", "default_model", "load_encoder"]
+__all__ = [
+    "DTYPES",
+    "MINILM",
+    "Dtype",
+    "ModelOptions",
+    "default_model",
+    "find_local",
+    "load_encoder",
+    "load_recorded",
+]
 
 JINA_API = "jina-api:"
 
@@ -45,20 +55,79 @@ def load_encoder(
         return _load_hosted(name, options)
     from es_latechunk.models.encoder import LocalEncoder
     from es_latechunk.models.hub import resolve_model
-    from es_latechunk.models.precision import choose_hardware
     from es_latechunk.models.runner import TokenModel
     from es_latechunk.models.spec import describe
     from es_latechunk.models.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
     folder = resolve_model(name, revision=revision, offline=offline)
     raw = load_tokenizer(folder.path)
-    spec = describe(folder.path, name=folder.name, options=options, tokenizer_limit=raw.model_max_length)
+    spec = describe(
+        folder.path,
+        name=folder.name,
+        options=options,
+        tokenizer_limit=raw.model_max_length,
+        revision=folder.revision,
+    )
     tokenizer = HuggingFaceTokenizer(raw)
-    model = TokenModel(spec, choose_hardware(device, dtype), pad_id=tokenizer.pad_id)
+    model = TokenModel(spec, device=device, dtype=dtype, pad_id=tokenizer.pad_id)
     return LocalEncoder(spec, tokenizer, model)
+
+
+def find_local(name: str) -> Path | None:
+    """The folder of a model whose weights are on this machine, asking no hub; None where they are not."""
+    from es_latechunk.models.hub import resolve_model
+
+    try:
+        return resolve_model(name, offline=True).path
+    except ModelError:
+        return None
+
+
+def load_recorded(
+    recorded: EncoderIdentity,
+    *,
+    name: str | None = None,
+    options: ModelOptions | None = None,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    offline: bool = False,
+) -> Encoder:
+    """The encoder that an index records, set up as it was then.
+
+    What the caller gives (another name, options) takes its place; whether the result fits the index is
+    for the index to check.
+    """
+    given = options or ModelOptions()
+    as_recorded = ModelOptions(
+        window=given.window or recorded.window,
+        dimensions=given.dimensions or recorded.dimensions,
+        document_prefix=recorded.document_prefix if given.document_prefix is None else given.document_prefix,
+        query_prefix=recorded.query_prefix if given.query_prefix is None else given.query_prefix,
+        assume_mean_pooling=given.assume_mean_pooling or recorded.assumed_mean_pooling,
+        document_task=given.document_task or recorded.document_task or None,
+        query_task=given.query_task or recorded.query_task or None,
+    )
+    if name is not None and name != recorded.model:
+        other = load_encoder(name, options=given, device=device, dtype=dtype, offline=offline)
+        if other.identity.weights is None or other.identity.weights != recorded.weights:
+            return other
+    return load_encoder(
+        name or recorded.model,
+        revision=recorded.revision,
+        options=as_recorded,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+    )
 
 
 def _load_hosted(name: str, options: ModelOptions) -> Encoder:
     from es_latechunk.models.jina_api import JinaApiEncoder
 
-    return JinaApiEncoder(name.removeprefix(JINA_API), dimensions=options.dimensions)
+    return JinaApiEncoder.from_environment(
+        name,
+        dimensions=options.dimensions,
+        document_task=options.document_task,
+        query_task=options.query_task,
+        window=options.window,
+    )

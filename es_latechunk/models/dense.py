@@ -52,14 +52,18 @@ def load_dense(folder: Path, name: str) -> DenseLayer:
         tensors = load_file(folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
         raise ModelError(f"model {name}: {folder.name}/model.safetensors cannot be read ({error})") from error
-    expected = {"linear.weight": (config["out_features"], config["in_features"])}
+    expected: dict[str, tuple[int, ...]] = {"linear.weight": (config["out_features"], config["in_features"])}
     if config.get("bias", True):
         expected["linear.bias"] = (config["out_features"],)
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if found != expected:
         raise ModelError(f"model {name}: {folder.name} holds the weights {found}, expected are {expected}")
     weight = tensors["linear.weight"].float().numpy()
-    bias = tensors["linear.bias"].float().numpy() if "linear.bias" in tensors else np.zeros(len(weight), np.float32)
+    bias = (
+        tensors["linear.bias"].float().numpy()
+        if "linear.bias" in tensors
+        else np.zeros(len(weight), np.float32)
+    )
     return DenseLayer(weight, bias, _activation(config.get("activation_function")))
 
 

@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from es_latechunk.chunking import chunk_document
-from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.errors import UsageError
 from es_latechunk.late import embed_chunks, l2_normalise
 from es_latechunk.models.dense import DenseLayer, load_dense
-from es_latechunk.models.hub import weights_fingerprint
 from es_latechunk.models.prefix import PrefixedTokenizer
 from es_latechunk.models.runner import TokenModel
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.models.tokenizer import HuggingFaceTokenizer
+from es_latechunk.models.weights import weights_fingerprint
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkSpan,
@@ -23,6 +23,7 @@ from es_latechunk.types import (
     EncoderIdentity,
     FloatArray,
     IntArray,
+    Tokens,
 )
 
 
@@ -34,7 +35,12 @@ class LocalEncoder:
     """
 
     def __init__(
-        self, spec: ModelSpec, tokenizer: HuggingFaceTokenizer, model: TokenModel, *, prefix: str | None = None
+        self,
+        spec: ModelSpec,
+        tokenizer: HuggingFaceTokenizer,
+        model: TokenModel,
+        *,
+        prefix: str | None = None,
     ) -> None:
         self._spec = spec
         self._base = tokenizer
@@ -60,6 +66,7 @@ class LocalEncoder:
             document_prefix=self._spec.document_prefix,
             query_prefix=self._spec.query_prefix,
             assumed_mean_pooling=self._spec.assumed_mean_pooling,
+            revision=self._spec.revision,
         )
 
     @property
@@ -116,5 +123,12 @@ class LocalEncoder:
 
     def _as_documents(self, texts: Sequence[str]) -> Iterator[ChunkedDocument]:
         for number, text in enumerate(texts):
-            document = Document(id=f"text {number}", text=text, spans=(ChunkSpan(0, len(text)),))
-            yield chunk_document(document, chunker=None, tokenizer=self.tokenizer)
+            document = Document(id=f"text {number}", text=text)
+            yield chunk_document(document, chunker=WholeText(), tokenizer=self.tokenizer)
+
+
+class WholeText:
+    """The chunker (a `Chunker`) that cuts nothing."""
+
+    def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
+        return [ChunkSpan(0, len(text))]

@@ -32,7 +32,9 @@ class Family:
 FAMILIES = (
     Family(ids=(MINILM,), dimensions="384", max_tokens=512, window=256, licence="Apache-2.0"),
     Family(
-        ids=tuple(f"jinaai/jina-embeddings-v2-{name}" for name in ("base-en", "small-en", "base-de", "base-zh")),
+        ids=tuple(
+            f"jinaai/jina-embeddings-v2-{name}" for name in ("base-en", "small-en", "base-de", "base-zh")
+        ),
         dimensions="768 (small: 512)",
         max_tokens=8192,
         window=8192,

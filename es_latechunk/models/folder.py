@@ -51,7 +51,9 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
             f"model {name}: {path.name} cannot be read ({error.strerror}); pass a folder that transformers saved"
         ) from error
     except ValueError as error:
-        raise ModelError(f"model {name}: {path.name} is not JSON ({error}); download the model again") from error
+        raise ModelError(
+            f"model {name}: {path.name} is not JSON ({error}); download the model again"
+        ) from error
     if not isinstance(content, dict):
         raise ModelError(f"model {name}: {path.name} is not a JSON object; download the model again")
     return content
@@ -79,7 +81,9 @@ def _modules(path: Path, name: str) -> list[tuple[str, str]]:
     return modules
 
 
-def _pooling(path: Path, config: dict[str, Any], modules: list[tuple[str, str]], name: str) -> tuple[str, str]:
+def _pooling(
+    path: Path, config: dict[str, Any], modules: list[tuple[str, str]], name: str
+) -> tuple[str, str]:
     places = [place for kind, place in modules if kind == "Pooling"] or ["1_Pooling"]
     file = path / places[0] / "config.json"
     if file.is_file():
@@ -97,5 +101,7 @@ def _pooling_mode(settings: dict[str, Any]) -> str:
     if isinstance(mode, list):
         return "+".join(str(part) for part in mode)
     flags = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value is True]
-    names = [key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token") for key in flags]
+    names = [
+        key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token") for key in flags
+    ]
     return "+".join(sorted(names))

@@ -34,7 +34,9 @@ def choose_hardware(device: str = "auto", dtype: Dtype = "auto") -> Hardware:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise UsageError(f"--device {device} is not a device of torch; choose auto, cpu, cuda or mps") from error
+        raise UsageError(
+            f"--device {device} is not a device of torch; choose auto, cpu, cuda or mps"
+        ) from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: torch sees no CUDA device here; choose cpu or auto")
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -57,7 +59,7 @@ def _has_bfloat16(kind: str) -> bool:
     import torch
 
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind == "cpu" and hasattr(torch.cpu, "get_capabilities"):
         found = torch.cpu.get_capabilities()
         return bool(found.get("amx_bf16") or found.get("avx512_bf16"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.precision import Hardware, torch_dtype
+from es_latechunk.models.precision import Dtype, Hardware, choose_hardware, torch_dtype
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.types import FloatArray, IntArray
 
@@ -22,28 +23,33 @@ UNUSED_WEIGHTS = ("pooler.",)
 class TokenModel:
     """Token ids in, last hidden states out; the weights are loaded at the first call."""
 
-    def __init__(self, spec: ModelSpec, hardware: Hardware, *, pad_id: int) -> None:
+    def __init__(self, spec: ModelSpec, *, device: str, dtype: Dtype, pad_id: int) -> None:
         self._spec = spec
-        self._hardware = hardware
+        self._device = device
+        self._dtype = dtype
         self._pad_id = pad_id
-        self._model: Any = None
 
-    @property
+    @cached_property
     def hardware(self) -> Hardware:
-        return self._hardware
+        """The device and precision in use; torch is asked at the first look."""
+        return choose_hardware(self._device, self._dtype)
+
+    @cached_property
+    def _model(self) -> Any:
+        return load_model(self._spec, self.hardware.device)
 
     def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
         """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32."""
         import torch
 
         ids, mask = self._pad(batch)
-        device = torch.device(self._hardware.device)
+        device = torch.device(self.hardware.device)
         with torch.inference_mode(), self._precision(device.type):
             hidden = self._call(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
         vectors = hidden.float().cpu().numpy()
         if not np.isfinite(vectors[mask.astype(bool)]).all():
             raise ModelError(
-                f"model {self._spec.name}: gives vectors that are not finite in {self._hardware.dtype}; "
+                f"model {self._spec.name}: gives vectors that are not finite in {self.hardware.dtype}; "
                 "try --dtype float32, and check the weights"
             )
         return [vectors[row, : len(window)] for row, window in enumerate(batch)]
@@ -60,12 +66,10 @@ class TokenModel:
     def _precision(self, kind: str) -> Any:
         import torch
 
-        reduced = self._hardware.dtype == "bfloat16"
-        return torch.autocast(kind, dtype=torch_dtype(self._hardware.dtype), enabled=reduced)
+        reduced = self.hardware.dtype == "bfloat16"
+        return torch.autocast(kind, dtype=torch_dtype(self.hardware.dtype), enabled=reduced)
 
     def _call(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if self._model is None:
-            self._model = load_model(self._spec, self._hardware.device)
         answer = self._model(input_ids=ids, attention_mask=mask)
         hidden: torch.Tensor = getattr(answer, "last_hidden_state", answer)
         return hidden
@@ -90,8 +94,8 @@ def _load_transformers(path: Path, name: str) -> Any:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model, info = AutoModel.from_pretrained(
             str(path),
@@ -104,7 +108,9 @@ def _load_transformers(path: Path, name: str) -> Any:
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         cause = " ".join(str(error).split())
-        raise ModelError(f"model {name}: transformers cannot load it ({cause}); pass another model") from error
+        raise ModelError(
+            f"model {name}: transformers cannot load it ({cause}); pass another model"
+        ) from error
     _check_weights(info, name)
     return model.eval()
 

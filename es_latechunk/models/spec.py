@@ -25,6 +25,8 @@ class ModelOptions:
     document_prefix: str | None = None
     query_prefix: str | None = None
     assume_mean_pooling: bool = False
+    document_task: str | None = None  # hosted models only
+    query_task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,12 @@ class ModelSpec:
     query_prefix: str
     dense: tuple[Path, ...]
     assumed_mean_pooling: bool
+    revision: str | None
 
 
-def describe(path: Path, *, name: str, options: ModelOptions, tokenizer_limit: int) -> ModelSpec:
+def describe(
+    path: Path, *, name: str, options: ModelOptions, tokenizer_limit: int, revision: str | None = None
+) -> ModelSpec:
     """Read a model folder's facts and settle every setting, or refuse with the reason (ModelError).
 
     `tokenizer_limit` is the tokenizer's own `model_max_length`, in tokens.
@@ -65,10 +70,15 @@ def describe(path: Path, *, name: str, options: ModelOptions, tokenizer_limit: i
         window=_window(name, facts, family, options, max_tokens),
         hidden=hidden,
         dimensions=_dimensions(name, facts, family, options, full),
-        document_prefix=_prefix(options.document_prefix, facts, DOCUMENT_PROMPTS, family and family.document_prefix),
-        query_prefix=_prefix(options.query_prefix, facts, QUERY_PROMPTS, family and family.query_prefix),
+        document_prefix=_prefix(
+            options.document_prefix, facts, DOCUMENT_PROMPTS, family.document_prefix if family else ""
+        ),
+        query_prefix=_prefix(
+            options.query_prefix, facts, QUERY_PROMPTS, family.query_prefix if family else ""
+        ),
         dense=facts.dense,
         assumed_mean_pooling=assumed,
+        revision=revision,
     )
 
 
@@ -153,10 +163,10 @@ def _dimensions(
     return wanted
 
 
-def _prefix(given: str | None, facts: FolderFacts, names: tuple[str, ...], known: str | None) -> str:
+def _prefix(given: str | None, facts: FolderFacts, names: tuple[str, ...], known: str) -> str:
     if given is not None:
         return given
     for name in names:
         if name in facts.prompts:
             return facts.prompts[name]
-    return known or ""
+    return known

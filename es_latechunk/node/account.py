@@ -18,7 +18,9 @@ from es_latechunk.errors import NodeError
 SERVER_UID = 59200
 _SECONDS_TO_ANSWER = 60
 # A list of what may pass, because everything else may hold credentials, and the server needs none.
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "ES_JAVA_OPTS")
+_PASSED_ON = ("PATH", "TZ", "LD_LIBRARY_PATH", "ES_JAVA_OPTS")
+# Java reads file names, and writes its errors, by the locale: any name, and English.
+_LOCALE = {"LC_ALL": "C.UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +95,4 @@ def server_account() -> Account:
 
 def inherited_environment() -> dict[str, str]:
     """What the server gets of the caller's environment."""
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return _LOCALE | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}

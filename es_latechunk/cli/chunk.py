@@ -1,0 +1,45 @@
+"""`es-latechunk chunk`: documents to spans."""
+
+from __future__ import annotations
+
+import click
+
+from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
+from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.cli.output import Failures, chunk_rows, note, print_json
+from es_latechunk.documents import FORMATS, read_documents
+from es_latechunk.errors import DocumentError
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
+@click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@model_options
+@json_option
+def chunk(
+    paths: tuple[str, ...], chunker: str, max_tokens: int, format: str, model: ModelChoice, as_json: bool
+) -> None:
+    """Cut documents into chunks and print them as NDJSON: doc_id, ordinal, start, end, content.
+
+    Positions are characters (code points) of the document, `end` exclusive. The model lends its tokenizer
+    only. "-" reads standard input.
+    """
+    failures = Failures()
+    tokenizer = model.load().tokenizer
+    cut = make_chunker(chunker, tokenizer=tokenizer, max_tokens=max_tokens)
+    for document in read_documents(paths, format=format, on_error=failures, on_skip=skipped):
+        try:
+            chunked = chunk_document(document, chunker=cut, tokenizer=tokenizer)
+        except DocumentError as error:
+            failures(error)
+            continue
+        for row in chunk_rows(chunked):
+            print_json(row)
+    failures.exit()
+
+
+def skipped(name: str) -> None:
+    """Say that a file inside a folder was passed over."""
+    note(f"skipped {name}: of no known kind")

@@ -1,0 +1,57 @@
+"""`es-latechunk embed`: documents to chunk vectors."""
+
+from __future__ import annotations
+
+import click
+
+from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
+from es_latechunk.cli.chunk import skipped
+from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.cli.output import Failures, print_json
+from es_latechunk.documents import FORMATS, read_documents
+from es_latechunk.pipeline import embed_documents
+from es_latechunk.types import Pooling
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
+@click.option("--pooling", type=click.Choice(["late", "naive"]), default="late", show_default=True)
+@click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@model_options
+@json_option
+def embed(
+    paths: tuple[str, ...],
+    chunker: str,
+    max_tokens: int,
+    pooling: Pooling,
+    format: str,
+    model: ModelChoice,
+    as_json: bool,
+) -> None:
+    """Late-chunk documents and print NDJSON: doc_id, ordinal, start, end, content, vector.
+
+    Vectors have length 1. --pooling naive embeds each chunk alone, for comparison. "-" reads standard input.
+    """
+    failures = Failures()
+    documents = read_documents(paths, format=format, on_error=failures, on_skip=skipped)
+    for chunk in embed_documents(
+        documents,
+        encoder=model.load(),
+        max_tokens=max_tokens,
+        chunker=chunker,
+        pooling=pooling,
+        on_error=failures,
+    ):
+        print_json(
+            {
+                "doc_id": chunk.doc_id,
+                "ordinal": chunk.ordinal,
+                "start": chunk.span.start,
+                "end": chunk.span.end,
+                "content": chunk.text,
+                "vector": chunk.vector.tolist(),
+            }
+        )
+    failures.exit()

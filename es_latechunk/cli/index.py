@@ -1,0 +1,105 @@
+"""`es-latechunk index`: create, show and delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
+from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
+from es_latechunk.cli.output import note, print_json
+from es_latechunk.elastic.template import QUANTIZATIONS
+from es_latechunk.pipeline import create_index
+from es_latechunk.types import Pooling
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+
+@click.group()
+def index() -> None:
+    """Create, show and delete indices."""
+
+
+@index.command()
+@click.argument("name")
+@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
+@click.option("--pooling", type=click.Choice(["late", "naive"]), default="late", show_default=True)
+@click.option("--quantization", type=click.Choice(list(QUANTIZATIONS)), default="int8", show_default=True)
+@click.option("--shards", type=click.IntRange(1), help="Default: 1.")
+@click.option("--replicas", type=click.IntRange(0), help="Default: 1 where the cluster has a second node.")
+@click.option("--mapping", type=click.Path(path_type=Path), help="Your own template, JSON.")
+@model_options
+@connection_options
+@json_option
+def create(
+    name: str,
+    chunker: str,
+    max_tokens: int,
+    pooling: Pooling,
+    quantization: str,
+    shards: int | None,
+    replicas: int | None,
+    mapping: Path | None,
+    model: ModelChoice,
+    client: Elasticsearch,
+    as_json: bool,
+) -> None:
+    """Create an index for a model's vectors; an index that is there with the same settings is fine."""
+    encoder = model.load()
+    created = create_index(
+        name,
+        encoder=encoder,
+        client=client,
+        max_tokens=max_tokens,
+        chunker=chunker,
+        pooling=pooling,
+        quantization=quantization,
+        shards=shards,
+        replicas=replicas,
+        template=mapping,
+    )
+    identity = encoder.identity
+    if as_json:
+        print_json({"index": name, "created": created, "model": identity.model, "dims": identity.dimensions})
+        return
+    state = "created" if created else "was there already, with the same settings"
+    note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {pooling} pooling")
+
+
+@index.command()
+@click.argument("name")
+@connection_options
+@json_option
+def show(name: str, client: Elasticsearch, as_json: bool) -> None:
+    """What an index holds: chunks, documents, size, and the model that it records."""
+    from es_latechunk.elastic.indices import describe_index
+
+    facts = describe_index(client, name)
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in facts.items():
+        click.echo(f"{key:<16} {value}")
+
+
+@index.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connection_options
+@json_option
+def delete(name: str, yes: bool, client: Elasticsearch, as_json: bool) -> None:
+    """Delete an index with all its chunks. Asks, unless --yes is given."""
+    from es_latechunk.elastic.indices import delete_index, describe_index
+
+    facts = describe_index(client, name)
+    if not yes:
+        click.confirm(f"Delete index {name} with {facts['chunks']} chunks?", abort=True, err=True)
+    delete_index(client, name)
+    if as_json:
+        print_json({"index": name, "deleted": True, "chunks": facts["chunks"]})
+        return
+    note(f"index {name} deleted ({facts['chunks']} chunks)")

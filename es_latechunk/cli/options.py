@@ -1,0 +1,122 @@
+"""Options that several commands share, each group as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from es_latechunk.models import DTYPES, ModelOptions, load_encoder, load_recorded
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from es_latechunk.types import Encoder, EncoderIdentity
+
+CONNECTION = (
+    click.option("--url", metavar="URL", help="Elasticsearch; else ELASTICSEARCH_URL, else the local node."),
+    click.option(
+        "--api-key", metavar="KEY", help="Better in ELASTICSEARCH_API_KEY: others see a command line."
+    ),
+    click.option("--username", metavar="NAME", help="With --password; else ELASTICSEARCH_USERNAME."),
+    click.option("--password", metavar="WORD", help="Better in ELASTICSEARCH_PASSWORD."),
+    click.option("--ca-certs", metavar="FILE", help="The cluster's CA; else ELASTICSEARCH_CA_CERTS."),
+)
+MODEL = (
+    click.option("--model", metavar="NAME", help="A folder, a Hugging Face id, or jina-api:NAME."),
+    click.option("--revision", metavar="REV", help="The hub revision: a branch, tag or commit."),
+    click.option(
+        "--window", type=int, metavar="TOKENS", help="Tokens a window; default: as the model was trained."
+    ),
+    click.option("--dimensions", type=int, metavar="N", help="Shorter vectors, where the model allows it."),
+    click.option("--document-prefix", metavar="TEXT", help="Instead of the model's own."),
+    click.option("--query-prefix", metavar="TEXT", help="Instead of the model's own."),
+    click.option("--document-task", metavar="TASK", help="For hosted models; default retrieval.passage."),
+    click.option("--query-task", metavar="TASK", help="For hosted models; default retrieval.query."),
+    click.option(
+        "--assume-mean-pooling", is_flag=True, help="For a model whose files do not say how it pools."
+    ),
+    click.option(
+        "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or mps."
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        default="auto",
+        show_default=True,
+        help="auto: as the hardware has.",
+    ),
+    click.option("--offline", is_flag=True, help="Ask no hub; use what is on this machine."),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What the command line says of the model."""
+
+    name: str | None
+    revision: str | None
+    options: ModelOptions
+    device: str
+    dtype: Any
+    offline: bool
+
+    def load(self) -> Encoder:
+        """The named model, or the default one."""
+        return load_encoder(
+            self.name,
+            revision=self.revision,
+            options=self.options,
+            device=self.device,
+            dtype=self.dtype,
+            offline=self.offline,
+        )
+
+    def load_for(self, recorded: EncoderIdentity) -> Encoder:
+        """The model that an index records, where the command line names no other."""
+        return load_recorded(
+            recorded,
+            name=self.name,
+            options=self.options,
+            device=self.device,
+            dtype=self.dtype,
+            offline=self.offline,
+        )
+
+
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the connection's options; the command gets `client`."""
+
+    @wraps(command)
+    def with_client(*args: Any, **values: Any) -> Any:
+        from es_latechunk.elastic.connection import Connection, connect
+
+        names = ("url", "api_key", "username", "password", "ca_certs")
+        connection = Connection(**{name: values.pop(name) for name in names})
+        client: Elasticsearch = connect(connection)
+        with client:
+            return command(*args, client=client, **values)
+
+    return _add(with_client, CONNECTION)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the model's options; the command gets `model`, a ModelChoice."""
+
+    @wraps(command)
+    def with_model(*args: Any, **values: Any) -> Any:
+        options = ModelOptions(**{name: values.pop(name) for name in ModelOptions.__dataclass_fields__})
+        rest = {name: values.pop(name) for name in ("revision", "device", "dtype", "offline")}
+        return command(*args, model=ModelChoice(name=values.pop("model"), options=options, **rest), **values)
+
+    return _add(with_model, MODEL)
+
+
+def _add(command: Callable[..., Any], options: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
+    for option in reversed(options):
+        command = option(command)
+    return command

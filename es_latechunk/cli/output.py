@@ -1,0 +1,122 @@
+"""What the commands print: data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from es_latechunk.types import ChunkedDocument, Hit
+
+if TYPE_CHECKING:
+    from es_latechunk.elastic.report import Tally
+    from es_latechunk.errors import DocumentError
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on one line of stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal."""
+    click.echo(text, err=True)
+
+
+class Failures:
+    """Names each document that failed on stderr, and remembers that there was one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: DocumentError) -> None:
+        self.count += 1
+        note(f"error: {error}")
+
+    def exit(self) -> None:
+        """Leave with 1 when a document failed."""
+        if self.count:
+            click.get_current_context().exit(1)
+
+
+def chunk_rows(chunked: ChunkedDocument) -> Iterator[dict[str, Any]]:
+    """A document's chunks as JSON rows."""
+    document = chunked.document
+    for ordinal, span in enumerate(chunked.spans):
+        yield {
+            "doc_id": document.id,
+            "ordinal": ordinal,
+            "start": span.start,
+            "end": span.end,
+            "content": document.text[span.start : span.end],
+        }
+
+
+def print_hits(hits: Iterable[Hit], *, as_json: bool) -> None:
+    """Hits as JSON lines, or as a table."""
+    if as_json:
+        for hit in hits:
+            print_json(asdict(hit))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    table.add_column("score", no_wrap=True)
+    table.add_column("chunk", overflow="fold", max_width=30)
+    table.add_column("characters", no_wrap=True)
+    table.add_column("content", overflow="fold", ratio=1)
+    for hit in hits:
+        content = " ".join(hit.content.split())
+        table.add_row(f"{hit.score:.4f}", Text(hit.id), f"{hit.start}-{hit.end}", Text(content))
+    Console(highlight=False).print(table if table.row_count else "no hits")
+
+
+class Progress:
+    """A bar on stderr: how much of the source is read, and what became of it."""
+
+    def __init__(self, bar: Any, task: Any) -> None:
+        self._bar = bar
+        self._task = task
+
+    def read(self, count: int) -> None:
+        """Some bytes of the source have been read."""
+        self._bar.advance(self._task, count)
+
+    def show(self, tally: Tally) -> None:
+        """Bring the counts up to date."""
+        report = tally.report()
+        speed = report.tokens / report.seconds if report.seconds else 0
+        counts = f"{report.documents} documents  {report.chunks} chunks  {speed:,.0f} tokens/s"
+        self._bar.update(self._task, description=counts)
+
+
+@contextmanager
+def progress_bar(paths: Iterable[str], *, shown: bool) -> Iterator[Progress]:
+    """Documents, chunks, tokens a second and the time left, on stderr and only on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
+        yield Progress(bar, bar.add_task("", total=_source_bytes(paths)))
+
+
+def _source_bytes(paths: Iterable[str]) -> int | None:
+    """The bytes that will be read; None where standard input is among the paths."""
+    total = 0
+    for path in paths:
+        if path == "-":
+            return None
+        place = Path(path)
+        files = place.rglob("*") if place.is_dir() else [place]
+        total += sum(file.stat().st_size for file in files if file.is_file())
+    return total

@@ -1,0 +1,37 @@
+"""Looking at an index and deleting it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elasticsearch import Elasticsearch
+
+from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.mapping import read_identity, single_index
+from es_latechunk.elastic.template import VECTOR_FIELD
+
+
+def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
+    """Counts, size in bytes, vector index type, and the identity that the mapping records."""
+    identity = read_identity(client, name)
+    with server_errors(client, name):
+        client.indices.refresh(index=name)
+        chunks = client.count(index=name)["count"]
+        answer = client.search(index=name, size=0, aggs={"ids": {"cardinality": {"field": "doc_id"}}})
+        stats = client.indices.stats(index=name, metric="store")
+        mappings = next(iter(client.indices.get_mapping(index=name).values()))["mappings"]
+    return {
+        "index": name,
+        "chunks": chunks,
+        "documents": answer["aggregations"]["ids"]["value"],
+        "bytes": stats["_all"]["primaries"]["store"]["size_in_bytes"],
+        "index_type": mappings["properties"][VECTOR_FIELD]["index_options"]["type"],
+        **identity.to_meta(),
+    }
+
+
+def delete_index(client: Elasticsearch, name: str) -> None:
+    """Delete the index that `name` stands for, and nothing else: no wildcard, one index."""
+    concrete = single_index(client, name)
+    with server_errors(client, name):
+        client.indices.delete(index=concrete)

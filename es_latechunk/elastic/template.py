@@ -1,0 +1,106 @@
+"""The index template: what an index for a model's vectors looks like, as plain values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from es_latechunk.elastic.identity import META_KEY, IndexIdentity
+from es_latechunk.errors import UsageError
+
+VECTOR_FIELD = "content_embedding"
+TEMPLATE = "late_chunks.json"
+QUANTIZATIONS = {
+    "int8": "int8_hnsw",
+    "int4": "int4_hnsw",
+    "bbq": "bbq_hnsw",
+    "none": "hnsw",
+    "int8_flat": "int8_flat",
+    "int4_flat": "int4_flat",
+    "bbq_flat": "bbq_flat",
+    "flat": "flat",
+}
+LIMITS = {"bbq": (64, 1), "int4": (1, 2)}  # (least dimensions, a multiple of)
+FIELDS = {
+    "content": "text",
+    VECTOR_FIELD: "dense_vector",
+    "doc_id": "keyword",
+    "ordinal": "integer",
+    "chunk_count": "integer",
+    "start": "integer",
+    "end": "integer",
+    "title": "text",
+    "metadata": "flattened",
+    "doc_hash": "keyword",
+}
+
+
+def template_folder() -> Path:
+    """The templates: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "mappings"
+    return installed if installed.is_dir() else package.parent / "mappings"
+
+
+def load_template(file: Path | None = None) -> dict[str, Any]:
+    """The index template (settings, mappings) of `file`, or our own; a UsageError says what is wrong."""
+    path = file or template_folder() / TEMPLATE
+    try:
+        template: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--mapping {path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UsageError(f"--mapping {path}: is not JSON ({error})") from error
+    properties = template.get("mappings", {}).get("properties") if isinstance(template, dict) else None
+    if not isinstance(properties, dict):
+        raise UsageError(f'--mapping {path}: has no "mappings" with "properties"; start from {TEMPLATE}')
+    lacking = [
+        f"{name} ({kind})"
+        for name, kind in FIELDS.items()
+        if not isinstance(properties.get(name), dict) or properties[name].get("type") != kind
+    ]
+    if lacking:
+        raise UsageError(f"--mapping {path}: lacks the fields {', '.join(lacking)}; start from {TEMPLATE}")
+    return template
+
+
+def index_body(
+    identity: IndexIdentity,
+    *,
+    template: dict[str, Any],
+    quantization: str = "int8",
+    shards: int | None = None,
+    replicas: int | None = None,
+) -> dict[str, Any]:
+    """The body of the create-index request: the template with dims, index_options and `_meta` filled in."""
+    body: dict[str, Any] = json.loads(json.dumps(template))
+    mappings = body["mappings"]
+    vector = mappings["properties"][VECTOR_FIELD]
+    dims = identity.encoder.dimensions
+    if vector.setdefault("dims", dims) != dims:
+        raise UsageError(
+            f"--mapping: {VECTOR_FIELD} has {vector['dims']} dims, model {identity.encoder.model} gives {dims}; "
+            "leave dims out, it is filled in"
+        )
+    vector.setdefault("index_options", {"type": _index_type(quantization, dims)})
+    mappings["_meta"] = {**mappings.get("_meta", {}), META_KEY: identity.to_meta()}
+    index = body.setdefault("settings", {}).setdefault("index", {})
+    if shards is not None:
+        index["number_of_shards"] = shards
+    if replicas is not None:
+        index.pop("auto_expand_replicas", None)
+        index["number_of_replicas"] = replicas
+    return body
+
+
+def _index_type(quantization: str, dims: int) -> str:
+    if quantization not in QUANTIZATIONS:
+        raise UsageError(
+            f"--quantization {quantization} is not known; choose one of {', '.join(QUANTIZATIONS)}"
+        )
+    least, multiple = LIMITS.get(quantization.removesuffix("_flat"), (1, 1))
+    if dims < least or dims % multiple:
+        what = f"at least {least} dimensions" if dims < least else "an even number of dimensions"
+        raise UsageError(f"--quantization {quantization} needs {what}, the model gives {dims}; choose int8")
+    return QUANTIZATIONS[quantization]

@@ -1,0 +1,164 @@
+"""The Python way through: the same words as the command line, with sensible defaults.
+
+Elasticsearch's client is imported where a server is asked, so that the stages before it do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from es_latechunk.chunking import DEFAULT_MAX_TOKENS, chunk_document, make_chunker
+from es_latechunk.elastic.identity import IndexIdentity
+from es_latechunk.elastic.report import IngestReport, Tally
+from es_latechunk.elastic.template import index_body, load_template
+from es_latechunk.errors import DocumentError
+from es_latechunk.late import EmbeddedChunks, embed_chunks
+from es_latechunk.models import load_recorded
+from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, Hit, Pooling
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+OnError = Callable[[DocumentError], None]
+
+
+def embed_documents(
+    documents: Iterable[Document],
+    *,
+    encoder: Encoder,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    chunker: str = "sentences",
+    pooling: Pooling = "late",
+    on_error: OnError | None = None,
+) -> Iterator[ChunkVector]:
+    """Chunk vectors of a stream of documents, lazily and in order; no server is needed.
+
+    A document that cannot be used raises its DocumentError, or goes to `on_error` and the others go on.
+    """
+    cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
+
+    def chunked() -> Iterator[ChunkedDocument]:
+        for document in documents:
+            try:
+                yield chunk_document(document, chunker=cut, tokenizer=encoder.tokenizer)
+            except DocumentError as error:
+                _tell(error, on_error)
+
+    for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling):
+        if isinstance(block, DocumentError):
+            _tell(block, on_error)
+        else:
+            yield from _chunk_vectors(block)
+
+
+def _tell(error: DocumentError, on_error: OnError | None) -> None:
+    if on_error is None:
+        raise error
+    on_error(error)
+
+
+def _chunk_vectors(block: EmbeddedChunks) -> Iterator[ChunkVector]:
+    document = block.chunked.document
+    for ordinal, vector in enumerate(block.vectors, block.first):
+        span = block.chunked.spans[ordinal]
+        yield ChunkVector(document.id, ordinal, span, document.text[span.start : span.end], vector)
+
+
+def create_index(
+    name: str,
+    *,
+    encoder: Encoder,
+    client: Elasticsearch | None = None,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    chunker: str = "sentences",
+    pooling: Pooling = "late",
+    quantization: str = "int8",
+    shards: int | None = None,
+    replicas: int | None = None,
+    template: Path | None = None,
+) -> bool:
+    """Create an index for this encoder's vectors; True if it is new, False if it was there already.
+
+    The mapping's `_meta` records the encoder, the chunker and the pooling; an index of the same name that
+    records anything else is refused (IndexMismatchError). Without a client: ELASTICSEARCH_URL or the local node.
+    """
+    from es_latechunk.elastic import connection, mapping
+
+    make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)  # refuses what cannot work
+    identity = IndexIdentity(encoder.identity, chunker, max_tokens, pooling)
+    body = index_body(
+        identity,
+        template=load_template(template),
+        quantization=quantization,
+        shards=shards,
+        replicas=replicas,
+    )
+    return mapping.create_index(client or connection.connect(), name, body, identity)
+
+
+def ingest(
+    documents: Iterable[Document],
+    *,
+    index: str,
+    client: Elasticsearch | None = None,
+    encoder: Encoder | None = None,
+    on_error: OnError | None = None,
+    on_progress: Callable[[Tally], None] | None = None,
+    retry_for: float = 120.0,
+    tally: Tally | None = None,
+) -> IngestReport:
+    """Write what is new or changed into an index that `create_index` made; see `elastic.ingest.ingest`.
+
+    Without an encoder, the model that the index records is loaded.
+    """
+    from es_latechunk.elastic import connection
+    from es_latechunk.elastic.ingest import ingest as run
+
+    client = client or connection.connect()
+    return run(
+        documents,
+        client=client,
+        index=index,
+        encoder=encoder or _recorded_encoder(client, index),
+        on_error=on_error,
+        on_progress=on_progress,
+        retry_for=retry_for,
+        tally=tally,
+    )
+
+
+def search(
+    query: str,
+    *,
+    index: str,
+    client: Elasticsearch | None = None,
+    encoder: Encoder | None = None,
+    k: int = 10,
+    num_candidates: int | None = None,
+    filters: Iterable[str] = (),
+) -> list[Hit]:
+    """The `k` chunks nearest to the query, best first; see `elastic.search.search`.
+
+    Without an encoder, the model that the index records is loaded: keep one and pass it for many queries.
+    """
+    from es_latechunk.elastic import connection
+    from es_latechunk.elastic.search import search as run
+
+    client = client or connection.connect()
+    return run(
+        query,
+        client=client,
+        index=index,
+        encoder=encoder or _recorded_encoder(client, index),
+        k=k,
+        num_candidates=num_candidates,
+        filters=filters,
+    )
+
+
+def _recorded_encoder(client: Elasticsearch, index: str) -> Encoder:
+    from es_latechunk.elastic import mapping
+
+    return load_recorded(mapping.read_identity(client, index).encoder)

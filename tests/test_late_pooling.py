@@ -1,0 +1,152 @@
+"""Late chunking with an encoder whose numbers can be checked by hand."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from fakes import PositionEncoder, WordTokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from es_latechunk.errors import DocumentError
+from es_latechunk.late import embed_chunks, l2_normalise, plan_windows
+from es_latechunk.late.pool import ChunkAccumulator, sum_by_chunk
+from es_latechunk.pipeline import embed_documents
+from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray, Pooling
+
+
+def words(count: int, *, first: int = 0) -> str:
+    return " ".join(f"w{number}" for number in range(first, first + count))
+
+
+def chunked(text: str, sizes: list[int], tokenizer: WordTokenizer, name: str = "d") -> ChunkedDocument:
+    """A document of words, cut into chunks of so many words."""
+    tokens = tokenizer.tokenize(text)
+    edges = np.cumsum([0, *sizes])
+    assert edges[-1] == len(tokens)
+    spans = tuple(
+        ChunkSpan(int(tokens.offsets[a, 0]), int(tokens.offsets[b - 1, 1])) for a, b in pairwise(edges)
+    )
+    return ChunkedDocument(Document(name, text), spans, tokens)
+
+
+def vectors_of(
+    documents: list[ChunkedDocument], encoder: PositionEncoder, pooling: Pooling
+) -> dict[str, FloatArray]:
+    rows: dict[str, list[FloatArray]] = {}
+    for block in embed_chunks(documents, encoder=encoder, pooling=pooling):
+        assert not isinstance(block, DocumentError)
+        assert block.first == sum(len(part) for part in rows.get(block.chunked.document.id, []))
+        rows.setdefault(block.chunked.document.id, []).append(block.vectors)
+        assert block.last == (block.first + len(block.vectors) == len(block.chunked.spans))
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+
+def test_late_means_late() -> None:
+    """Invariant 3: chunks are pooled from one pass over the whole document."""
+    encoder = PositionEncoder()
+    document = chunked(words(6), [2, 4], encoder.tokenizer)
+    vectors = vectors_of([document], encoder, "late")["d"]
+    assert encoder.batches == [[6]]
+    assert vectors.tolist() == [[1, 0.5, 0.5, 15], [1, 3.5, 3.5, 15]]
+
+
+def test_naive_pooling_sees_each_chunk_alone() -> None:
+    encoder = PositionEncoder()
+    document = chunked(words(6), [2, 4], encoder.tokenizer)
+    vectors = vectors_of([document], encoder, "naive")["d"]
+    assert vectors.tolist() == [[1, 0.5, 0.5, 1], [1, 3.5, 1.5, 14]]
+
+
+def test_one_chunk_over_the_whole_text_is_the_ordinary_mean() -> None:
+    """Invariant 3."""
+    encoder = PositionEncoder()
+    document = chunked(words(9), [9], encoder.tokenizer)
+    assert vectors_of([document], encoder, "late")["d"].tolist() == [[1, 4, 4, 36]]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=25),
+    window=st.integers(2, 40),
+    batch_tokens=st.integers(1, 90),
+)
+@settings(deadline=None)
+def test_windows_pool_exactly_the_kept_tokens(sizes: list[int], window: int, batch_tokens: int) -> None:
+    """Invariants 2 and 4: a chunk over several windows is the mean of its tokens, each from its own window."""
+    encoder = PositionEncoder(window=window, batch_tokens=batch_tokens)
+    document = chunked(words(sum(sizes)), sizes, encoder.tokenizer)
+    token_vectors = np.zeros((sum(sizes), 4))
+    for part in plan_windows(sum(sizes), window):
+        ids = document.tokens.ids[part.start : part.end]
+        whole = encoder.encode_windows([ids])[0]
+        kept = slice(part.keep_start - part.start, part.keep_end - part.start)
+        token_vectors[part.keep_start : part.keep_end] = whole[kept]
+    edges = np.cumsum([0, *sizes])
+    expected = [token_vectors[a:b].mean(axis=0) for a, b in pairwise(edges)]
+    np.testing.assert_allclose(vectors_of([document], encoder, "late")["d"], expected, rtol=1e-6)
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=12), batch_tokens=st.integers(1, 200))
+@settings(deadline=None)
+def test_batching_changes_nothing(lengths: list[int], batch_tokens: int) -> None:
+    """Invariant 5: a document's vectors are the same alone and in any company, and come in order."""
+    encoder = PositionEncoder(batch_tokens=batch_tokens)
+    documents = [
+        chunked(words(length, first=number), [length], encoder.tokenizer, f"d{number}")
+        for number, length in enumerate(lengths)
+    ]
+    together = vectors_of(documents, encoder, "late")
+    assert list(together) == [document.document.id for document in documents]
+    for document in documents:
+        alone = vectors_of([document], encoder, "late")[document.document.id]
+        np.testing.assert_array_equal(together[document.document.id], alone)
+
+
+def test_memory_is_bounded_by_the_look_ahead() -> None:
+    """Documents are taken one by one: after the first vectors, only a look-ahead has been read."""
+    encoder = PositionEncoder(window=16, batch_tokens=16)
+    taken = 0
+
+    def endless():  # type: ignore[no-untyped-def]
+        nonlocal taken
+        while True:
+            taken += 1
+            yield chunked(words(8), [8], encoder.tokenizer, f"d{taken}")
+
+    next(embed_chunks(endless(), encoder=encoder))
+    assert taken == 16  # 8 batches of 16 tokens
+
+
+def test_chunk_vectors_carry_their_text() -> None:
+    encoder = PositionEncoder()
+    encoder.tokenizer.tokenize(".")  # the vocabulary must hold the full stop before the chunker asks for it
+    text = "One two. Three four."
+    found = list(embed_documents([Document("d", text)], encoder=encoder, max_tokens=3))
+    assert [(chunk.ordinal, chunk.text) for chunk in found] == [(0, "One two."), (1, "Three four.")]
+    assert [text[chunk.span.start : chunk.span.end] for chunk in found] == ["One two.", "Three four."]
+
+
+def test_a_bad_document_goes_to_on_error_and_the_others_go_on() -> None:
+    encoder = PositionEncoder()
+    documents = [Document("empty", "  "), Document("good", "a word")]
+    errors: list[DocumentError] = []
+    found = list(embed_documents(documents, encoder=encoder, on_error=errors.append))
+    assert [error.document for error in errors] == ["empty"]
+    assert [chunk.doc_id for chunk in found] == ["good"]
+    with pytest.raises(DocumentError, match="empty: "):
+        list(embed_documents(documents, encoder=encoder))
+
+
+def test_sums_stay_exact_over_long_chunks() -> None:
+    """A hundred thousand float32 values of 0.1: float32 sums would be off in the fourth digit."""
+    vectors = np.full((100_000, 1), 0.1, dtype=np.float32)
+    part = sum_by_chunk(vectors, np.zeros(100_000, dtype=np.int32))
+    _, means = ChunkAccumulator().add(part, last=True)
+    assert abs(float(means[0, 0]) - 0.1) < 1e-8
+
+
+def test_normalising_keeps_zero_vectors_zero() -> None:
+    vectors = l2_normalise(np.array([[3, 4], [0, 0]], dtype=np.float32))
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 0]], rtol=1e-6)
