@@ -1,0 +1,106 @@
+"""A document with its chunks: cut here, or brought along and checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_tokenizers import TOKENIZERS
+
+from es_latechunk.chunking import chunk_document, make_chunker, token_owner
+from es_latechunk.errors import DocumentError
+from es_latechunk.types import ChunkedDocument, ChunkSpan, Document
+
+MINI_LM = TOKENIZERS["mini_lm"]
+
+
+def chunk(text: str, *spans: tuple[int, int], family: str = "mini_lm") -> ChunkedDocument:
+    own = tuple(ChunkSpan(start, end) for start, end in spans) or None
+    tokenizer = TOKENIZERS[family]
+    return chunk_document(
+        Document("doc", text, spans=own),
+        chunker=make_chunker("sentences", tokenizer=tokenizer, max_tokens=4),
+        tokenizer=tokenizer,
+    )
+
+
+def test_a_document_is_cut_and_keeps_its_tokens() -> None:
+    chunked = chunk("One fox runs. Two")
+    assert chunked.spans == (ChunkSpan(0, 13), ChunkSpan(14, 17))
+    assert chunked.tokens.ids.tolist() == MINI_LM.tokenize("One fox runs. Two").ids.tolist()
+
+
+def test_spans_of_the_caller_are_used_as_they_are() -> None:
+    assert chunk("One fox runs. Two", (0, 4), (4, 17)).spans == (ChunkSpan(0, 4), ChunkSpan(4, 17))
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ([(0, 3), (3, 30)], r"doc: chunk 1 \[3, 30\) is empty or not inside the text of 7 characters"),
+        ([(-1, 7)], r"doc: chunk 0 \[-1, 7\)"),
+        ([(0, 0), (0, 7)], r"doc: chunk 0 \[0, 0\) is empty"),
+        ([(5, 2)], r"doc: chunk 0 \[5, 2\) is empty"),
+        ([(0, 4), (3, 7)], r"doc: chunk 1 \[3, 7\) begins before the end of the chunk before it \(4\)"),
+        ([(4, 7), (0, 3)], r"doc: characters \[0, 3\) are in no chunk"),
+        ([(0, 3)], r"doc: characters \[4, 7\) are in no chunk"),
+        ([(0, 2), (4, 7)], r"doc: characters \[2, 3\) are in no chunk"),
+    ],
+)
+def test_wrong_spans_are_named(spans: list[tuple[int, int]], message: str) -> None:
+    with pytest.raises(DocumentError, match=message):
+        chunk("one two", *spans)
+
+
+def test_no_spans_for_a_text_are_wrong_spans() -> None:
+    document = Document("doc", "one", spans=())
+    with pytest.raises(DocumentError, match=r"characters \[0, 3\) are in no chunk"):
+        chunk_document(document, chunker=make_chunker(tokenizer=MINI_LM), tokenizer=MINI_LM)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t\u3000"])
+def test_an_empty_text_is_refused(text: str) -> None:
+    with pytest.raises(DocumentError, match="doc: its text is empty"):
+        chunk(text)
+
+
+def test_a_text_without_a_token_is_refused() -> None:
+    with pytest.raises(DocumentError, match="doc: none of its 2 characters gives a token"):
+        chunk("\u200b\ufeff")
+
+
+def test_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(DocumentError, match=r"doc: character 1 is U\+D800"):
+        chunk("a\ud800")
+
+
+@pytest.mark.parametrize(
+    ("text", "spans", "merged"),
+    [
+        ("one \u200b two", [(0, 3), (4, 5), (6, 9)], [(0, 5), (6, 9)]),
+        ("\u200b one two", [(0, 1), (2, 5), (6, 9)], [(0, 5), (6, 9)]),
+        ("one two \u200b", [(0, 3), (4, 7), (8, 9)], [(0, 3), (4, 9)]),
+        ("one  two", [(0, 3), (3, 4), (5, 8)], [(0, 4), (5, 8)]),
+        ("one", [(0, 1), (1, 3)], [(0, 3)]),
+    ],
+)
+def test_a_chunk_with_no_token_is_merged(
+    text: str, spans: list[tuple[int, int]], merged: list[tuple[int, int]]
+) -> None:
+    assert [(span.start, span.end) for span in chunk(text, *spans).spans] == merged
+
+
+def test_every_chunk_owns_a_token() -> None:
+    chunked = chunk("One. 👩‍👩‍👧 Two\n\n\n\nthree 。 four", family="byte_level")
+    owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
+    assert owner.dtype == np.int32
+    assert set(owner.tolist()) == set(range(len(chunked.spans)))
+
+
+def test_whitespace_tokens_belong_to_the_chunk_before_them() -> None:
+    text = "\n\nfox\n\n\ndog"
+    tokens = TOKENIZERS["byte_level"].tokenize(text)
+    starts = tokens.offsets[:, 0]
+    owner = token_owner([ChunkSpan(2, 5), ChunkSpan(8, 11)], text, tokens)
+    assert owner.tolist() == (starts >= 8).astype(int).tolist()
+    assert (starts < 2).any()
+    assert ((starts >= 5) & (starts < 8)).any()
