@@ -18,6 +18,7 @@ COMMANDS = {
     "embed": "Late-chunk documents: vectors as NDJSON, no server.",
     "ingest": "Write documents into an index.",
     "search": "Find the chunks nearest to a query.",
+    "compare": "Late next to naive similarity, chunk by chunk, no server.",
     "models": "The models that late chunking fits, and those it does not.",
 }
 INTERRUPTED = 128 + signal.SIGINT

@@ -1,0 +1,89 @@
+"""`es-latechunk compare`: late next to naive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
+from es_latechunk.cli.chunk import skipped
+from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.cli.output import Failures, print_json
+from es_latechunk.documents import FORMATS, read_documents
+from es_latechunk.evaluation import compare as run_compare
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from es_latechunk.evaluation import ComparedChunk
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--query", required=True, metavar="TEXT")
+@click.option(
+    "-k", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="How many chunks."
+)
+@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
+@click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@model_options
+@json_option
+def compare(
+    paths: tuple[str, ...],
+    query: str,
+    k: int,
+    chunker: str,
+    max_tokens: int,
+    format: str,
+    model: ModelChoice,
+    as_json: bool,
+) -> None:
+    """Show how near each chunk is to a query (cosine), pooled late and naive, with its rank either way.
+
+    Needs no server. The chunks are listed by late similarity.
+    """
+    from rich.console import Console
+
+    failures = Failures()
+    documents = list(read_documents(paths, format=format, on_error=failures, on_skip=skipped))
+    rows = run_compare(documents, query, encoder=model.load(), max_tokens=max_tokens, chunker=chunker)[:k]
+    if as_json:
+        for row in rows:
+            print_json(compared_row(row))
+    else:
+        Console(highlight=False).print(compared_table(rows))
+    failures.exit()
+
+
+def compared_row(row: ComparedChunk) -> dict[str, Any]:
+    """A compared chunk as a JSON row."""
+    return {
+        "doc_id": row.chunk.doc_id,
+        "ordinal": row.chunk.ordinal,
+        "start": row.chunk.span.start,
+        "end": row.chunk.span.end,
+        "content": row.chunk.text,
+        "late": row.late,
+        "naive": row.naive,
+        "late_rank": row.late_rank,
+        "naive_rank": row.naive_rank,
+    }
+
+
+def compared_table(rows: Sequence[ComparedChunk]) -> Table:
+    """Similarities with ranks, and the beginning of each chunk."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("late", "rank", "naive", "rank"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("chunk", no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in rows:
+        content = " ".join(row.chunk.text.split())
+        place = Text(f"{row.chunk.doc_id}: {content}")
+        table.add_row(f"{row.late:.3f}", str(row.late_rank), f"{row.naive:.3f}", str(row.naive_rank), place)
+    return table

@@ -1,0 +1,108 @@
+"""`es-latechunk quickstart`: the whole way on one screen."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from es_latechunk.documents import read_documents
+from es_latechunk.models import load_encoder
+from es_latechunk.quickstart import ARTICLES, MAX_TOKENS, SampleQuery, sample_queries
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from es_latechunk.node import Node
+    from es_latechunk.types import Encoder
+
+INDEX = "quickstart"
+COMPARED = 5
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Of the local node, where 9200 is taken.")
+def quickstart(port: int | None) -> None:
+    """Start a local node, index ten short articles, search them, and compare late with naive pooling.
+
+    Each step shows the command that does the same. Run it as often as you like: what is there is used.
+    """
+    from es_latechunk.elastic.connection import Connection, connect
+
+    with _step(1, "A local Elasticsearch", "node", "start"):
+        node = _node(port)
+        _say(f"Elasticsearch {node.version} answers at {node.url}")
+    encoder = load_encoder()
+    articles = os.path.relpath(ARTICLES)
+    with connect(Connection(url=node.url)) as client:
+        _fill(client, encoder, articles)
+        _search(client, encoder, sample_queries())
+    question = sample_queries()[0].query
+    options = ("--query", question, "--max-tokens", str(MAX_TOKENS), "-k", str(COMPARED))
+    with _step(5, "Late next to naive: cosine, and rank among all chunks", "compare", articles, *options):
+        _compare(encoder, question)
+    click.echo("\nNow yours: es-latechunk index create docs; es-latechunk ingest FOLDER --index docs")
+    click.echo(f"To end:    es-latechunk index delete {INDEX} --yes; es-latechunk node stop")
+
+
+def _node(port: int | None) -> Node:
+    from es_latechunk.node import running_node, start_node
+
+    return running_node() or start_node(port=port, progress=lambda text: click.echo(text, err=True))
+
+
+def _fill(client: Elasticsearch, encoder: Encoder, articles: str) -> None:
+    from es_latechunk.pipeline import create_index, ingest
+
+    with _step(
+        2, "An index for the model's vectors", "index", "create", INDEX, "--max-tokens", str(MAX_TOKENS)
+    ):
+        create_index(INDEX, encoder=encoder, client=client, max_tokens=MAX_TOKENS)
+        _say(
+            f"{encoder.identity.model}: {encoder.dim} dimensions, late pooling, chunks of {MAX_TOKENS} tokens"
+        )
+    with _step(3, "Ten short articles, late-chunked and indexed", "ingest", articles, "--index", INDEX):
+        report = ingest(read_documents([ARTICLES]), client=client, index=INDEX, encoder=encoder)
+        _say(f"{report.documents} documents, {report.indexed} chunks indexed, {report.unchanged} unchanged")
+
+
+def _search(client: Elasticsearch, encoder: Encoder, queries: list[SampleQuery]) -> None:
+    from es_latechunk.pipeline import search
+
+    with _step(4, "Three searches", "search", queries[0].query, "--index", INDEX, "-k", "3"):
+        for sample in queries:
+            _say(sample.query)
+            for hit in search(sample.query, client=client, index=INDEX, encoder=encoder, k=3)[:2]:
+                _say(_fit(f"  {hit.score:.3f}  {hit.doc_id}: {' '.join(hit.content.split())}"))
+
+
+def _compare(encoder: Encoder, question: str) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+
+    from es_latechunk.cli.compare import compared_table
+    from es_latechunk.evaluation import compare
+
+    rows = compare(list(read_documents([ARTICLES])), question, encoder=encoder, max_tokens=MAX_TOKENS)
+    Console(highlight=False).print(Padding(compared_table(rows[:COMPARED]), (0, 0, 0, 3)))
+
+
+@contextmanager
+def _step(number: int, title: str, *command: str) -> Iterator[None]:
+    click.echo(click.style(f"{number}  {title}", bold=True))
+    click.echo(click.style(f"   $ es-latechunk {shlex.join(command)}", fg="cyan"))
+    yield
+
+
+def _say(text: str) -> None:
+    click.echo(f"   {text}")
+
+
+def _fit(text: str) -> str:
+    """A line that fits the screen."""
+    width = min(os.get_terminal_size().columns if os.isatty(1) else 100, 120) - 4
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,59 @@
+"""Late next to naive: the same chunks, the same query, with and without their document's context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from es_latechunk.chunking import DEFAULT_MAX_TOKENS
+from es_latechunk.pipeline import embed_documents
+from es_latechunk.types import ChunkVector, Document, Encoder, FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedChunk:
+    """A chunk's cosine similarity to the query, pooled late and naive, and its rank (from 1) either way."""
+
+    chunk: ChunkVector
+    late: float
+    naive: float
+    late_rank: int
+    naive_rank: int
+
+
+def compare(
+    documents: Sequence[Document],
+    query: str,
+    *,
+    encoder: Encoder,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+    chunker: str = "sentences",
+) -> list[ComparedChunk]:
+    """All chunks of `documents`, nearest to the query by late pooling first.
+
+    Everything is computed here, exactly and without an index. A document that cannot be used raises its
+    DocumentError.
+    """
+    wanted = encoder.encode_queries([query])[0]
+    late = list(embed_documents(documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker))
+    naive = embed_documents(
+        documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker, pooling="naive"
+    )
+    late_scores = np.array([chunk.vector @ wanted for chunk in late])
+    naive_scores = np.array([chunk.vector @ wanted for chunk in naive])
+    late_ranks, naive_ranks = _ranks(late_scores), _ranks(naive_scores)
+    return [
+        ComparedChunk(
+            late[row], float(late_scores[row]), float(naive_scores[row]), late_ranks[row], naive_ranks[row]
+        )
+        for row in np.argsort(-late_scores, kind="stable")
+    ]
+
+
+def _ranks(scores: FloatArray) -> list[int]:
+    """The place of each score, the highest first, from 1."""
+    ranks = np.empty(len(scores), dtype=np.int64)
+    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return [int(rank) for rank in ranks]
