@@ -38,9 +38,9 @@ def prepare(
     check_space(folder.root, _FREE_BYTES, "a node")
     # Two nodes that start at once must not unpack the same files nor choose the same port.
     with locked(home() / "lock"):
-        software = choose_software(wanted, known, progress=progress)
-        software = _usable(software, account)
-        node = _planned(folder, software, wanted, known)
+        port = choose_port(folder.name, wanted.port, known)
+        software = _usable(choose_software(wanted, known, progress=progress), account)
+        node = _planned(folder, software, port=port, secure=_secure(wanted, known))
         save(folder, node)
     environment = {
         "ES_JAVA_HOME": str(software.java.home),
@@ -64,9 +64,11 @@ def _usable(software: Software, account: Account) -> Software:
     return Software(software.version, software.elasticsearch_home, java)
 
 
-def _planned(folder: NodeFolder, software: Software, wanted: Wanted, known: Node | None) -> Node:
-    secure = (known is not None and known.secure) if wanted.secure is None else wanted.secure
-    port = choose_port(folder.name, wanted.port, known)
+def _secure(wanted: Wanted, known: Node | None) -> bool:
+    return (known is not None and known.secure) if wanted.secure is None else wanted.secure
+
+
+def _planned(folder: NodeFolder, software: Software, *, port: int, secure: bool) -> Node:
     return Node(
         name=folder.name,
         url=f"{'https' if secure else 'http'}://127.0.0.1:{port}",

@@ -1,0 +1,82 @@
+"""A real Elasticsearch for the tests: one node a version for the whole session, started when first asked for.
+
+ES_LATECHUNK_TEST_VERSIONS=9.2.4 limits the versions; without it they are all that a Java here can run.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from es_latechunk.node import Node, start_node, stop_node
+from es_latechunk.node.distribution import install
+from es_latechunk.node.java import bundled_runtime, find_runtimes
+from es_latechunk.node.places import HOME_VARIABLE
+from es_latechunk.node.versions import RELEASES, best_runtime
+
+SMALLEST = "9.2.4"
+HEAP = "512m"
+
+
+def versions_here() -> list[str]:
+    """The releases to test on, oldest first."""
+    if limited := os.environ.get("ES_LATECHUNK_TEST_VERSIONS"):
+        return limited.split(",")
+    runtimes = find_runtimes()
+    return [version for version in reversed(RELEASES) if best_runtime(runtimes, version)]
+
+
+def java_for(version: str) -> Path | None:
+    """The oldest release runs on the Java that pip brings, as it does for people who have no other."""
+    return bundled_runtime() if version == SMALLEST else None
+
+
+@pytest.fixture(scope="session")
+def node_home() -> Iterator[Path]:
+    """A home for nodes that is the tests' own, where the account that root's server runs as can go."""
+    home = Path(tempfile.mkdtemp(prefix="es-latechunk-"))
+    home.chmod(0o711)
+    yield home
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session", params=versions_here())
+def server_version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_node(server_version: str, node_home: Path) -> Iterator[Node]:
+    """The session's node of this version; it is stopped at the end, whatever the tests did."""
+    name = f"tests-{server_version}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(node_home))
+        node = start_node(
+            name, elasticsearch_version=server_version, java_home=java_for(server_version), heap=HEAP
+        )
+    yield node
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(node_home))
+        stop_node(name)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(elasticsearch_node: Node) -> str:
+    return elasticsearch_node.url
+
+
+@pytest.fixture
+def index_name() -> str:
+    """A name that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+def home_with(version: str, node_home: Path, folder: Path) -> None:
+    """Makes `folder` a node home of its own that shares the session's unpacked distribution."""
+    node_home_release = install(node_home, version, progress=lambda _: None)
+    (folder / "elasticsearch").mkdir()
+    (folder / "elasticsearch" / version).symlink_to(node_home_release)

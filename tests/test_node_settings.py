@@ -1,0 +1,199 @@
+"""The configuration's text, the state on disk, and the reasons read from a boot's output."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from es_latechunk.errors import NodeError, UsageError
+from es_latechunk.node import all_nodes, node_status, running_node, stop_node
+from es_latechunk.node.account import Account
+from es_latechunk.node.config import heap_megabytes, jvm_options, server_settings, settings_text
+from es_latechunk.node.java import JavaRuntime
+from es_latechunk.node.places import HOME_VARIABLE, NodeFolder, home, node_folder, write_atomically
+from es_latechunk.node.plan import choose_port, occupant
+from es_latechunk.node.process import reason
+from es_latechunk.node.security import security_settings
+from es_latechunk.node.state import Node, load, save
+
+SHIPPED = """## JVM configuration
+-XX:+UseG1GC
+20-:--add-modules=jdk.incubator.vector
+-XX:+HeapDumpOnOutOfMemoryError
+-Xlog:gc*,gc+age=trace,safepoint:file=gc.log
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeFolder:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    made = node_folder("default")
+    made.tmp.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    """A port that a program which speaks no HTTP listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def node_in(folder: NodeFolder, *, port: int = 9200, version: str = "9.5.0") -> Node:
+    return Node(
+        name=folder.name,
+        url=f"http://127.0.0.1:{port}",
+        version=version,
+        java=Path("/jdk"),
+        elasticsearch_home=Path("/es"),
+        home=folder.root,
+    )
+
+
+def test_the_server_listens_on_this_machine_only(tmp_path: Path) -> None:
+    odd = NodeFolder(tmp_path / 'a "b": #c ä')
+    settings = yaml.safe_load(settings_text(server_settings(odd, 9205, elasticsearch_home=tmp_path)))
+    assert settings["network.host"] == "127.0.0.1"
+    assert settings["http.port"] == 9205
+    assert settings["path.data"] == str(odd.data)
+    assert settings["discovery.type"] == "single-node"
+
+
+def test_security_is_off_unless_asked_for_and_then_covers_both_ports() -> None:
+    assert security_settings(secure=False) == {"xpack.security.enabled": False}
+    secure = security_settings(secure=True)
+    assert secure["xpack.security.enabled"] is True
+    assert secure["xpack.security.http.ssl.enabled"] is True
+    assert secure["xpack.security.transport.ssl.enabled"] is True
+
+
+@pytest.mark.parametrize(
+    "modules", [frozenset({"java.base"}), frozenset({"java.base", "jdk.incubator.vector"})]
+)
+def test_jvm_options_ask_for_vector_instructions_only_where_java_has_them(modules: frozenset[str]) -> None:
+    options = jvm_options(SHIPPED, java=JavaRuntime(Path("/j"), "25", modules), heap=512).splitlines()
+    assert ("20-:--add-modules=jdk.incubator.vector" in options) == ("jdk.incubator.vector" in modules)
+    assert {"-Xms512m", "-Xmx512m", "-XX:+UseG1GC"} <= set(options)
+    assert not any("gc.log" in option or "HeapDump" in option for option in options)
+
+
+def test_the_heap_fits_the_machine() -> None:
+    assert 512 <= heap_megabytes(None) <= 1024
+    assert heap_megabytes("768m") == 768
+    assert heap_megabytes("1G") == 1024
+    for wrong in ("768", "0m", "-1g", "1.5g", "m", ""):
+        with pytest.raises(UsageError, match="768m or 2g"):
+            heap_megabytes(wrong)
+    with pytest.raises(UsageError, match=r"'900000g'.* has \d+ MB"):
+        heap_megabytes("900000g")
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "-x", "a b", "x" * 65, "ä", "a\n"])
+def test_a_node_name_is_a_folder_name(name: str) -> None:
+    with pytest.raises(UsageError, match="node name"):
+        node_folder(name)
+
+
+def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(HOME_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert home() == Path("/data/es-latechunk")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert home() == Path("/home/ann/.local/share/es-latechunk")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert home() == Path("/var/lib/es-latechunk")
+    monkeypatch.setenv(HOME_VARIABLE, "/elsewhere")
+    assert home() == Path("/elsewhere")
+
+
+def test_an_unknown_node_is_none_and_stopping_it_does_nothing(folder: NodeFolder) -> None:
+    assert node_status("default") is None
+    assert stop_node("default") is None
+    assert (all_nodes(), running_node()) == ([], None)
+
+
+def test_state_survives_and_is_its_owners_alone(folder: NodeFolder) -> None:
+    save(folder, node_in(folder))
+    assert node_status() == node_in(folder)
+    assert folder.state.stat().st_mode & 0o777 == 0o600
+    assert set(node_in(folder).as_json()) == {"name", "url", "version", "pid", "java", "home", "status"}
+
+
+def test_a_process_id_that_another_program_has_now_is_not_the_node(folder: NodeFolder) -> None:
+    save(folder, node_in(folder))
+    folder.pid.write_text(str(os.getpid()))
+    node = load(folder)
+    assert node is not None
+    assert (node.status, node.pid) == ("died", None)
+    assert stop_node() is None
+    assert psutil.pid_exists(os.getpid())
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"url": 1}'])
+def test_a_damaged_state_names_its_file(folder: NodeFolder, text: str) -> None:
+    folder.state.write_text(text)
+    with pytest.raises(NodeError, match=r"node\.json: damaged"):
+        node_status()
+
+
+def test_a_write_replaces_a_planted_link_instead_of_following_it(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "file").symlink_to(victim)
+    write_atomically(tmp_path / "file", "new")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "file").read_text() == "new"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_port_in_use_names_who_has_it(folder: NodeFolder, busy_port: int) -> None:
+    assert occupant(busy_port) == "another program"
+    with pytest.raises(NodeError, match=rf"port {busy_port} is in use by another program.*--port"):
+        choose_port("default", busy_port, None)
+
+
+def test_a_further_node_takes_a_port_that_no_other_node_has(folder: NodeFolder) -> None:
+    save(folder, node_in(folder, port=9201))
+    chosen = choose_port("second", None, None)
+    assert 9201 < chosen < 9300
+    assert choose_port("second", None, node_in(folder, port=chosen)) == chosen
+
+
+def test_the_servers_environment_holds_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELASTICSEARCH_PASSWORD", "secret")
+    shown = Account(None).run(["/usr/bin/env"]).stdout
+    assert "PATH=" in shown
+    assert "secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (
+            "[INFO ] starting\n[ERROR][o.e.b.Elasticsearch] [default] fatal exception while booting "
+            "Elasticsearchjava.lang.IllegalArgumentException: unknown setting [foo.bar] please check\n\tat x\n"
+            "ERROR: Elasticsearch died while starting up, with exit code 1\n",
+            "IllegalArgumentException: unknown setting [foo.bar] please check",
+        ),
+        (
+            "java.lang.RuntimeException: starting java failed with [1]\noutput:\n\nerror:\n"
+            "Unrecognized VM option 'Bogus'\nError: Could not create the Java Virtual Machine.\n",
+            "Unrecognized VM option 'Bogus'",
+        ),
+        (
+            "The minimum required Java version is 21; yours is 17\n",
+            "The minimum required Java version is 21; yours is 17",
+        ),
+        ("ERROR: no permission\n", "no permission"),
+        ("something\nunheard of\n", "unheard of"),
+        ("", "it wrote nothing"),
+    ],
+)
+def test_the_reason_for_a_failed_boot_is_the_telling_line(log: str, expected: str) -> None:
+    assert reason(log) == expected
