@@ -92,11 +92,6 @@ class JinaBertConfig:
         return config
 
 
-def is_jina_bert(values: Mapping[str, Any]) -> bool:
-    """Whether a config.json is of this architecture, its unconfirmed variant included."""
-    return values.get("position_embedding_type") == "alibi" or bool(_named(values) & {*FAMILIES, UNCONFIRMED})
-
-
 def family_of(config: JinaBertConfig, keys: Iterable[str], *, source: str) -> Family:
     """The architecture, from the config and the tensors' names. ModelError where the two disagree."""
     names = list(keys)
