@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from es_latechunk.node import Node, start_node, stop_node
-from es_latechunk.node.distribution import install
 from es_latechunk.node.java import bundled_runtime, find_runtimes
 from es_latechunk.node.places import HOME_VARIABLE
 from es_latechunk.node.versions import RELEASES, best_runtime
@@ -73,10 +72,3 @@ def elasticsearch_url(elasticsearch_node: Node) -> str:
 def index_name() -> str:
     """A name that no other test uses."""
     return f"test-{uuid.uuid4().hex[:12]}"
-
-
-def home_with(version: str, node_home: Path, folder: Path) -> None:
-    """Makes `folder` a node home of its own that shares the session's unpacked distribution."""
-    node_home_release = install(node_home, version, progress=lambda _: None)
-    (folder / "elasticsearch").mkdir()
-    (folder / "elasticsearch" / version).symlink_to(node_home_release)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
-from tiny_tokenizers import TOKENIZERS
+from tiny_tokenizers import TOKENIZERS, mini_lm_folder
 
 from es_latechunk.chunking import chunk_document, make_chunker, token_owner
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, ChunkSpan, Document
 
+PAGE = Path(__file__).parents[1] / "docs" / "chunking.md"
 MINI_LM = TOKENIZERS["mini_lm"]
 
 
@@ -104,3 +108,10 @@ def test_whitespace_tokens_belong_to_the_chunk_before_them() -> None:
     assert owner.tolist() == (starts >= 8).astype(int).tolist()
     assert (starts < 2).any()
     assert ((starts >= 5) & (starts < 8)).any()
+
+
+def test_the_example_in_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    example = example.replace('"path/or/id/of/a/model"', repr(str(mini_lm_folder())))
+    exec(example, {"text": "Berlin is large. It grows."})  # noqa: S102
+    assert capsys.readouterr().out == "0 26 Berlin is large. It grows.\n"

@@ -80,8 +80,8 @@ def compared_table(rows: Sequence[ComparedChunk]) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("late", "rank", "naive", "rank"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("chunk", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(name, justify="right", no_wrap=True, min_width=5)
+    table.add_column("chunk", no_wrap=True, overflow="ellipsis")
     for row in rows:
         content = " ".join(row.chunk.text.split())
         place = Text(f"{row.chunk.doc_id}: {content}")
