@@ -78,6 +78,10 @@ def test_a_heading_goes_with_what_follows() -> None:
     assert chunks(text, "sentences", 12) == [f"{words(4)}.", f"# Title\n\n{words(9)}."]
 
 
+def test_a_heading_is_cut_together_with_a_long_sentence_after_it() -> None:
+    assert chunks(f"# Title\n\n{words(16)}", "sentences", 10) == [f"# Title\n\n{words(7)}", words(9)]
+
+
 def test_a_long_sentence_is_cut_evenly_between_words() -> None:
     assert chunks(words(25), "sentences", 10) == [words(9), words(8), words(8)]
 

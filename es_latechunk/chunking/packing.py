@@ -63,13 +63,28 @@ def join(units: Iterable[Unit], *, kind: Kind) -> Iterator[list[Unit]]:
 
 
 def cut_long(units: Iterable[Unit], visible: VisibleTokens, *, max_tokens: int) -> Iterator[Unit]:
-    """The units, those of more than `max_tokens` tokens in even pieces."""
-    for unit in units:
+    """The units, those of more than `max_tokens` tokens in even pieces, with the heading before them."""
+    for unit in _with_headings(units, visible, max_tokens):
         starts = list(even_pieces(visible, unit.start, unit.end, max_tokens=max_tokens))
         bounds = [*starts, unit.end]
         yield unit._replace(end=bounds[1])
         for start, end in pairwise(bounds[1:]):
             yield Unit(start, end, int(visible.first[start]), Kind.PIECE)
+
+
+def _with_headings(units: Iterable[Unit], visible: VisibleTokens, max_tokens: int) -> Iterator[Unit]:
+    """The units, each that is too long anyway joined to its heading, which would else stand alone."""
+    before: Unit | None = None
+    for unit in units:
+        long = visible.length(unit.start, unit.end) > max_tokens
+        if before and long and unit.kind == Kind.BODY:
+            before = before._replace(end=unit.end)
+            continue
+        if before:
+            yield before
+        before = unit
+    if before:
+        yield before
 
 
 def pack(units: Sequence[Unit], visible: VisibleTokens, *, max_tokens: int) -> list[int]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..types import IntArray, Tokens
 from .marks import STOP, STOP_RUN, STOPS, UNSPACED, StopIds
-from .visible import code_points
+from .visible import code_points, positions_of
 
 # Zero-width spaces part words without being whitespace.
 _GAP = re.compile(r"[\s\u200b\ufeff]*")
@@ -52,7 +52,7 @@ def sentence_ends(text: str, tokens: Tokens, stops: StopIds) -> IntArray:
 def _candidates(text: str, tokens: Tokens, stops: StopIds) -> npt.NDArray[np.intp]:
     """Numbers of the tokens with a stop: by id, or where the id tells nothing, by the text under it."""
     known, unknown = stops.candidates(tokens.ids)
-    marks = np.flatnonzero(np.isin(code_points(text), _STOP_CODES))
+    marks = positions_of(code_points(text), _STOP_CODES)
     starts, ends = tokens.offsets[unknown].T
     under = np.searchsorted(marks, ends) > np.searchsorted(marks, starts)
     return np.union1d(known, unknown[under])

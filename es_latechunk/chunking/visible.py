@@ -33,6 +33,13 @@ def visible_characters(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     return visible
 
 
+def positions_of(codes: npt.NDArray[np.uint32], wanted: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
+    """Where one of the wanted code points stands; block by block, as each takes several times its size."""
+    blocks = range(0, len(codes), _BLOCK)
+    found = [np.flatnonzero(np.isin(codes[start : start + _BLOCK], wanted)) + start for start in blocks]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.intp)
+
+
 @dataclass(frozen=True, slots=True)
 class VisibleTokens:
     """The V tokens of a text that stand for visible characters; whitespace-only ones are left out.
@@ -88,7 +95,7 @@ def _places(codes: npt.NDArray[np.uint32], visible: npt.NDArray[np.bool_], first
     inner[wide[1:] & wide[:-1] & (inner == IN_WORD)] = BETWEEN_WIDE
     spaced = ~visible[here - 1]
     inner[spaced] = AT_SPACE
-    breaks = np.flatnonzero(np.isin(codes, _LINE_BREAKS))
+    breaks = positions_of(codes, _LINE_BREAKS)
     lines = np.searchsorted(breaks, first)
     inner[spaced & (lines[1:] > lines[:-1])] = AT_LINE_BREAK
     inner[here == first[:-1]] = 0
