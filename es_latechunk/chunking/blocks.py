@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import IntArray
+from es_latechunk.types import IntArray
 
 _BREAK = r"(?:\r\n|\r(?!\n)|[\n\x0b\x85\u2028])"
 _INDENT = r"[ \t\u3000]*"

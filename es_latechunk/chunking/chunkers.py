@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..errors import UsageError
-from ..types import Chunker, ChunkSpan, Tokenizer, Tokens
-from .blocks import find_blocks
-from .cutting import full_pieces
-from .marks import StopIds
-from .packing import Kind, Unit, cut_long, find_units, join, pack
-from .sentences import sentence_ends
-from .visible import VisibleTokens, visible_tokens
+from es_latechunk.chunking.blocks import find_blocks
+from es_latechunk.chunking.cutting import full_pieces
+from es_latechunk.chunking.marks import StopIds
+from es_latechunk.chunking.packing import Kind, Unit, cut_long, find_units, join, pack
+from es_latechunk.chunking.sentences import sentence_ends
+from es_latechunk.chunking.visible import VisibleTokens, visible_tokens
+from es_latechunk.errors import UsageError
+from es_latechunk.types import Chunker, ChunkSpan, Tokenizer, Tokens
 
 # Half of the 256 tokens at which the default model was trained, and about the size of a paragraph.
 DEFAULT_MAX_TOKENS = 128

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .visible import AT_LINE_BREAK, AT_SPACE, BETWEEN_WIDE, IN_CLUSTER, IN_WORD, VisibleTokens
+from es_latechunk.chunking.visible import (
+    AT_LINE_BREAK,
+    AT_SPACE,
+    BETWEEN_WIDE,
+    IN_CLUSTER,
+    IN_WORD,
+    VisibleTokens,
+)
 
 _WORD_BOUNDARIES = (AT_LINE_BREAK, AT_SPACE, BETWEEN_WIDE)
 _EMERGENCIES = (IN_WORD, IN_CLUSTER)

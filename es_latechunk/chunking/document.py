@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import DocumentError
-from ..types import ChunkedDocument, Chunker, ChunkSpan, Document, Tokenizer, Tokens
-from .chunkers import trimmed
-from .ownership import token_owner
+from es_latechunk.chunking.chunkers import trimmed
+from es_latechunk.chunking.ownership import token_owner
+from es_latechunk.errors import DocumentError
+from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, Tokenizer, Tokens
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from ..types import IntArray, Tokenizer
+from es_latechunk.types import IntArray, Tokenizer
 
 # Marks that end a sentence only before a gap, as they also stand inside numbers, names and addresses:
 # Latin, Greek, Armenian, Arabic full stop, Syriac, N'Ko, Georgian.

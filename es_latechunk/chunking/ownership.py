@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..types import ChunkSpan, IntArray, Tokens
-from .visible import code_points, first_visible, visible_characters
+from es_latechunk.chunking.visible import code_points, first_visible, visible_characters
+from es_latechunk.types import ChunkSpan, IntArray, Tokens
 
 
 def token_owner(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> IntArray:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..types import IntArray
-from .cutting import even_pieces
-from .visible import VisibleTokens
+from es_latechunk.chunking.cutting import even_pieces
+from es_latechunk.chunking.visible import VisibleTokens
+from es_latechunk.types import IntArray
 
 
 class Kind(IntEnum):

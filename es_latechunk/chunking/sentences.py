@@ -11,9 +11,9 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from ..types import IntArray, Tokens
-from .marks import STOP, STOP_RUN, STOPS, UNSPACED, StopIds
-from .visible import code_points, positions_of
+from es_latechunk.chunking.marks import STOP, STOP_RUN, STOPS, UNSPACED, StopIds
+from es_latechunk.chunking.visible import code_points, positions_of
+from es_latechunk.types import IntArray, Tokens
 
 # Zero-width spaces part words without being whitespace.
 _GAP = re.compile(r"[\s\u200b\ufeff]*")

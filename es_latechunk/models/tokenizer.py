@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..errors import ModelError
-from ..types import Tokens
-from .pieces import surface_pieces
+from es_latechunk.errors import ModelError
+from es_latechunk.models.pieces import surface_pieces
+from es_latechunk.types import Tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend

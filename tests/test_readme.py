@@ -1,0 +1,87 @@
+"""The README's examples, run as a reader would: every `sh` and `python` block, in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from elasticsearch import Elasticsearch
+
+from tests.servers import versions_here
+
+README = Path(__file__).parent.parent / "README.md"
+BERLIN = "Berlin is the capital of Germany. The city has more than 3.6 million inhabitants."
+OSLO = "Oslo is the capital of Norway. About 700,000 people live there, by the fjord."
+
+
+one_version = pytest.mark.parametrize("server_version", [versions_here()[-1]], indirect=True)
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found
+    return [str(block) for block in found]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with notes in it."""
+    notes = tmp_path_factory.mktemp("readme") / "notes"
+    notes.mkdir()
+    (notes / "berlin.txt").write_text(BERLIN, "utf-8")
+    (notes / "oslo.md").write_text(f"# Oslo\n\n{OSLO}\n", "utf-8")
+    return notes.parent
+
+
+@pytest.fixture
+def environment(elasticsearch_url: str) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ELASTICSEARCH_")}
+    return {**clean, "PATH": path, "ELASTICSEARCH_URL": elasticsearch_url}
+
+
+@pytest.fixture
+def no_indices_left(elasticsearch_url: str):  # type: ignore[no-untyped-def]
+    yield
+    with Elasticsearch(elasticsearch_url) as client:
+        client.indices.delete(index="notes,cities", ignore_unavailable=True)
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@one_version
+@pytest.mark.usefixtures("no_indices_left")
+def test_the_commands_of_the_readme_work_in_order(folder: Path, environment: dict[str, str]) -> None:
+    output = [run(["sh", "-e", "-c", block], folder, environment) for block in blocks("sh")]
+    index, filtered, spans, console = output
+    assert "berlin.txt#0" in index
+    assert '"doc_id": "b1"' in filtered
+    assert "berlin.txt" not in filtered
+    assert "3.6 million" in spans
+    assert "naive" in spans
+    assert console.startswith("POST /notes/_search\n{")
+
+
+@one_version
+@pytest.mark.usefixtures("no_indices_left")
+def test_the_python_of_the_readme_works(folder: Path, environment: dict[str, str]) -> None:
+    (code,) = blocks("python")
+    printed = run([sys.executable, "-c", f"{code}\nprint(report, hits)"], folder, environment)
+    assert "berlin 0 ChunkSpan(start=0, end=63) (384,)" in printed
+    assert "failed=0" in printed
+    assert "3.6 million" in printed
+
+
+def test_links_in_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text("utf-8"))
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
