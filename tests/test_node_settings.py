@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,9 +16,9 @@ from es_latechunk.node.account import Account
 from es_latechunk.node.config import heap_megabytes, jvm_options, server_settings, settings_text
 from es_latechunk.node.java import JavaRuntime
 from es_latechunk.node.places import HOME_VARIABLE, NodeFolder, home, node_folder, write_atomically
-from es_latechunk.node.plan import choose_port, occupant
+from es_latechunk.node.plan import Wanted, choose_port, choose_software, occupant
 from es_latechunk.node.process import reason
-from es_latechunk.node.security import security_settings
+from es_latechunk.node.security import make_certificates, make_user, security_settings
 from es_latechunk.node.state import Node, load, save
 
 SHIPPED = """## JVM configuration
@@ -197,3 +198,34 @@ def test_the_servers_environment_holds_no_credentials(monkeypatch: pytest.Monkey
 )
 def test_the_reason_for_a_failed_boot_is_the_telling_line(log: str, expected: str) -> None:
     assert reason(log) == expected
+
+
+def test_data_of_a_later_version_is_not_opened_by_an_earlier_one(tmp_path: Path, folder: NodeFolder) -> None:
+    own = tmp_path / "own"
+    (own / "lib").mkdir(parents=True)
+    (own / "lib" / "elasticsearch-9.2.4.jar").touch()
+    with pytest.raises(
+        NodeError, match=r"'default' holds data of Elasticsearch 9\.5\.0, which 9\.2\.4 cannot read"
+    ):
+        choose_software(Wanted(elasticsearch_home=own), node_in(folder), progress=print)
+    with pytest.raises(UsageError, match="not both"):
+        choose_software(Wanted(elasticsearch_home=own, elasticsearch_version="9.2.4"), None, progress=print)
+
+
+def test_a_secure_node_keeps_its_user_and_certificates(folder: NodeFolder) -> None:
+    folder.config.mkdir()
+    make_certificates(folder, Account(None))
+    first = {path: path.read_text() for path in (folder.ca_certs, folder.config / "server.key")}
+    make_certificates(folder, Account(None))
+    assert {path: path.read_text() for path in first} == first
+    (folder.config / "users").write_text("latechunk:hash\n")
+    folder.password.write_text("kept\n")
+    make_user(folder, Account(None), elasticsearch_home=Path("/nowhere"), environment={})
+    assert folder.password.read_text() == "kept\n"
+    secure = replace(
+        node_in(folder), username="latechunk", ca_certs=folder.ca_certs, password_file=folder.password
+    )
+    save(folder, secure)
+    assert load(folder) == secure
+    assert secure.password() == "kept"
+    assert "kept" not in str(secure.as_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from es_latechunk.node.state import Node, load
 from es_latechunk.node.versions import best_runtime, choose, no_java, numbers, version_of
 
 DEFAULT_NAME, DEFAULT_PORT = "default", 9200
+_PORT_RELEASE_SECONDS = 5.0
 _NEXT_PORTS = range(DEFAULT_PORT + 1, DEFAULT_PORT + 100)
 
 
@@ -69,7 +71,11 @@ def choose_port(name: str, port: int | None, known: Node | None) -> int:
             )
         return found
     chosen = port or (known.port if known else DEFAULT_PORT)
-    if (who := occupant(chosen)) is not None:
+    deadline = time.monotonic() + (_PORT_RELEASE_SECONDS if known else 0)
+    while (who := occupant(chosen)) and time.monotonic() < deadline:
+        # The node's last server, if it was killed a moment ago, holds its port a little longer than its name.
+        time.sleep(0.1)
+    if who:
         raise NodeError(f"node {name!r}: port {chosen} is in use by {who}; stop that, or give another --port")
     return chosen
 
