@@ -7,14 +7,28 @@ import json
 import sqlite3
 from types import TracebackType
 
+from es_latechunk.documents.sources import shown
+from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
 
 def document_hash(document: Document) -> str:
-    """A hash (hex, 32 characters) of all that is indexed of a document; it changes when any of it does."""
+    """A hash (hex, 32 characters) of all that is indexed of a document; it changes when any of it does.
+
+    Raises DocumentError for a document with a part that JSON, and so Elasticsearch, cannot hold.
+    """
     spans = None if document.spans is None else [[span.start, span.end] for span in document.spans]
     content = [document.text, document.title, dict(document.metadata), spans]
-    encoded = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode("ascii")
+    try:
+        document.id.encode()
+        encoded = json.dumps(
+            content, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+        ).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DocumentError(
+            shown(document.id),
+            f"has a part that JSON cannot hold ({error}); give text, numbers, lists, objects",
+        ) from error
     return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 

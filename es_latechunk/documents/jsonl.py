@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -28,7 +29,8 @@ def read_jsonl(stream: BinaryIO, file_id: str, on_error: OnError) -> Iterator[Do
             continue
         place = f"{file_id}:{number}"
         try:
-            yield parse_document(json.loads(decode_utf8(line), parse_constant=_refuse), place)
+            row = json.loads(decode_utf8(line), parse_constant=_refuse, parse_float=_finite)
+            yield parse_document(row, place)
         except RecursionError:
             on_error(DocumentError(shown(place), "is nested too deeply; write one flat object a line"))
         except json.JSONDecodeError as error:
@@ -41,6 +43,12 @@ def read_jsonl(stream: BinaryIO, file_id: str, on_error: OnError) -> Iterator[Do
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"holds {constant}, which is not JSON; write a number or null")
+
+
+def _finite(number: str) -> float:
+    if math.isinf(float(number)):
+        raise ValueError(f"holds a number that is too large ({shown(number)}); write it as a string")
+    return float(number)
 
 
 def parse_document(row: Any, place: str) -> Document:

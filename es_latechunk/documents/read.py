@@ -8,8 +8,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from es_latechunk.documents.jsonl import read_jsonl
-from es_latechunk.documents.sources import OnError, SourceFile, find_files, shown
+from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
+from es_latechunk.documents.sources import OnError, SourceFile, check_paths, find_files, shown
 from es_latechunk.documents.text import check_text, decode_utf8, markdown_title
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.types import Document
@@ -23,7 +23,7 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
-STDIN_ID = "stdin"
+STDIN, STDIN_ID = Path("-"), "stdin"
 
 Reader = Callable[[BinaryIO, str, OnError], Iterator[Document]]
 
@@ -47,16 +47,19 @@ def read_documents(
     character is "{", otherwise one text. A file of another suffix is passed over inside a folder (and given
     to `on_skip`), and is an error where it is named itself. A document's text is never changed: line ends,
     byte order marks and control characters stay. What cannot be read goes to `on_error`, and the rest goes on.
+    A path that is not there is a UsageError before anything is read.
     `on_read` is told the bytes read since it was last told, after each document and each file.
     """
     if format not in FORMATS:
         raise UsageError(f"--format {format} is not known; choose one of {', '.join(FORMATS)}")
-    for path in paths:
-        if str(path) == "-":
+    places = [Path(path) for path in paths]
+    check_paths(place for place in places if place != STDIN)
+    for place in places:
+        if place == STDIN:
             yield from _read_stdin(format, on_error)
             continue
-        for file in find_files([Path(path)], on_error):
-            kind = SUFFIXES.get(file.path.suffix.lower(), "") if format == "auto" else format
+        for file in find_files([place], on_error):
+            kind = _kind(file, format)
             if kind:
                 yield from _read_file(file, READERS[kind], on_error, on_read or _ignore)
             elif file.named:
@@ -68,7 +71,22 @@ def read_documents(
                 on_skip(shown(file.id))
 
 
-def _ignore(count: int) -> None:
+def count_bytes(paths: Iterable[str | Path], *, format: str = "auto") -> int | None:
+    """The bytes that `read_documents` will read of these paths; None where standard input is among them."""
+    places = [Path(path) for path in paths]
+    check_paths(place for place in places if place != STDIN)
+    if STDIN in places:
+        return None
+    files = (file for file in find_files(places, _ignore) if _kind(file, format))
+    return sum(file.path.stat().st_size for file in files)
+
+
+def _kind(file: SourceFile, format: str) -> str:
+    """How the file is read; "" where nobody knows."""
+    return SUFFIXES.get(file.path.suffix.lower(), "") if format == "auto" else format
+
+
+def _ignore(_: object) -> None:
     """Nobody wants to know."""
 
 
@@ -88,10 +106,17 @@ def _read_file(
 
 
 def _read_stdin(format: str, on_error: OnError) -> Iterator[Document]:
+    if sys.stdin is None:
+        on_error(DocumentError(STDIN_ID, "cannot be read (it is closed)"))
+        return
     stream = cast(BufferedReader, sys.stdin.buffer)
-    if format == "auto":
-        format = "jsonl" if stream.peek(4096).lstrip()[:1] == b"{" else "text"
-    yield from READERS[format](stream, STDIN_ID, on_error)
+    try:
+        if format == "auto":
+            begin = stream.peek(4096).removeprefix(BYTE_ORDER_MARK).lstrip()
+            format = "jsonl" if begin.startswith(b"{") else "text"
+        yield from READERS[format](stream, STDIN_ID, on_error)
+    except OSError as error:
+        on_error(DocumentError(STDIN_ID, f"cannot be read ({error.strerror or error})"))
 
 
 def _read_text(stream: BinaryIO, file_id: str, on_error: OnError) -> Iterator[Document]:

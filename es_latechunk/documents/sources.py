@@ -26,15 +26,24 @@ def find_files(paths: Iterable[Path], on_error: OnError) -> Iterator[SourceFile]
     """Regular files of `paths`, folders walked in sorted order; hidden files and folders are passed over.
 
     Symbolic links to files are followed, links to folders are not (a loop has no end). What is neither a
-    file nor a folder is reported. A path that does not exist is a UsageError: nothing can be meant by it.
+    file nor a folder is reported.
     """
     for path in paths:
         if path.is_dir():
             yield from _walk(path, on_error)
-        elif not os.path.lexists(path):
-            raise UsageError(f"{shown(str(path))} does not exist; check the path")
         elif _usable(path, path.name, on_error):
             yield SourceFile(path, path.name, named=True)
+
+
+def check_paths(paths: Iterable[Path]) -> None:
+    """Raise a UsageError for the first path that is not there: nothing can be meant by it."""
+    for path in paths:
+        try:
+            path.lstat()
+        except OSError as error:
+            raise UsageError(
+                f"{shown(str(path))} cannot be found ({error.strerror}); check the path"
+            ) from error
 
 
 def _walk(folder: Path, on_error: OnError) -> Iterator[SourceFile]:

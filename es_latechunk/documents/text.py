@@ -33,7 +33,7 @@ def check_text(text: str) -> None:
 def markdown_title(text: str) -> str:
     """The first level-one heading outside fenced code, or "" where there is none."""
     fenced = False
-    for line in text.splitlines():
+    for line in text.removeprefix("\ufeff").splitlines():
         if FENCE.match(line):
             fenced = not fenced
         heading = None if fenced else HEADING.match(line)

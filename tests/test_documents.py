@@ -1,0 +1,225 @@
+"""Files, folders and names: every text as it is, in one order, and each fault named once on one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from es_latechunk.documents import read_documents
+from es_latechunk.errors import DocumentError, UsageError
+from es_latechunk.types import Document
+
+NOBODY = 65534
+
+
+def read(*paths: Path | str, **options: object) -> tuple[list[Document], list[str]]:
+    """The documents and the messages of what could not be read."""
+    errors: list[DocumentError] = []
+    documents = list(read_documents(paths, on_error=errors.append, **options))  # type: ignore[arg-type]
+    return documents, [str(error) for error in errors]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"one\r\ntwo\rthree\n",
+        b"\xef\xbb\xbfwith a byte order mark",
+        b"a\x00b\x07\x1b[31m",
+        "a\u2028b\u0085c \U0001f1e9\U0001f1ea e\u0301\n\n".encode(),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "A.TEXT", "a.markdown"])
+def test_a_text_is_never_changed(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    [document], errors = read(path)
+    assert document.text.encode() == content
+    assert document.id == name
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# Berlin\n\nText", "Berlin"),
+        ("\ufeff# Berlin\n", "Berlin"),
+        ("intro\n\n  #   The river Spree  ##\r\nText", "The river Spree"),
+        ("```\n# a comment\n```\n# Real\n", "Real"),
+        ("## Only a section\n#hashtag\n", ""),
+        ("no heading", ""),
+    ],
+)
+def test_the_title_of_markdown_is_its_first_heading(tmp_path: Path, text: str, title: str) -> None:
+    path = tmp_path / "a.md"
+    path.write_bytes(text.encode())
+    assert [document.title for document in read(path)[0]] == [title]
+
+
+def test_a_text_file_has_no_title(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("# Not a heading here\n")
+    assert [document.title for document in read(path)[0]] == [""]
+
+
+def test_a_folder_is_read_in_sorted_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ["b.txt", "a.txt", "sub/z.md", "sub/a/y.txt", ".hidden.txt", ".git/x.txt", "B.txt", "p.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    skipped: list[str] = []
+    documents, errors = read(tmp_path, on_skip=skipped.append)
+    assert [document.id for document in documents] == ["B.txt", "a.txt", "b.txt", "sub/z.md", "sub/a/y.txt"]
+    assert [document.text for document in documents] == [document.id for document in documents]
+    assert (errors, skipped) == ([], ["p.png"])
+
+
+def test_links_to_files_are_followed_and_a_loop_of_folders_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    (tmp_path / "self").symlink_to(tmp_path)
+    (tmp_path / "c.txt").symlink_to("c.txt")
+    (tmp_path / "d.txt").symlink_to("missing")
+    documents, errors = read(tmp_path)
+    assert [document.id for document in documents] == ["a.txt", "b.txt"]
+    assert errors == [
+        "c.txt: cannot be read (Too many levels of symbolic links)",
+        "d.txt: cannot be read (No such file or directory)",
+    ]
+
+
+def test_a_folder_called_like_a_file_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").mkdir()
+    (tmp_path / "x.txt" / "a.txt").write_text("text")
+    assert [document.id for document in read(tmp_path)[0]] == ["x.txt/a.txt"]
+    assert [document.id for document in read(tmp_path / "x.txt")[0]] == ["a.txt"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_fifo_is_named_and_not_waited_for(tmp_path: Path, named: bool) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_text("text")
+    documents, errors = read(*([tmp_path / "a.txt", tmp_path / "b.txt"] if named else [tmp_path]))
+    assert [document.id for document in documents] == ["b.txt"]
+    assert errors == ["a.txt: is not a regular file; pass a file or a folder"]
+
+
+def test_a_file_that_fails_while_it_is_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "memory.txt").symlink_to("/proc/self/mem")
+    (tmp_path / "z.txt").write_text("text")
+    documents, errors = read(tmp_path)
+    assert [document.id for document in documents] == ["z.txt"]
+    assert errors == ["memory.txt: cannot be read (Input/output error)"]
+
+
+def test_what_the_user_may_not_read_is_named(tmp_path: Path) -> None:
+    """In a process of its own, which is nobody's where the tests are root's: root may read everything."""
+    for name in ["a.txt", "closed/b.txt", "z.txt"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "a.txt").chmod(0)
+    (tmp_path / "closed").chmod(0)
+    tmp_path.chmod(0o755)
+    script = (
+        "import os, sys\nfrom es_latechunk.documents import read_documents\n"
+        "from es_latechunk.errors import UsageError\n"
+        f"os.chdir(sys.argv[1])\nif os.getuid() == 0: os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        "for document in read_documents(['.'], on_error=print): print('read', document.id)\n"
+        "try: list(read_documents(['closed/b.txt']))\nexcept UsageError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True)
+    (tmp_path / "closed").chmod(0o700)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "a.txt: cannot be read (Permission denied)",
+        "read z.txt",
+        "./closed: cannot be listed (Permission denied)",
+        "closed/b.txt cannot be found (Permission denied); check the path",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"abc \xff def", "is not UTF-8 (byte 0xff at position 4); convert it to UTF-8"),
+        ("Zürich".encode("latin-1"), "is not UTF-8 (byte 0xfc at position 1); convert it to UTF-8"),
+        (b"cut \xe2\x82", "is not UTF-8 (byte 0xe2 at position 4); convert it to UTF-8"),
+        (b"\xed\xa0\x80", "is not UTF-8 (byte 0xed at position 0); convert it to UTF-8"),
+        (b"", "is empty; there is nothing to index"),
+        (b" \r\n\t\xc2\xa0", "is empty; there is nothing to index"),
+    ],
+)
+def test_a_file_without_a_text_is_named_and_the_others_go_on(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    (tmp_path / "b.md").write_text("text")
+    documents, errors = read(tmp_path)
+    assert [document.id for document in documents] == ["b.md"]
+    assert errors == [f"a.txt: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (b"two\nlines.txt", "two\\nlines.txt: its name holds a control character"),
+        (b"caf\xe9.txt", "caf\\udce9.txt: its name is not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_name_that_gives_no_id_is_refused_on_one_line(
+    tmp_path: Path, name: bytes, message: str, named: bool
+) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    path.write_text("text")
+    documents, [error] = read(path if named else tmp_path)
+    assert documents == []
+    assert error.startswith(message)
+    assert error.endswith("rename the file")
+    assert error.isprintable()
+
+
+def test_a_file_of_unknown_kind_that_is_named_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("text")
+    assert read(path)[1] == [
+        "a.log: is of no known kind (.txt, .text, .md, .markdown, .jsonl, .ndjson); say which with --format"
+    ]
+    assert [document.text for document in read(path, format="text")[0]] == ["text"]
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "file.txt/inside.txt", "n" * 300, "n/" * 3000])
+def test_a_path_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file.txt").write_text("text")
+    documents = read_documents([tmp_path / "file.txt", tmp_path / name])
+    with pytest.raises(UsageError, match=r"cannot be found \(.+\); check the path"):
+        next(documents)
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(UsageError, match="--format pdf is not known; choose one of auto, text"):
+        read(format="pdf")
+
+
+def test_without_a_place_for_errors_the_first_one_is_raised(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xff")
+    with pytest.raises(DocumentError, match="is not UTF-8"):
+        list(read_documents([tmp_path]))
+
+
+def test_all_bytes_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("four")
+    (tmp_path / "b.jsonl").write_text('{"text": "x"}\nbroken\n')
+    told: list[int] = []
+    read(tmp_path, on_read=told.append)
+    assert sum(told) == 4 + 21
+
+
+def test_documents_come_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n' * 10_000)
+    told: list[int] = []
+    next(read_documents([path], on_read=told.append))
+    assert told == [16]
