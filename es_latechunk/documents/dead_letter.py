@@ -1,0 +1,49 @@
+"""The dead-letter file: documents that could not be indexed, as NDJSON that can be read again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+
+from es_latechunk.errors import DocumentError, UsageError
+from es_latechunk.types import Document
+
+CAUSE_KEY = "_cause"
+
+
+class DeadLetters:
+    """Writes each failed document as one line: id, text, title, metadata, its own chunks, and the cause.
+
+    The file is made anew for each run and readable by its owner alone, as it holds the users' texts. The
+    cause (key "_cause") is left out when the file is read again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        except OSError as error:
+            raise UsageError(f"--dead-letter {path}: cannot be written ({error.strerror})") from error
+        self._file = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - closed by __exit__
+
+    def __enter__(self) -> DeadLetters:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, document: Document, error: DocumentError) -> None:
+        """Write a document and flush, so that a kill afterwards loses nothing."""
+        row: dict[str, object] = {"id": document.id, "text": document.text}
+        if document.title:
+            row["title"] = document.title
+        if document.metadata:
+            row["metadata"] = dict(document.metadata)
+        if document.spans is not None:
+            row["chunks"] = [[span.start, span.end] for span in document.spans]
+        row[CAUSE_KEY] = error.cause
+        self._file.write(json.dumps(row, ensure_ascii=True) + "\n")
+        self._file.flush()

@@ -1,0 +1,69 @@
+"""Riding out what passes: a lost connection, a full queue, a node that restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from elastic_transport import ConnectionError as TransportConnectionError
+from elastic_transport import ConnectionTimeout, SerializationError, TlsError
+from elasticsearch import ApiError
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from es_latechunk.elastic.connection import reason
+from es_latechunk.errors import WriteError
+
+PASSING = (429, 502, 503, 504)
+LONGEST_WAIT = 30.0
+DEFAULT_RETRY_FOR = 120.0
+
+T = TypeVar("T")
+
+
+class PassingError(Exception):
+    """An attempt failed in a way that may pass; the message says how."""
+
+
+def passing_cause(error: Exception) -> str | None:
+    """Why an exception of the client may pass if the request is sent again; None where it will not."""
+    if isinstance(error, TlsError):
+        return None
+    if isinstance(error, ConnectionTimeout):
+        return "no answer in time"
+    if isinstance(error, TransportConnectionError):
+        return f"no connection: {error.message}"
+    if isinstance(error, SerializationError):
+        return "an answer that is cut off or no JSON"
+    if isinstance(error, ApiError) and error.meta.status in PASSING:
+        return f"{error.meta.status}: {reason(error)}"
+    return None
+
+
+def persist(attempt: Callable[[], T], *, retry_for: float, what: str) -> T:
+    """Call `attempt` until it neither raises PassingError nor a passing error of the client.
+
+    Waits grow up to half a minute and are random, so that many clients do not come back together. After
+    `retry_for` seconds a WriteError says `what` did not work and why; other exceptions pass through.
+    """
+    attempts = Retrying(
+        retry=retry_if_exception_type(PassingError),
+        wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),
+        stop=stop_after_delay(retry_for),
+    )
+
+    def once() -> T:
+        try:
+            return attempt()
+        except (ApiError, TransportConnectionError, SerializationError) as error:
+            cause = passing_cause(error)
+            if cause is None:
+                raise
+            raise PassingError(cause) from error
+
+    try:
+        return attempts(once)
+    except RetryError as error:
+        cause = error.last_attempt.exception()
+        raise WriteError(
+            f"{what} within {retry_for:g} s ({cause}); when the cluster is well again, run the same command again"
+        ) from cause

@@ -1,0 +1,86 @@
+"""An Elasticsearch index as a source of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from elasticsearch import Elasticsearch
+
+from es_latechunk.documents.sources import OnError
+from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
+from es_latechunk.errors import DocumentError
+from es_latechunk.types import Document
+
+PAGE = 100
+KEEP_ALIVE = "10m"
+
+
+def read_index(
+    client: Elasticsearch,
+    index: str,
+    *,
+    text_field: str,
+    on_error: OnError,
+    title_field: str = "title",
+    retry_for: float = DEFAULT_RETRY_FOR,
+) -> Iterator[Document]:
+    """Documents of an index, as it stood at the first look (a point in time): `_id`, text, the rest as metadata.
+
+    `text_field` may be dotted. A document whose field is missing or no text goes to `on_error`.
+    """
+    with server_errors(client, index):
+        pit = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
+    try:
+        after: list[Any] | None = None
+        while True:
+            rows, pit = _page(client, pit, after, retry_for)
+            for row in rows:
+                try:
+                    yield _document(row, text_field, title_field)
+                except DocumentError as error:
+                    on_error(error)
+            if not rows:
+                return
+            after = rows[-1]["sort"]
+    finally:
+        with server_errors(client, index):
+            client.close_point_in_time(id=pit)
+
+
+def _page(
+    client: Elasticsearch, pit: str, after: list[Any] | None, retry_for: float
+) -> tuple[list[dict[str, Any]], str]:
+    def ask() -> Any:
+        return client.search(
+            size=PAGE,
+            pit={"id": pit, "keep_alive": KEEP_ALIVE},
+            sort=[{"_shard_doc": "asc"}],
+            search_after=after,
+            track_total_hits=False,
+        )
+
+    with server_errors(client):
+        answer = persist(ask, retry_for=retry_for, what="the source index could not be read")
+    return answer["hits"]["hits"], answer["pit_id"]
+
+
+def _document(row: Mapping[str, Any], text_field: str, title_field: str) -> Document:
+    source = dict(row["_source"])
+    text = _value(source, text_field)
+    if not isinstance(text, str):
+        found = "no such field" if text is None else f"a {type(text).__name__}"
+        raise DocumentError(row["_id"], f"its field {text_field} is no text ({found}); see --text-field")
+    title = _value(source, title_field)
+    metadata = {key: value for key, value in source.items() if key not in (text_field, title_field)}
+    return Document(row["_id"], text, title if isinstance(title, str) else "", metadata)
+
+
+def _value(source: Mapping[str, Any], field: str) -> Any:
+    if field in source:
+        return source[field]
+    value: Any = source
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
