@@ -44,7 +44,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except LateChunkError as error:
-            click.echo(f"error: {error}", err=True)
+            from es_latechunk.cli.output import complain
+
+            complain(error)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

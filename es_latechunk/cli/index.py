@@ -66,7 +66,7 @@ def create(
     if as_json:
         print_json({"index": name, "created": created, "model": identity.model, "dims": identity.dimensions})
         return
-    state = "created" if created else "was there already, with the same settings"
+    state = "created" if created else "was there already, for the same model and chunks"
     note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {pooling} pooling")
 
 

@@ -54,7 +54,7 @@ def ingest(
         failures(error)
 
     try:
-        with progress_bar(paths, shown=not as_json) as progress:
+        with progress_bar(paths, format=format, quiet=as_json) as progress:
             run_ingest(
                 read_documents(
                     paths, format=format, on_error=not_read, on_skip=skipped, on_read=progress.read

@@ -6,16 +6,16 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.documents import count_bytes, shown
 from es_latechunk.types import ChunkedDocument, Hit
 
 if TYPE_CHECKING:
     from es_latechunk.elastic.report import Tally
-    from es_latechunk.errors import DocumentError
+    from es_latechunk.errors import DocumentError, LateChunkError
 
 
 def print_json(value: Any) -> None:
@@ -28,6 +28,11 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def complain(error: LateChunkError) -> None:
+    """An error as one line of stderr, whatever characters an id or a server's answer has in it."""
+    note(f"error: {shown(str(error))}")
+
+
 class Failures:
     """Names each document that failed on stderr, and remembers that there was one."""
 
@@ -36,7 +41,7 @@ class Failures:
 
     def __call__(self, error: DocumentError) -> None:
         self.count += 1
-        note(f"error: {error}")
+        complain(error)
 
     def exit(self) -> None:
         """Leave with 1 when a document failed."""
@@ -98,7 +103,7 @@ class Progress:
 
 
 @contextmanager
-def progress_bar(paths: Iterable[str], *, shown: bool) -> Iterator[Progress]:
+def progress_bar(paths: Iterable[str], *, format: str, quiet: bool) -> Iterator[Progress]:
     """Documents, chunks, tokens a second and the time left, on stderr and only on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -106,17 +111,7 @@ def progress_bar(paths: Iterable[str], *, shown: bool) -> Iterator[Progress]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
-        yield Progress(bar, bar.add_task("", total=_source_bytes(paths)))
-
-
-def _source_bytes(paths: Iterable[str]) -> int | None:
-    """The bytes that will be read; None where standard input is among the paths."""
-    total = 0
-    for path in paths:
-        if path == "-":
-            return None
-        place = Path(path)
-        files = place.rglob("*") if place.is_dir() else [place]
-        total += sum(file.stat().st_size for file in files if file.is_file())
-    return total
+    hidden = quiet or not console.is_terminal
+    with Bar(*columns, console=console, transient=True, disable=hidden) as bar:
+        total = None if hidden else count_bytes(paths, format=format)
+        yield Progress(bar, bar.add_task("", total=total))

@@ -1,8 +1,7 @@
 """The bulk writer: actions in, one result each, whatever happens in between.
 
 The client's own bulk helpers retry single items but let a lost connection escape, with no word of which
-actions are still open. Here both are one loop: every attempt sends what is not yet settled, tenacity waits
-between attempts, and an action is settled only by an item of a complete answer that carries its id.
+actions are still open. Here both are one loop: every attempt sends what is not yet settled, and an action is settled only by an item of a complete answer that carries its id.
 """
 
 from __future__ import annotations
@@ -10,25 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from elastic_transport import ConnectionError as TransportConnectionError
-from elastic_transport import ConnectionTimeout, SerializationError, TlsError
 from elasticsearch import ApiError, Elasticsearch
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from es_latechunk.elastic.actions import Action
-from es_latechunk.elastic.connection import cause_text, reason, server_address, server_errors
-from es_latechunk.errors import WriteError
+from es_latechunk.elastic.connection import cause_text, server_address, server_errors
+from es_latechunk.elastic.interrupt import uninterrupted
+from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, PASSING, PassingError, persist
 
 BATCH_ACTIONS = 500
 BATCH_BYTES = 5_000_000
-PASSING = (429, 502, 503, 504)
-LONGEST_WAIT = 30.0
+TOO_LARGE = 413
 
 OnResult = Callable[[Action, int, str], None]
-
-
-class _UnsettledError(Exception):
-    """Some actions wait for another attempt; the message says why."""
 
 
 class BulkWriter:
@@ -40,7 +32,7 @@ class BulkWriter:
     """
 
     def __init__(
-        self, client: Elasticsearch, index: str, *, on_result: OnResult, retry_for: float = 120.0
+        self, client: Elasticsearch, index: str, *, on_result: OnResult, retry_for: float = DEFAULT_RETRY_FOR
     ) -> None:
         self._client = client
         self._index = index
@@ -66,56 +58,34 @@ class BulkWriter:
 
     def _settle(self, batch: list[Action]) -> None:
         waiting = batch
-        attempts = Retrying(
-            retry=retry_if_exception_type(_UnsettledError),
-            wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),
-            stop=stop_after_delay(self._retry_for),
-        )
-        try:
-            for attempt in attempts:
-                with attempt:
-                    waiting, cause = self._send(waiting)
-                    if waiting:
-                        raise _UnsettledError(cause)
-        except RetryError as error:
-            cause = str(error.last_attempt.exception())
-            raise WriteError(
-                f"{server_address(self._client)}: did not take {len(waiting)} actions within "
-                f"{self._retry_for:g} s ({cause}); when it is well again, run the same command again"
-            ) from error
+
+        def attempt() -> None:
+            nonlocal waiting
+            waiting, cause = self._send(waiting)
+            if waiting:
+                raise PassingError(cause)
+
+        with server_errors(self._client, self._index):
+            persist(
+                attempt,
+                retry_for=self._retry_for,
+                what=f"{server_address(self._client)}: did not take a request of {len(batch)} actions",
+            )
 
     def _send(self, actions: list[Action]) -> tuple[list[Action], str]:
         """Send once. What is not settled comes back, with the cause."""
         lines = [line for action in actions for line in action.lines]
         try:
-            with server_errors(self._client, self._index):
-                return self._read(actions, self._ask(lines))
-        except _TooLargeError:
-            return self._halve(actions)
-        except _UnsettledError as error:
-            return actions, str(error)
-
-    def _ask(self, lines: list[bytes]) -> list[Any]:
-        try:
-            answer = self._client.bulk(index=self._index, operations=lines)  # type: ignore[arg-type]  # lines ready to send
-        except TlsError:
-            raise
-        except ConnectionTimeout as error:
-            raise _UnsettledError("no answer in time") from error
-        except TransportConnectionError as error:
-            raise _UnsettledError(f"no connection: {error.message}") from error
-        except SerializationError as error:
-            raise _UnsettledError("an answer that is cut off or no JSON") from error
+            with uninterrupted():
+                answer = self._client.bulk(index=self._index, operations=lines)  # type: ignore[arg-type]
         except ApiError as error:
-            if error.meta.status == 413:
-                raise _TooLargeError from error
-            if error.meta.status not in PASSING:
-                raise
-            raise _UnsettledError(f"{error.meta.status}: {reason(error)}") from error
+            if error.meta.status == TOO_LARGE:
+                return self._halve(actions)
+            raise
         items = answer.body.get("items") if isinstance(answer.body, dict) else None
         if not isinstance(items, list):
-            raise _UnsettledError("an answer without items")
-        return items
+            return actions, "an answer without items"
+        return self._read(actions, items)
 
     def _read(self, actions: list[Action], items: list[Any]) -> tuple[list[Action], str]:
         if len(items) != len(actions):
@@ -144,10 +114,6 @@ class BulkWriter:
         first, cause = self._send(actions[:middle])
         second, other = self._send(actions[middle:])
         return first + second, cause or other
-
-
-class _TooLargeError(Exception):
-    """The server refuses the size of a request."""
 
 
 def _failure(action: Action, result: dict[str, Any]) -> str:

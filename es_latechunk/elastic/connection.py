@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 from elastic_transport import ConnectionError as TransportConnectionError
-from elastic_transport import ConnectionTimeout, TlsError
+from elastic_transport import ConnectionTimeout, SerializationError, TlsError
 from elasticsearch import (
     ApiError,
     AuthenticationException,
@@ -22,6 +23,7 @@ from elasticsearch import (
 from es_latechunk.errors import IndexMismatchError, ServerError, UsageError
 
 ENVIRONMENT = "ELASTICSEARCH_"
+LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def _client(url: str, given: Connection) -> Elasticsearch:
         return Elasticsearch(url, **options)  # type: ignore[arg-type]
     except (ValueError, OSError) as error:
         raise UsageError(
-            f"the connection's settings do not work ({error}); check the --url and --ca-certs"
+            f"--url {_without_password(url)} does not work ({_without_password(str(error))}); check it and --ca-certs"
         ) from error
 
 
@@ -140,6 +142,10 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
             f"{address}: cannot be reached ({_one_line(error)}); check --url, or start a node with: "
             "es-latechunk node start"
         ) from error
+    except SerializationError as error:
+        raise ServerError(
+            f"{address}: gave an answer that is cut off or no JSON; check --url and try again"
+        ) from error
     except UnsupportedProductError as error:
         raise ServerError(f"{address}: is not Elasticsearch ({_one_line(error)}); check --url") from error
     except AuthenticationException as error:
@@ -170,11 +176,13 @@ def reason(error: ApiError) -> str:
 
 
 def cause_text(cause: dict[str, object]) -> str:
-    """The reason of an error object, and of the root cause where that says more."""
-    text = _one_line(cause.get("reason") or cause.get("type"))
-    inner = cause.get("caused_by")
+    """The reason of an error object, and of each cause that says more; a quoted document is cut short."""
+    text, inner = "", cast(object, cause)
     while isinstance(inner, dict):
-        text, inner = f"{text}: {_one_line(inner.get('reason') or inner.get('type'))}", inner.get("caused_by")
+        said = _one_line(inner.get("reason") or inner.get("type"))[:LONGEST_REASON]
+        if said not in text:
+            text = f"{text}: {said}" if text else said
+        inner = inner.get("caused_by")
     return text
 
 

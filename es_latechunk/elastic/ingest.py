@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from elasticsearch import Elasticsearch
 
 from es_latechunk.chunking import chunk_document, make_chunker
-from es_latechunk.documents import SeenIds
+from es_latechunk.documents import SeenIds, document_hash
+from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.elastic.actions import Action, check_id, delete_actions, index_actions
 from es_latechunk.elastic.bulk import BulkWriter
 from es_latechunk.elastic.connection import server_version
 from es_latechunk.elastic.identity import IndexIdentity, check_encoder
 from es_latechunk.elastic.load import without_refresh
 from es_latechunk.elastic.mapping import read_identity
+from es_latechunk.elastic.prune import stale_documents
 from es_latechunk.elastic.report import IngestReport, OpenDocument, Tally
+from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR
 from es_latechunk.elastic.state import Comparison, compare_with_index
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, PreconditionError
 from es_latechunk.late import EmbeddedChunks, embed_chunks
 from es_latechunk.types import ChunkedDocument, Document, Encoder
 
 PACKED_VECTORS_SINCE = (9, 3)
 NOT_FOUND = 404
+log = logging.getLogger(__name__)
 
-OnError = Callable[[DocumentError], None]
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """How a run behaves; see `ingest`."""
+
+    on_error: Callable[[DocumentError], None] | None = None
+    on_progress: Callable[[Tally], None] | None = None
+    retry_for: float = DEFAULT_RETRY_FOR
+    prune: bool = False
+    dead_letters: DeadLetters | None = None
 
 
 def ingest(
@@ -32,23 +47,25 @@ def ingest(
     client: Elasticsearch,
     index: str,
     encoder: Encoder,
-    on_error: OnError | None = None,
-    on_progress: Callable[[Tally], None] | None = None,
-    retry_for: float = 120.0,
+    options: IngestOptions | None = None,
     tally: Tally | None = None,
 ) -> IngestReport:
     """Write every document that is new or changed, and remove the chunks that a shorter version lacks.
 
-    Chunks are cut and pooled as the index records. A document that cannot be used goes to `on_error`
-    (default: none, it is only counted) and the others go on. Raises IndexMismatchError before anything is
-    written when the encoder is not the index's own, and WriteError when the cluster does not take what is
-    sent for `retry_for` seconds; `tally`, where given, then holds what was done until there.
+    Chunks are cut and pooled as the index records. A document that cannot be used goes to `on_error` and,
+    if it was read, to the dead letters; the others go on. `prune` removes, at the end, the documents that
+    the source no longer has: refused (PreconditionError) when the source gave none, or when anything of it
+    failed. Raises IndexMismatchError before anything is written when the encoder is not the index's own, and
+    WriteError when the cluster does not answer as it should for `retry_for` seconds; `tally`, where given,
+    then holds what was done until there.
     """
     identity = read_identity(client, index)
     check_encoder(index, identity.encoder, encoder.identity)
-    run = _Run(client, index, identity, encoder, on_error, on_progress, retry_for, tally or Tally())
+    run = _Run(client, index, identity, encoder, options or IngestOptions(), tally or Tally())
     with SeenIds() as seen, without_refresh(client, index):
         run.write(documents, seen)
+        if run.options.prune:
+            run.prune(seen)
     return run.tally.report()
 
 
@@ -61,49 +78,72 @@ class _Run:
         index: str,
         identity: IndexIdentity,
         encoder: Encoder,
-        on_error: OnError | None,
-        on_progress: Callable[[Tally], None] | None,
-        retry_for: float,
+        options: IngestOptions,
         tally: Tally,
     ) -> None:
         self._client = client
         self._index = index
         self._identity = identity
         self._encoder = encoder
-        self._on_error = on_error
-        self._on_progress = on_progress
         self._chunker = make_chunker(
             identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens
         )
         self._packed = server_version(client) >= PACKED_VECTORS_SINCE
-        self._writer = BulkWriter(client, index, on_result=self._settle, retry_for=retry_for)
+        self._writer = BulkWriter(client, index, on_result=self._settle, retry_for=options.retry_for)
         self._comparisons: dict[str, Comparison] = {}
         self._open: dict[str, OpenDocument] = {}
+        self.options = options
         self.tally = tally
 
     def write(self, documents: Iterable[Document], seen: SeenIds) -> None:
-        unique = self._unique(documents, seen)
-        chunked = self._chunk(self._changed(unique))
+        chunked = self._chunk(self._changed(self._unique(documents, seen)))
         for block in embed_chunks(chunked, encoder=self._encoder, pooling=self._identity.pooling):
             if isinstance(block, DocumentError):
-                self._fail(block)
+                self._fail(block, self._comparisons.pop(block.document).document)
             else:
                 self._send(block)
-            if self._on_progress:
-                self._on_progress(self.tally)
+            if self.options.on_progress:
+                self.options.on_progress(self.tally)
         self._writer.flush()
 
-    def _unique(self, documents: Iterable[Document], seen: SeenIds) -> Iterator[Document]:
-        for document in documents:
-            if seen.first_place(document.id, "") is None:
-                yield document
-            else:
-                self._fail(
-                    DocumentError(document.id, "its id was used before in this run; give it another id")
-                )
+    def prune(self, seen: SeenIds) -> None:
+        """Remove what the source no longer has; the count is logged before the first is removed."""
+        if not len(seen):
+            raise PreconditionError("prune: the source gave no document, so nothing is removed; check the paths")
+        if self.tally.failed:
+            raise PreconditionError(
+                f"prune: {self.tally.failed} documents of the source failed, so nothing is removed; repair them first"
+            )
+        stale = chunks = 0
+        for document in stale_documents(self._client, self._index, seen):
+            stale, chunks = stale + 1, chunks + document.chunks
+        log.info("prune: %d documents (%d chunks) are no longer in the source", stale, chunks)
+        if not stale:
+            return
+        for document in stale_documents(self._client, self._index, seen):
+            actions = list(delete_actions(document.doc_id, 0, document.last_ordinal))
+            self._open[document.doc_id] = OpenDocument(None, waiting=len(actions), tokens=0)
+            for action in actions:
+                self._writer.add(action)
+        self._writer.flush()
 
-    def _changed(self, documents: Iterable[Document]) -> Iterator[Comparison]:
-        for comparison in compare_with_index(self._client, self._index, documents):
+    def _unique(self, documents: Iterable[Document], seen: SeenIds) -> Iterator[tuple[Document, str]]:
+        for document in documents:
+            try:
+                doc_hash = document_hash(document)
+            except DocumentError as error:
+                self._fail(error)
+                continue
+            if seen.first_place(document.id, "") is None:
+                yield document, doc_hash
+            else:
+                error = DocumentError(document.id, "its id was used before in this run; give it another id")
+                self._fail(error, document)
+
+    def _changed(self, documents: Iterable[tuple[Document, str]]) -> Iterator[Comparison]:
+        for comparison in compare_with_index(
+            self._client, self._index, documents, retry_for=self.options.retry_for
+        ):
             if comparison.unchanged:
                 self.tally.documents += 1
                 self.tally.unchanged += comparison.stored.chunks
@@ -117,7 +157,7 @@ class _Run:
                 chunked = chunk_document(document, chunker=self._chunker, tokenizer=self._encoder.tokenizer)
                 check_id(document.id, len(chunked.spans))
             except DocumentError as error:
-                self._fail(error)
+                self._fail(error, document)
                 continue
             self._comparisons[document.id] = comparison
             yield chunked
@@ -141,7 +181,9 @@ class _Run:
     def _begin(self, chunked: ChunkedDocument, comparison: Comparison) -> None:
         chunks = len(chunked.spans)
         surplus = max(0, comparison.stored.last_ordinal + 1 - chunks)
-        self._open[chunked.document.id] = OpenDocument(chunks + surplus, len(chunked.tokens))
+        self._open[chunked.document.id] = OpenDocument(
+            chunked.document, waiting=chunks + surplus, tokens=len(chunked.tokens)
+        )
 
     def _settle(self, action: Action, status: int, cause: str) -> None:
         document = self._open[action.doc_id]
@@ -155,17 +197,18 @@ class _Run:
         if document.waiting == 0:
             self._close(self._open.pop(action.doc_id))
 
-    def _close(self, document: OpenDocument) -> None:
-        self.tally.deleted += document.deleted
-        self.tally.tokens += document.tokens
-        if document.error:
-            self._fail(document.error)
-        else:
+    def _close(self, done: OpenDocument) -> None:
+        self.tally.deleted += done.deleted
+        self.tally.tokens += done.tokens
+        if done.error:
+            self._fail(done.error, done.document)
+        elif done.document:
             self.tally.documents += 1
-            self.tally.indexed += document.indexed
+            self.tally.indexed += done.indexed
 
-    def _fail(self, error: DocumentError) -> None:
+    def _fail(self, error: DocumentError, document: Document | None = None) -> None:
         self.tally.failed += 1
-        self._comparisons.pop(error.document, None)
-        if self._on_error:
-            self._on_error(error)
+        if document and self.options.dead_letters:
+            self.options.dead_letters.add(document, error)
+        if self.options.on_error:
+            self.options.on_error(error)

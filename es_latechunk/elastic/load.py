@@ -11,6 +11,7 @@ from elasticsearch import AuthorizationException, Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.mapping import single_index
+from es_latechunk.errors import PreconditionError
 
 LOAD_KEY = "es_latechunk_load"
 log = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ def without_refresh(client: Elasticsearch, index: str) -> Iterator[None]:
     """Switch off periodic refreshes; afterwards refresh once and set back what was there before.
 
     What was there is kept in the mapping's `_meta` for as long as it is changed, so that the next run after
-    a kill finds it and sets it back. A user who may not change settings loads with refreshes, and is told.
+    a kill, or after the server was lost, finds it and sets it back. A user who may not change settings loads
+    with refreshes, and is told.
     """
     with server_errors(client, index):
         name = single_index(client, index)
@@ -29,11 +31,20 @@ def without_refresh(client: Elasticsearch, index: str) -> Iterator[None]:
         changed = _switch_off(client, name)
     try:
         yield
-    finally:
-        with server_errors(client, index):
-            if changed:
-                _set_back(client, name)
-            client.indices.refresh(index=name)
+    except BaseException:
+        try:
+            _end(client, name, changed=changed)
+        except PreconditionError as error:  # what broke the load off is what matters
+            log.warning("index %s: its settings are not set back (%s); the next ingest does it", name, error)
+        raise
+    _end(client, name, changed=changed)
+
+
+def _end(client: Elasticsearch, name: str, *, changed: bool) -> None:
+    with server_errors(client, name):
+        if changed:
+            _set_back(client, name)
+        client.indices.refresh(index=name)
 
 
 def _switch_off(client: Elasticsearch, name: str) -> bool:

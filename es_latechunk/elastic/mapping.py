@@ -18,7 +18,7 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
     """
     with server_errors(client, name):
         try:
-            client.indices.create(index=name, settings=body["settings"], mappings=body["mappings"])
+            client.indices.create(index=name, **body)
         except BadRequestError as error:
             if error.error != "resource_already_exists_exception":
                 raise
@@ -47,7 +47,7 @@ def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
 def single_index(client: Elasticsearch, name: str) -> str:
     """The one index that `name` (an index or an alias) stands for; writing needs exactly one."""
     with server_errors(client, name):
-        names = sorted(client.indices.get_settings(index=name, filter_path="*.settings.index.uuid"))
+        names = sorted(client.indices.get_settings(index=name, expand_wildcards="none"))
     if len(names) != 1:
         raise IndexMismatchError(
             f"index {name}: stands for {len(names)} indices ({', '.join(names)}), writing needs one; name it"

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from es_latechunk.errors import DocumentError
+from es_latechunk.types import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,12 @@ class Tally:
 
 @dataclass(slots=True)
 class OpenDocument:
-    """A document whose actions are on their way; it counts when all of them are settled."""
+    """A document whose actions are on their way; it counts when all of them are settled.
 
+    `document` is None for one that is only removed.
+    """
+
+    document: Document | None
     waiting: int
     tokens: int
     indexed: int = 0

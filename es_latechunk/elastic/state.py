@@ -8,8 +8,8 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from es_latechunk.documents import document_hash
 from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
 from es_latechunk.types import Document
 
 LOOK_UP_DOCUMENTS = 256
@@ -47,23 +47,27 @@ class Comparison:
 
 
 def compare_with_index(
-    client: Elasticsearch, index: str, documents: Iterable[Document]
+    client: Elasticsearch,
+    index: str,
+    documents: Iterable[tuple[Document, str]],
+    *,
+    retry_for: float = DEFAULT_RETRY_FOR,
 ) -> Iterator[Comparison]:
-    """Each document with its stored state, looked up a bounded group at a time.
+    """Each (document, hash) with its stored state, looked up a bounded group at a time.
 
     The index must have been refreshed; ids must be unique within `documents`.
     """
     for group in _groups(documents):
-        stored = _look_up(client, index, [document.id for document in group])
-        for document in group:
-            yield Comparison(document, document_hash(document), stored.get(document.id, NOTHING))
+        stored = _look_up(client, index, [document.id for document, _ in group], retry_for)
+        for document, doc_hash in group:
+            yield Comparison(document, doc_hash, stored.get(document.id, NOTHING))
 
 
-def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    group: list[Document] = []
+def _groups(documents: Iterable[tuple[Document, str]]) -> Iterator[list[tuple[Document, str]]]:
+    group: list[tuple[Document, str]] = []
     size = 0
-    for document in documents:
-        group.append(document)
+    for document, doc_hash in documents:
+        group.append((document, doc_hash))
         size += len(document.text)
         if len(group) == LOOK_UP_DOCUMENTS or size >= LOOK_UP_CHARACTERS:
             yield group
@@ -72,19 +76,25 @@ def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield group
 
 
-def _look_up(client: Elasticsearch, index: str, doc_ids: Sequence[str]) -> dict[str, StoredDocument]:
+def _look_up(
+    client: Elasticsearch, index: str, doc_ids: Sequence[str], retry_for: float
+) -> dict[str, StoredDocument]:
     versions = {
         "hashes": {"terms": {"field": "doc_hash", "size": 2}},
         "chunk_count": {"max": {"field": "chunk_count"}},
         "last_ordinal": {"max": {"field": "ordinal"}},
     }
-    with server_errors(client, index):
-        answer = client.search(
+
+    def ask() -> Any:
+        return client.search(
             index=index,
             size=0,
             query={"terms": {"doc_id": list(doc_ids)}},
             aggs={"documents": {"terms": {"field": "doc_id", "size": len(doc_ids)}, "aggs": versions}},
         )
+
+    with server_errors(client, index):
+        answer = persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be looked up")
     return {row["key"]: _stored(row) for row in answer["aggregations"]["documents"]["buckets"]}
 
 

@@ -52,9 +52,9 @@ def load_template(file: Path | None = None) -> dict[str, Any]:
         raise UsageError(f"--mapping {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise UsageError(f"--mapping {path}: is not JSON ({error})") from error
-    properties = template.get("mappings", {}).get("properties") if isinstance(template, dict) else None
-    if not isinstance(properties, dict):
-        raise UsageError(f'--mapping {path}: has no "mappings" with "properties"; start from {TEMPLATE}')
+    if fault := _shape_fault(template):
+        raise UsageError(f"--mapping {path}: {fault}; start from {TEMPLATE}")
+    properties = template.get("mappings", {}).get("properties", {})
     lacking = [
         f"{name} ({kind})"
         for name, kind in FIELDS.items()
@@ -63,6 +63,21 @@ def load_template(file: Path | None = None) -> dict[str, Any]:
     if lacking:
         raise UsageError(f"--mapping {path}: lacks the fields {', '.join(lacking)}; start from {TEMPLATE}")
     return template
+
+
+def _shape_fault(template: Any) -> str:
+    """What is not as Elasticsearch's create-index request has it, or ""."""
+    if not isinstance(template, dict):
+        return "is no object"
+    if unknown := sorted(template.keys() - {"settings", "mappings", "aliases"}):
+        return f"has {', '.join(unknown)} beside settings, mappings and aliases"
+    for place in ("mappings", "mappings.properties", "mappings._meta", "settings", "settings.index"):
+        value: Any = template
+        for key in place.split("."):
+            value = value.get(key, {})
+        if not isinstance(value, dict):
+            return f'its "{place}" is no object'
+    return ""
 
 
 def index_body(
@@ -85,13 +100,20 @@ def index_body(
         )
     vector.setdefault("index_options", {"type": _index_type(quantization, dims)})
     mappings["_meta"] = {**mappings.get("_meta", {}), META_KEY: identity.to_meta()}
-    index = body.setdefault("settings", {}).setdefault("index", {})
+    settings = body.setdefault("settings", {})
     if shards is not None:
-        index["number_of_shards"] = shards
+        _override(settings, "number_of_shards", shards)
     if replicas is not None:
-        index.pop("auto_expand_replicas", None)
-        index["number_of_replicas"] = replicas
+        _override(settings, "auto_expand_replicas", False)
+        _override(settings, "number_of_replicas", replicas)
     return body
+
+
+def _override(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set an index setting in the place of each spelling of it that a template may have."""
+    for spelling in (name, f"index.{name}"):
+        settings.pop(spelling, None)
+    settings.setdefault("index", {})[name] = value
 
 
 def _index_type(quantization: str, dims: int) -> str:

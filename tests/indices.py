@@ -1,0 +1,120 @@
+"""What the server tests share: an encoder of words that is cheap and deterministic, and small indices."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from elasticsearch import Elasticsearch
+from fakes import WordTokenizer
+
+from es_latechunk import Document, IngestReport, create_index, ingest
+from es_latechunk.late import embed_chunks, l2_normalise
+from es_latechunk.types import ChunkedDocument, ChunkSpan, EncoderIdentity, FloatArray, IntArray, Tokens
+
+CONTEXT = 0.2  # how much of a token's vector comes from its window
+
+LETTERS = [
+    Document(
+        "berlin", "Berlin lies on the Spree. The city is old. It has many lakes.", "Berlin", {"lang": "en"}
+    ),
+    Document(
+        "lisbon", "Lisbon lies on the Tagus. Its hills are steep. Trams climb them.", "Lisbon", {"lang": "en"}
+    ),
+    Document(
+        "köln",
+        "Köln liegt am Rhein. Der Dom ist hoch.",
+        "Köln am Rhein",
+        {"lang": "de", "tags": ["dom", "rhein"]},
+    ),
+]
+
+
+class StableTokenizer(WordTokenizer):
+    """Words and marks, each with an id that is the same in every process."""
+
+    pieces: Mapping[int, str] = {zlib.crc32(mark.encode()) >> 1: mark for mark in ".!?"}
+
+    def tokenize(self, text: str) -> Tokens:
+        tokens = super().tokenize(text)
+        words = (text[start:end] for start, end in tokens.offsets.tolist())
+        ids = [zlib.crc32(word.encode()) >> 1 for word in words]
+        return Tokens(np.array(ids, dtype=np.int32), tokens.offsets)
+
+
+class WordEncoder:
+    """A token's vector is its word's own direction and a share of its window's: late chunking by hand."""
+
+    def __init__(self, *, dim: int = 16, window: int = 64, **identity: Any) -> None:
+        self.tokenizer = StableTokenizer()
+        self.dim = dim
+        self.window_tokens = window
+        self.batch_tokens = 256
+        self.tokens_encoded = 0
+        named = {"model": "fake/words", "weights": "sha256:words", **identity}
+        self.identity = EncoderIdentity(dimensions=dim, window=window, **named)
+
+    def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
+        return [self._encode(window) for window in windows]
+
+    def _encode(self, window: IntArray) -> FloatArray:
+        self.tokens_encoded += len(window)
+        words = np.stack([np.random.default_rng(word).standard_normal(self.dim) for word in window.tolist()])
+        return (words + CONTEXT * words.mean(axis=0)).astype(np.float32)
+
+    def finish(self, pooled: FloatArray) -> FloatArray:
+        return l2_normalise(pooled)
+
+    def encode_documents(self, texts: Sequence[str]) -> FloatArray:
+        whole = (
+            ChunkedDocument(Document(text, text), (ChunkSpan(0, len(text)),), self.tokenizer.tokenize(text))
+            for text in texts
+        )
+        return np.concatenate([block.vectors for block in embed_chunks(whole, encoder=self)])  # type: ignore[union-attr]
+
+    def encode_queries(self, texts: Sequence[str]) -> FloatArray:
+        return self.encode_documents(texts)
+
+
+@pytest.fixture
+def client(elasticsearch_url: str) -> Iterator[Elasticsearch]:
+    """A plain client of the session's node; what a test creates is gone after it."""
+    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
+        yield client
+        for name in client.indices.get(index="test-*", expand_wildcards="all"):
+            client.indices.delete(index=name)
+
+
+def make_index(
+    client: Elasticsearch, name: str, encoder: WordEncoder | None = None, **options: Any
+) -> WordEncoder:
+    """An index of short chunks; gives the encoder that belongs to it."""
+    encoder = encoder or WordEncoder()
+    assert create_index(name, encoder=encoder, client=client, **{"max_tokens": 7, **options})
+    return encoder
+
+
+def load(
+    client: Elasticsearch, name: str, documents: Iterable[Document], encoder: WordEncoder, **options: Any
+) -> tuple[IngestReport, list[str]]:
+    """Ingest; gives the report and the messages of what failed."""
+    errors: list[Exception] = []
+    report = ingest(documents, index=name, client=client, encoder=encoder, on_error=errors.append, **options)
+    return report, [str(error) for error in errors]
+
+
+def stored_chunks(client: Elasticsearch, name: str) -> dict[str, dict[str, Any]]:
+    """Every chunk's source by its `_id`, with the vector as a list of float32 values."""
+    client.indices.refresh(index=name)
+    answer = client.search(
+        index=name, size=10_000, query={"match_all": {}}, fields=["content_embedding"], source=True
+    )
+    hits = answer["hits"]["hits"]
+    assert len(hits) == answer["hits"]["total"]["value"]
+    return {
+        hit["_id"]: {**hit["_source"], "content_embedding": hit["fields"]["content_embedding"]}
+        for hit in hits
+    }

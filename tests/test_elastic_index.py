@@ -1,0 +1,195 @@
+"""The mapping bootstrapper on a real server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch
+from indices import LETTERS, WordEncoder, load, make_index
+
+from es_latechunk import create_index, search
+from es_latechunk.elastic.indices import delete_index, describe_index
+from es_latechunk.elastic.template import QUANTIZATIONS, load_template
+from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError
+
+
+def template_file(tmp_path: Path, template: dict[str, Any]) -> Path:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(template))
+    return path
+
+
+def test_creating_again_with_the_same_identity_is_fine(client: Elasticsearch, index_name: str) -> None:
+    encoder = make_index(client, index_name)
+    before = client.indices.get(index=index_name)[index_name]
+    assert create_index(index_name, encoder=encoder, client=client, max_tokens=7) is False
+    assert client.indices.get(index=index_name)[index_name] == before
+
+
+@pytest.mark.parametrize(
+    ("encoder", "options", "both"),
+    [
+        (
+            WordEncoder(model="b/c", weights="sha256:other"),
+            {},
+            ["fake/words (sha256:words)", "b/c (sha256:other)"],
+        ),
+        (WordEncoder(window=32), {}, ["window 64", "32"]),
+        (WordEncoder(document_prefix="passage: "), {}, ["document_prefix ''", "'passage: '"]),
+        (WordEncoder(query_prefix="query: "), {}, ["query_prefix ''", "'query: '"]),
+        (WordEncoder(), {"max_tokens": 9}, ["max_tokens 7", "9"]),
+        (WordEncoder(), {"chunker": "tokens"}, ["chunker 'sentences'", "'tokens'"]),
+        (WordEncoder(), {"pooling": "naive"}, ["pooling 'late'", "'naive'"]),
+    ],
+)
+def test_creating_again_with_another_identity_is_refused_naming_both(
+    client: Elasticsearch, index_name: str, encoder: WordEncoder, options: dict[str, Any], both: list[str]
+) -> None:
+    make_index(client, index_name)
+    before = client.indices.get(index=index_name)[index_name]
+    with pytest.raises(IndexMismatchError) as refused:
+        create_index(index_name, encoder=encoder, client=client, **{"max_tokens": 7, **options})
+    assert all(value in str(refused.value) for value in [index_name, *both])
+    assert client.indices.get(index=index_name)[index_name] == before
+
+
+def test_the_same_weights_under_another_name_are_the_same_model(
+    client: Elasticsearch, index_name: str
+) -> None:
+    make_index(client, index_name)
+    copy = WordEncoder(model="/models/copy", revision="abc")
+    assert create_index(index_name, encoder=copy, client=client, max_tokens=7) is False
+
+
+def test_meta_records_the_model_and_how_texts_are_cut(client: Elasticsearch, index_name: str) -> None:
+    make_index(client, index_name, WordEncoder(dim=32, document_prefix="d: ", query_prefix="q: "))
+    meta = client.indices.get_mapping(index=index_name)[index_name]["mappings"]["_meta"]
+    assert meta["es_latechunk"] == {
+        "model": "fake/words",
+        "weights": "sha256:words",
+        "dimensions": 32,
+        "window": 64,
+        "document_prefix": "d: ",
+        "query_prefix": "q: ",
+        "document_task": "",
+        "query_task": "",
+        "assumed_mean_pooling": False,
+        "revision": None,
+        "chunker": "sentences",
+        "max_tokens": 7,
+        "pooling": "late",
+    }
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_every_quantization_is_created_loaded_and_searched(
+    client: Elasticsearch, index_name: str, quantization: str
+) -> None:
+    encoder = make_index(client, index_name, WordEncoder(dim=64), quantization=quantization)
+    report, errors = load(client, index_name, LETTERS, encoder)
+    assert (report.indexed, errors) == (8, [])
+    best = search("The city is old.", index=index_name, client=client, encoder=encoder, k=1)
+    assert [hit.id for hit in best] == ["berlin#1"]
+    assert describe_index(client, index_name)["index_type"] == QUANTIZATIONS[quantization]
+
+
+def test_shards_and_replicas_reach_the_server(client: Elasticsearch, index_name: str) -> None:
+    make_index(client, index_name, shards=3, replicas=2)
+    settings = client.indices.get_settings(index=index_name)[index_name]["settings"]["index"]
+    assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("3", "2")
+
+
+def test_by_default_one_node_holds_one_shard_and_is_green(client: Elasticsearch, index_name: str) -> None:
+    make_index(client, index_name)
+    settings = client.indices.get_settings(index=index_name)[index_name]["settings"]["index"]
+    assert (settings["number_of_shards"], settings["number_of_replicas"]) == ("1", "0")
+
+
+def test_our_mapping_takes_no_field_that_it_does_not_know(client: Elasticsearch, index_name: str) -> None:
+    make_index(client, index_name)
+    answer = client.options(ignore_status=400).index(index=index_name, document={"surprise": 1})
+    assert "strict" in answer["error"]["type"]
+
+
+def test_a_template_with_fields_aliases_and_an_analyzer_of_its_own(
+    client: Elasticsearch, index_name: str, tmp_path: Path
+) -> None:
+    template = load_template()
+    template["aliases"] = {f"{index_name}-alias": {}}
+    template["settings"] = {"number_of_shards": 2}
+    template["mappings"]["properties"]["content"]["analyzer"] = "whitespace"
+    template["mappings"]["properties"]["team"] = {"type": "keyword"}
+    encoder = make_index(client, index_name, template=template_file(tmp_path, template), shards=4)
+    load(client, index_name, LETTERS, encoder)
+    index = client.indices.get(index=index_name)[index_name]
+    assert index["settings"]["index"]["number_of_shards"] == "4"
+    assert index["mappings"]["properties"]["team"] == {"type": "keyword"}
+    assert client.count(index=f"{index_name}-alias")["count"] == 8
+    assert client.count(index=index_name, query={"match": {"content": "Spree."}})["count"] == 1
+
+
+def test_what_the_server_refuses_is_said_in_its_words(
+    client: Elasticsearch, index_name: str, tmp_path: Path
+) -> None:
+    template = load_template()
+    template["mappings"]["properties"]["content"]["analyzer"] = "nonsense"
+    with pytest.raises(ServerError, match="analyzer \\[nonsense\\] has not been configured in mappings"):
+        make_index(client, index_name, template=template_file(tmp_path, template))
+    with pytest.raises(ServerError, match="Invalid index name \\[Upper\\], must be lowercase"):
+        make_index(client, "Upper")
+
+
+def test_an_index_that_records_no_model_is_refused(client: Elasticsearch, index_name: str) -> None:
+    client.indices.create(index=index_name)
+    with pytest.raises(IndexMismatchError, match=f"index {index_name}: its mapping records no model"):
+        make_index(client, index_name)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"model": "m"}, "is incomplete"),
+        (
+            {
+                "model": "m", "weights": None, "dimensions": 4, "window": 4,
+                "chunker": "sentences", "max_tokens": 7, "pooling": "cls",
+            },
+            "records the pooling 'cls', not known here",
+        ),
+        ("text", "is missing"),
+    ],
+)  # fmt: skip
+def test_a_broken_record_is_refused(client: Elasticsearch, index_name: str, entry: Any, message: str) -> None:
+    client.indices.create(index=index_name, mappings={"_meta": {"es_latechunk": entry}})
+    with pytest.raises(IndexMismatchError, match=message):
+        describe_index(client, index_name)
+
+
+def test_an_index_is_described(client: Elasticsearch, index_name: str) -> None:
+    encoder = make_index(client, index_name)
+    load(client, index_name, LETTERS, encoder)
+    facts = describe_index(client, index_name)
+    assert (facts["index"], facts["chunks"], facts["documents"]) == (index_name, 8, 3)
+    assert (facts["model"], facts["index_type"]) == ("fake/words", "int8_hnsw")
+    assert facts["bytes"] > 0
+
+
+def test_only_one_index_that_is_named_is_deleted(client: Elasticsearch, index_name: str) -> None:
+    make_index(client, index_name)
+    make_index(client, f"{index_name}-2")
+    client.indices.put_alias(index=f"{index_name}*", name=f"{index_name}-both")
+    for name in (
+        f"{index_name}*",
+        "_all",
+        f"{index_name}-both",
+        f"{index_name},{index_name}-2",
+        "test-missing",
+    ):
+        with pytest.raises(PreconditionError):
+            delete_index(client, name)
+    assert len(client.indices.get(index=f"{index_name}*")) == 2
+    delete_index(client, index_name)
+    assert list(client.indices.get(index=f"{index_name}*")) == [f"{index_name}-2"]
