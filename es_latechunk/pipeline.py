@@ -16,7 +16,7 @@ from es_latechunk.elastic.template import index_body, load_template
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import EmbeddedChunks, embed_chunks
 from es_latechunk.models import load_recorded
-from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, Hit, Pooling
+from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, EncoderIdentity, Hit, Pooling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -98,6 +98,38 @@ def create_index(
     return mapping.create_index(client or connection.connect(), name, body, identity)
 
 
+def fresh_index_for(
+    alias: str,
+    *,
+    client: Elasticsearch,
+    load: Callable[[], Encoder],
+    load_for: Callable[[EncoderIdentity], Encoder],
+) -> tuple[str, Encoder]:
+    """An index that waits for the alias, made like the one behind it now, and the encoder for it.
+
+    `load` gives the encoder for the first index of an alias, `load_for` the one that may take the place of a
+    recorded one. A waiting index is used again, if it was made with the same encoder (IndexMismatchError).
+    """
+    from es_latechunk.elastic import alias as aliases
+    from es_latechunk.elastic import mapping
+
+    current = aliases.current_indices(client, alias)
+    recorded = mapping.read_identity(client, alias) if current else None
+    encoder = load_for(recorded.encoder) if recorded else load()
+
+    def create(name: str) -> None:
+        create_index(
+            name,
+            encoder=encoder,
+            client=client,
+            max_tokens=recorded.max_tokens if recorded else DEFAULT_MAX_TOKENS,
+            chunker=recorded.chunker if recorded else "sentences",
+            pooling=recorded.pooling if recorded else "late",
+        )
+
+    return aliases.fresh_index(client, alias, create), encoder
+
+
 def ingest(
     documents: Iterable[Document],
     *,
@@ -107,26 +139,22 @@ def ingest(
     on_error: OnError | None = None,
     on_progress: Callable[[Tally], None] | None = None,
     retry_for: float = 120.0,
+    prune: bool = False,
     tally: Tally | None = None,
 ) -> IngestReport:
     """Write what is new or changed into an index that `create_index` made; see `elastic.ingest.ingest`.
 
-    Without an encoder, the model that the index records is loaded.
+    Without an encoder, the model that the index records is loaded. `retry_for` is in seconds. `prune` removes
+    the documents that are not among `documents`: what an iterator leaves out without a word is gone then.
     """
     from es_latechunk.elastic import connection
+    from es_latechunk.elastic.ingest import IngestOptions
     from es_latechunk.elastic.ingest import ingest as run
 
     client = client or connection.connect()
-    return run(
-        documents,
-        client=client,
-        index=index,
-        encoder=encoder or _recorded_encoder(client, index),
-        on_error=on_error,
-        on_progress=on_progress,
-        retry_for=retry_for,
-        tally=tally,
-    )
+    options = IngestOptions(on_error=on_error, on_progress=on_progress, retry_for=retry_for, prune=prune)
+    encoder = encoder or _recorded_encoder(client, index)
+    return run(documents, client=client, index=index, encoder=encoder, options=options, tally=tally)
 
 
 def search(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import threading
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
@@ -13,7 +15,7 @@ from es_latechunk.errors import LateChunkError
 COMMANDS = {
     "quickstart": "A local node, a sample corpus, three searches, and late next to naive: one screen.",
     "node": "Start, stop and look at the embedded Elasticsearch.",
-    "index": "Create, show and delete indices.",
+    "index": "Create, show, promote and delete indices.",
     "chunk": "Cut documents into chunks: spans as NDJSON, no server.",
     "embed": "Late-chunk documents: vectors as NDJSON, no server.",
     "ingest": "Write documents into an index.",
@@ -21,7 +23,14 @@ COMMANDS = {
     "compare": "Late next to naive similarity, chunk by chunk, no server.",
     "models": "The models that late chunking fits, and those it does not.",
 }
-INTERRUPTED = 128 + signal.SIGINT
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM: the same as Ctrl-C, with another exit code."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise TerminatedError
 
 
 class LazyGroup(click.Group):
@@ -41,6 +50,8 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
         try:
             return super().invoke(ctx)
         except LateChunkError as error:
@@ -48,9 +59,10 @@ class LazyGroup(click.Group):
 
             complain(error)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
+            number = signal.SIGTERM if isinstance(interrupt, TerminatedError) else signal.SIGINT
+            ctx.exit(128 + number)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

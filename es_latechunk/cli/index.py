@@ -1,7 +1,8 @@
-"""`es-latechunk index`: create, show and delete."""
+"""`es-latechunk index`: create, show, promote and delete."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def index() -> None:
-    """Create, show and delete indices."""
+    """Create, show, promote and delete indices."""
 
 
 @index.command()
@@ -84,6 +85,27 @@ def show(name: str, client: Elasticsearch, as_json: bool) -> None:
         return
     for key, value in facts.items():
         click.echo(f"{key:<16} {value}")
+
+
+@index.command()
+@click.argument("alias")
+@click.option("--allow-failed", is_flag=True, help="Although documents failed in its ingest.")
+@connection_options
+@json_option
+def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool) -> None:
+    """Swap an alias to the index that `ingest --alias` has filled, in one step.
+
+    The index before it stays until you delete it, so that you can look, and go back.
+    """
+    from es_latechunk.elastic.alias import promote as run_promote
+
+    done = run_promote(client, alias, allow_failed=allow_failed)
+    if as_json:
+        print_json(asdict(done))
+        return
+    note(f"alias {alias} stands for {done.index} ({done.chunks} chunks)")
+    for old in done.before:
+        note(f"the index before it stays; delete it with: es-latechunk index delete {old}")
 
 
 @index.command()

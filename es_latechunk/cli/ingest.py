@@ -2,37 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from es_latechunk.cli.chunk import skipped
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import Failures, note, print_json, progress_bar
+from es_latechunk.cli.output import (
+    Failures,
+    log_format_option,
+    logged_notes,
+    note,
+    print_json,
+    progress_bar,
+)
 from es_latechunk.documents import FORMATS, read_documents
+from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.elastic.report import Tally
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from es_latechunk.cli.output import Progress
+    from es_latechunk.elastic.ingest import IngestOptions
+    from es_latechunk.elastic.plan import IngestPlan
+    from es_latechunk.types import Document, Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the documents come from: paths, or an index of the same cluster."""
+
+    paths: tuple[str, ...]
+    format: str
+    from_index: str | None
+    text_field: str
+
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--index", required=True, metavar="NAME")
+@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.option("--index", metavar="NAME", help="The index, made by `index create`.")
+@click.option(
+    "--alias", metavar="NAME", help="Fill a fresh index for this alias; `index promote` swaps it in."
+)
 @click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@click.option("--from-index", metavar="NAME", help="Read the documents of another index instead of PATHs.")
+@click.option("--text-field", default="content", show_default=True, metavar="FIELD", help="Of --from-index.")
+@click.option("--prune", is_flag=True, help="Remove documents that are no longer in the source.")
+@click.option("--dead-letter", type=click.Path(path_type=Path, dir_okay=False), help="NDJSON of what failed.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be written, how long and how large; write nothing."
+)
 @click.option(
     "--retry-for", type=click.FloatRange(0), default=120.0, show_default=True, metavar="SECONDS",
     help="How long a request may be tried again.",
 )  # fmt: skip
+@log_format_option
 @model_options
 @connection_options
 @json_option
 def ingest(
     paths: tuple[str, ...],
-    index: str,
+    index: str | None,
+    alias: str | None,
     format: str,
+    from_index: str | None,
+    text_field: str,
+    prune: bool,
+    dead_letter: Path | None,
+    dry_run: bool,
     retry_for: float,
     model: ModelChoice,
     client: Elasticsearch,
@@ -43,42 +86,128 @@ def ingest(
     The index says which model and chunker are used. Running the same command again writes only what has
     changed. What cannot be used is named on stderr, the rest is written, and the exit code is 1.
     """
-    from es_latechunk.elastic.ingest import ingest as run_ingest
+    from es_latechunk.elastic.ingest import IngestOptions
+
+    source = Source(paths, format, from_index, text_field)
+    _check_usage(source, index, alias, dead_letter, dry_run)
+    failures = Failures()
+    with ExitStack() as stack:
+        stack.enter_context(logged_notes())
+        target, encoder = _target(client, model, index, alias)
+        tally = Tally()
+        letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter else None
+        bar = stack.enter_context(progress_bar(paths, format=format, quiet=as_json))
+        options = IngestOptions(failures, bar.show, retry_for, prune, letters)
+        documents = _documents(client, source, failures, tally, bar)
+        if dry_run:
+            _plan(client, target, encoder, documents, options, tally, as_json=as_json)
+        else:
+            with _reported(tally, encoder, as_json=as_json):
+                _run(client, target, alias, encoder, documents, options, tally)
+    failures.exit()
+
+
+def _check_usage(
+    source: Source, index: str | None, alias: str | None, dead_letter: Path | None, dry_run: bool
+) -> None:
+    if bool(index) == bool(alias):
+        raise UsageError("ingest needs either --index NAME or --alias NAME")
+    if bool(source.paths) == bool(source.from_index):
+        raise UsageError("ingest needs either PATHs or --from-index NAME")
+    if index and source.from_index == index:
+        raise UsageError(f"--from-index {index} is the index that is written; choose another one")
+    if alias and dry_run:
+        raise UsageError("--dry-run compares with an index; give --index NAME")
+    if dead_letter and any(Path(path).resolve() == dead_letter.resolve() for path in source.paths):
+        raise UsageError(f"--dead-letter {dead_letter} is one of the sources; write to another file")
+
+
+def _target(
+    client: Elasticsearch, model: ModelChoice, index: str | None, alias: str | None
+) -> tuple[str, Encoder]:
     from es_latechunk.elastic.mapping import read_identity
+    from es_latechunk.pipeline import fresh_index_for
 
-    encoder = model.load_for(read_identity(client, index).encoder)
-    failures, tally = Failures(), Tally()
+    if alias is None:
+        name = str(index)
+        return name, model.load_for(read_identity(client, name).encoder)
+    return fresh_index_for(alias, client=client, load=model.load, load_for=model.load_for)
 
+
+def _documents(
+    client: Elasticsearch, source: Source, failures: Failures, tally: Tally, bar: Progress
+) -> Iterable[Document]:
     def not_read(error: DocumentError) -> None:
         tally.failed += 1
         failures(error)
 
-    try:
-        with progress_bar(paths, format=format, quiet=as_json) as progress:
-            run_ingest(
-                read_documents(
-                    paths, format=format, on_error=not_read, on_skip=skipped, on_read=progress.read
-                ),
-                client=client,
-                index=index,
-                encoder=encoder,
-                on_error=failures,
-                on_progress=progress.show,
-                retry_for=retry_for,
-                tally=tally,
-            )
-    finally:
-        _print_report(tally, getattr(encoder, "precision", "hosted"), as_json=as_json)
-    failures.exit()
+    if source.from_index:
+        from es_latechunk.elastic.source import read_index
 
-
-def _print_report(tally: Tally, precision: str, *, as_json: bool) -> None:
-    report = tally.report()
-    if as_json:
-        print_json({**asdict(report), "precision": precision})
-        return
-    note(
-        f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
-        f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
-        f"{report.tokens} tokens in {report.seconds:.1f} s ({precision})"
+        return read_index(client, source.from_index, text_field=source.text_field, on_error=not_read)
+    return read_documents(
+        source.paths, format=source.format, on_error=not_read, on_skip=skipped, on_read=bar.read
     )
+
+
+def _run(
+    client: Elasticsearch,
+    target: str,
+    alias: str | None,
+    encoder: Encoder,
+    documents: Iterable[Document],
+    options: IngestOptions,
+    tally: Tally,
+) -> None:
+    from es_latechunk.elastic.alias import mark
+    from es_latechunk.elastic.ingest import ingest as run_ingest
+
+    if alias:
+        mark(client, alias, target, chunks=None, failed=0)
+    report = run_ingest(documents, client=client, index=target, encoder=encoder, options=options, tally=tally)
+    if alias:
+        mark(client, alias, target, chunks=report.chunks, failed=report.failed)
+        note(f"index {target} is filled; swap it in with: es-latechunk index promote {alias}")
+
+
+def _plan(
+    client: Elasticsearch,
+    target: str,
+    encoder: Encoder,
+    documents: Iterable[Document],
+    options: IngestOptions,
+    tally: Tally,
+    *,
+    as_json: bool,
+) -> None:
+    from es_latechunk.elastic.plan import plan_ingest
+
+    plan: IngestPlan = plan_ingest(
+        documents, client=client, index=target, encoder=encoder, options=options, tally=tally
+    )
+    if as_json:
+        print_json(asdict(plan))
+        return
+    click.echo(
+        f"would write {plan.to_index} chunks ({plan.tokens} tokens) of {plan.documents} documents, delete "
+        f"{plan.to_delete}; {plan.unchanged} unchanged, {plan.failed} documents failed\n"
+        f"estimates: {plan.estimated_seconds:.0f} s, {plan.estimated_bytes / 1e6:.1f} MB on disk"
+    )
+
+
+@contextmanager
+def _reported(tally: Tally, encoder: Encoder, *, as_json: bool) -> Iterator[None]:
+    """Print the report when the block has ended, also when it ended badly."""
+    try:
+        yield
+    finally:
+        report = tally.report()
+        precision = getattr(encoder, "precision", "hosted")
+        if as_json:
+            print_json({**asdict(report), "precision": precision})
+        else:
+            note(
+                f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
+                f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
+                f"{report.tokens} tokens in {report.seconds:.1f} s ({precision})"
+            )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,20 +19,66 @@ if TYPE_CHECKING:
     from es_latechunk.elastic.report import Tally
     from es_latechunk.errors import DocumentError, LateChunkError
 
+LOG_FORMAT = "es_latechunk.log_format"
+
 
 def print_json(value: Any) -> None:
     """One JSON object on one line of stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
-def note(text: str) -> None:
-    """A line for the person at the terminal."""
+def note(text: str, level: str = "info") -> None:
+    """A line on stderr for the person at the terminal, or a JSON object for a machine (--log-format json)."""
+    context = click.get_current_context(silent=True)
+    if context and context.meta.get(LOG_FORMAT) == "json":
+        text = json.dumps({"time": _now(), "level": level, "message": text}, ensure_ascii=False)
+    elif level != "info":
+        text = f"{level}: {text}"
     click.echo(text, err=True)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def complain(error: LateChunkError) -> None:
     """An error as one line of stderr, whatever characters an id or a server's answer has in it."""
-    note(f"error: {shown(str(error))}")
+    note(shown(str(error)), "error")
+
+
+def _choose_log_format(context: click.Context, parameter: click.Parameter, value: str) -> None:
+    context.meta[LOG_FORMAT] = value
+
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_choose_log_format,
+    help="Of what goes to stderr.",
+)
+
+
+class _NoteHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(shown(record.getMessage()), record.levelname.lower())
+
+
+@contextmanager
+def logged_notes() -> Iterator[None]:
+    """Show what the package logs as notes, for as long as the block runs."""
+    logger, handler = logging.getLogger("es_latechunk"), _NoteHandler(logging.INFO)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class Failures:

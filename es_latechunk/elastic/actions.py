@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, FloatArray
+from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray
 
 ID_BYTES = 512  # Elasticsearch's limit for _id
 
@@ -68,11 +69,16 @@ def index_actions(
             "start": span.start,
             "end": span.end,
             "title": document.title,
-            "metadata": dict(document.metadata),
+            "metadata": {**document.metadata, **_page(document, span)},
             "doc_hash": doc_hash,
         }
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
+
+
+def _page(document: Document, span: ChunkSpan) -> dict[str, int]:
+    """The page (from 1) on which a chunk begins, where the document has pages."""
+    return {"page": bisect_right(document.pages, span.start)} if document.pages else {}
 
 
 def delete_actions(doc_id: str, first: int, last: int) -> Iterator[Action]:

@@ -1,7 +1,8 @@
 """The bulk writer: actions in, one result each, whatever happens in between.
 
 The client's own bulk helpers retry single items but let a lost connection escape, with no word of which
-actions are still open. Here both are one loop: every attempt sends what is not yet settled, and an action is settled only by an item of a complete answer that carries its id.
+actions are still open. Here both are one loop: every attempt sends what is not yet settled, and an
+action is settled only by an item of a complete answer that carries its id.
 """
 
 from __future__ import annotations
@@ -65,23 +66,20 @@ class BulkWriter:
             if waiting:
                 raise PassingError(cause)
 
+        what = f"{server_address(self._client)}: did not take a request of {len(batch)} actions"
         with server_errors(self._client, self._index):
-            persist(
-                attempt,
-                retry_for=self._retry_for,
-                what=f"{server_address(self._client)}: did not take a request of {len(batch)} actions",
-            )
+            try:
+                persist(attempt, retry_for=self._retry_for, what=what)
+            except ApiError as error:
+                if error.meta.status != TOO_LARGE:
+                    raise
+                self._halve(waiting)
 
     def _send(self, actions: list[Action]) -> tuple[list[Action], str]:
-        """Send once. What is not settled comes back, with the cause."""
+        """Send once. What is not settled comes back, with the cause; an exception means that nothing is."""
         lines = [line for action in actions for line in action.lines]
-        try:
-            with uninterrupted():
-                answer = self._client.bulk(index=self._index, operations=lines)  # type: ignore[arg-type]
-        except ApiError as error:
-            if error.meta.status == TOO_LARGE:
-                return self._halve(actions)
-            raise
+        with uninterrupted():
+            answer = self._client.bulk(index=self._index, operations=lines)  # type: ignore[arg-type]
         items = answer.body.get("items") if isinstance(answer.body, dict) else None
         if not isinstance(items, list):
             return actions, "an answer without items"
@@ -105,15 +103,15 @@ class BulkWriter:
                 self._on_result(action, result["status"], _failure(action, result))
         return waiting, cause
 
-    def _halve(self, actions: list[Action]) -> tuple[list[Action], str]:
-        """The server takes no request of this size: send each half, down to one action."""
+    def _halve(self, actions: list[Action]) -> None:
+        """The server takes no request of this size: settle each half, down to one action."""
         if len(actions) == 1:
-            self._on_result(actions[0], 413, f"the server takes no request of {actions[0].size} bytes (413)")
-            return [], ""
+            cause = f"the server takes no request of {actions[0].size} bytes (413)"
+            self._on_result(actions[0], TOO_LARGE, cause)
+            return
         middle = len(actions) // 2
-        first, cause = self._send(actions[:middle])
-        second, other = self._send(actions[middle:])
-        return first + second, cause or other
+        self._settle(actions[:middle])
+        self._settle(actions[middle:])
 
 
 def _failure(action: Action, result: dict[str, Any]) -> str:

@@ -54,14 +54,15 @@ def ingest(
 
     Chunks are cut and pooled as the index records. A document that cannot be used goes to `on_error` and,
     if it was read, to the dead letters; the others go on. `prune` removes, at the end, the documents that
-    the source no longer has: refused (PreconditionError) when the source gave none, or when anything of it
-    failed. Raises IndexMismatchError before anything is written when the encoder is not the index's own, and
+    the source no longer has: not when anything of it failed, and a source that gave none at all is refused
+    (PreconditionError). Raises IndexMismatchError before anything is written when the encoder is not the
+    index's own, and
     WriteError when the cluster does not answer as it should for `retry_for` seconds; `tally`, where given,
     then holds what was done until there.
     """
     identity = read_identity(client, index)
     check_encoder(index, identity.encoder, encoder.identity)
-    run = _Run(client, index, identity, encoder, options or IngestOptions(), tally or Tally())
+    run = IngestRun(client, index, identity, encoder, options or IngestOptions(), tally or Tally())
     with SeenIds() as seen, without_refresh(client, index):
         run.write(documents, seen)
         if run.options.prune:
@@ -69,7 +70,7 @@ def ingest(
     return run.tally.report()
 
 
-class _Run:
+class IngestRun:
     """One ingest: the stages as generators, and the documents that are on their way through them."""
 
     def __init__(
@@ -95,8 +96,14 @@ class _Run:
         self.options = options
         self.tally = tally
 
+    def changed_documents(
+        self, documents: Iterable[Document], seen: SeenIds
+    ) -> Iterator[tuple[ChunkedDocument, int]]:
+        """What is to be written, cut into chunks, with the number of chunks that it leaves over in the index."""
+        return self._chunk(self._changed(self._unique(documents, seen)))
+
     def write(self, documents: Iterable[Document], seen: SeenIds) -> None:
-        chunked = self._chunk(self._changed(self._unique(documents, seen)))
+        chunked = (document for document, _ in self.changed_documents(documents, seen))
         for block in embed_chunks(chunked, encoder=self._encoder, pooling=self._identity.pooling):
             if isinstance(block, DocumentError):
                 self._fail(block, self._comparisons.pop(block.document).document)
@@ -109,11 +116,12 @@ class _Run:
     def prune(self, seen: SeenIds) -> None:
         """Remove what the source no longer has; the count is logged before the first is removed."""
         if not len(seen):
-            raise PreconditionError("prune: the source gave no document, so nothing is removed; check the paths")
-        if self.tally.failed:
             raise PreconditionError(
-                f"prune: {self.tally.failed} documents of the source failed, so nothing is removed; repair them first"
+                "prune: the source gave no document, so nothing is removed; check the paths"
             )
+        if self.tally.failed:
+            log.warning("prune: %d documents of the source failed, so nothing is removed", self.tally.failed)
+            return
         stale = chunks = 0
         for document in stale_documents(self._client, self._index, seen):
             stale, chunks = stale + 1, chunks + document.chunks
@@ -137,8 +145,8 @@ class _Run:
             if seen.first_place(document.id, "") is None:
                 yield document, doc_hash
             else:
-                error = DocumentError(document.id, "its id was used before in this run; give it another id")
-                self._fail(error, document)
+                twice = DocumentError(document.id, "its id was used before in this run; give it another id")
+                self._fail(twice, document)
 
     def _changed(self, documents: Iterable[tuple[Document, str]]) -> Iterator[Comparison]:
         for comparison in compare_with_index(
@@ -150,7 +158,7 @@ class _Run:
             else:
                 yield comparison
 
-    def _chunk(self, comparisons: Iterable[Comparison]) -> Iterator[ChunkedDocument]:
+    def _chunk(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[ChunkedDocument, int]]:
         for comparison in comparisons:
             document = comparison.document
             try:
@@ -160,7 +168,7 @@ class _Run:
                 self._fail(error, document)
                 continue
             self._comparisons[document.id] = comparison
-            yield chunked
+            yield chunked, comparison.surplus(len(chunked.spans))
 
     def _send(self, block: EmbeddedChunks) -> None:
         document = block.chunked.document
@@ -180,10 +188,8 @@ class _Run:
 
     def _begin(self, chunked: ChunkedDocument, comparison: Comparison) -> None:
         chunks = len(chunked.spans)
-        surplus = max(0, comparison.stored.last_ordinal + 1 - chunks)
-        self._open[chunked.document.id] = OpenDocument(
-            chunked.document, waiting=chunks + surplus, tokens=len(chunked.tokens)
-        )
+        waiting = chunks + comparison.surplus(chunks)
+        self._open[chunked.document.id] = OpenDocument(chunked.document, waiting, len(chunked.tokens))
 
     def _settle(self, action: Action, status: int, cause: str) -> None:
         document = self._open[action.doc_id]

@@ -8,6 +8,7 @@ from elasticsearch import BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.identity import IndexIdentity, check_identity
+from es_latechunk.elastic.template import VECTOR_FIELD
 from es_latechunk.errors import IndexMismatchError
 
 
@@ -53,3 +54,10 @@ def single_index(client: Elasticsearch, name: str) -> str:
             f"index {name}: stands for {len(names)} indices ({', '.join(names)}), writing needs one; name it"
         )
     return names[0]
+
+
+def index_type(client: Elasticsearch, name: str) -> str:
+    """The `index_options` type of the index's vectors, such as int8_hnsw."""
+    with server_errors(client, name):
+        mappings = client.indices.get_mapping(index=name)[single_index(client, name)]["mappings"]
+    return str(mappings["properties"][VECTOR_FIELD]["index_options"]["type"])

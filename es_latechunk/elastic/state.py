@@ -45,6 +45,10 @@ class Comparison:
     def unchanged(self) -> bool:
         return self.stored.is_whole(self.doc_hash)
 
+    def surplus(self, chunks: int) -> int:
+        """The stored ordinals that the document does not reach with so many chunks."""
+        return max(0, self.stored.last_ordinal + 1 - chunks)
+
 
 def compare_with_index(
     client: Elasticsearch,
@@ -94,15 +98,18 @@ def _look_up(
         )
 
     with server_errors(client, index):
-        answer = persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be looked up")
+        answer = persist(
+            ask, retry_for=retry_for, what=f"index {index}: its documents could not be looked up"
+        )
     return {row["key"]: _stored(row) for row in answer["aggregations"]["documents"]["buckets"]}
 
 
 def _stored(bucket: dict[str, Any]) -> StoredDocument:
-    hashes = bucket["hashes"]["buckets"]
+    hashes = {row["key"]: row["doc_count"] for row in bucket["hashes"]["buckets"]}
+    chunks = int(bucket["doc_count"])
     return StoredDocument(
-        chunks=int(bucket["doc_count"]),
-        chunk_count=int(bucket["chunk_count"]["value"]),
-        last_ordinal=int(bucket["last_ordinal"]["value"]),
-        doc_hash=hashes[0]["key"] if len(hashes) == 1 else "",
+        chunks=chunks,
+        chunk_count=int(bucket["chunk_count"]["value"] or 0),
+        last_ordinal=int(bucket["last_ordinal"]["value"] or 0),
+        doc_hash=next((key for key, count in hashes.items() if count == chunks), ""),
     )
