@@ -30,13 +30,17 @@ class ChunkSpan:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text to be chunked. `spans`, where given, are the chunks that the caller has already cut."""
+    """One text to be chunked. `spans`, where given, are the chunks that the caller has already cut.
+
+    `pages`, where the source has any, are the characters at which its pages begin, the first one's included.
+    """
 
     id: str
     text: str
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     spans: tuple[ChunkSpan, ...] | None = None
+    pages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from es_latechunk.documents.jsonl import CAUSE_KEY, PAGES_KEY
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.types import Document
 
-CAUSE_KEY = "_cause"
-
 
 class DeadLetters:
-    """Writes each failed document as one line: id, text, title, metadata, its own chunks, and the cause.
+    """Writes each failed document as one line: id, text, title, metadata, its own chunks, its pages, the cause.
 
     The file is made anew for each run and readable by its owner alone, as it holds the users' texts. The
     cause (key "_cause") is left out when the file is read again.
@@ -44,6 +43,8 @@ class DeadLetters:
             row["metadata"] = dict(document.metadata)
         if document.spans is not None:
             row["chunks"] = [[span.start, span.end] for span in document.spans]
+        if document.pages:
+            row[PAGES_KEY] = list(document.pages)
         row[CAUSE_KEY] = error.cause
         self._file.write(json.dumps(row, ensure_ascii=True) + "\n")
         self._file.flush()

@@ -18,7 +18,9 @@ def document_hash(document: Document) -> str:
     Raises DocumentError for a document with a part that JSON, and so Elasticsearch, cannot hold.
     """
     spans = None if document.spans is None else [[span.start, span.end] for span in document.spans]
-    content = [document.text, document.title, dict(document.metadata), spans]
+    content: list[object] = [document.text, document.title, dict(document.metadata), spans]
+    if document.pages:
+        content.append(list(document.pages))
     try:
         document.id.encode()
         encoded = json.dumps(

@@ -7,38 +7,49 @@ import math
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from es_latechunk.documents.sources import OnError, shown
-from es_latechunk.documents.text import check_text, decode_utf8
+from es_latechunk.documents.options import Reading
+from es_latechunk.documents.sources import shown
+from es_latechunk.documents.streams import bounded_lines, narrowed, too_large
+from es_latechunk.documents.text import check_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkSpan, Document
 
-OWN_KEYS = ("id", "text", "title", "chunks", "metadata")
+PAGES_KEY, CAUSE_KEY = "_pages", "_cause"  # what a dead-letter file tells beside the document's own keys
+OWN_KEYS = ("title", "chunks", "metadata", PAGES_KEY, CAUSE_KEY)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_jsonl(stream: BinaryIO, file_id: str, on_error: OnError) -> Iterator[Document]:
+def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
     """Documents of the lines `{"id", "text", "title", "chunks", ...}`; blank lines are passed over.
 
     `id` is a string or an integer; without one, it is the file's id and the line's number. `chunks`, where
     given, are the caller's own chunk boundaries, [[start, end], ...] in characters. Any other key, and each
-    key of an object named `metadata`, becomes metadata.
+    key of an object named `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed.
     """
-    for number, line in enumerate(stream, 1):
+    lines = bounded_lines(narrowed(stream, reading.encoding), reading.max_document_bytes)
+    for number, line in enumerate(lines, 1):
         line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
         if not line.strip():
             continue
         place = f"{file_id}:{number}"
         try:
-            row = json.loads(decode_utf8(line), parse_constant=_refuse, parse_float=_finite)
-            yield parse_document(row, place)
+            yield parse_document(_row(line, reading), place, reading)
         except RecursionError:
-            on_error(DocumentError(shown(place), "is nested too deeply; write one flat object a line"))
-        except json.JSONDecodeError as error:
-            on_error(
-                DocumentError(shown(place), f"is not JSON ({error.msg} at column {error.colno}); repair it")
+            reading.on_error(
+                DocumentError(shown(place), "is nested too deeply; write one flat object a line")
             )
+        except json.JSONDecodeError as error:
+            cause = f"is not JSON ({error.msg} at column {error.colno}); repair it"
+            reading.on_error(DocumentError(shown(place), cause))
         except ValueError as error:
-            on_error(DocumentError(shown(place), str(error)))
+            reading.on_error(DocumentError(shown(place), str(error)))
+
+
+def _row(line: bytes, reading: Reading) -> Any:
+    if len(line) > reading.max_document_bytes:
+        raise ValueError(too_large(reading.max_document_bytes))
+    text = reading.decode_line(line)
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 
 
 def _refuse(constant: str) -> None:
@@ -51,30 +62,33 @@ def _finite(number: str) -> float:
     return float(number)
 
 
-def parse_document(row: Any, place: str) -> Document:
+def parse_document(row: Any, place: str, reading: Reading) -> Document:
     """A document from one JSON object; a ValueError says what is wrong with it."""
     if not isinstance(row, dict):
         raise ValueError('is not a JSON object; write {"id": "...", "text": "..."}')
-    doc_id = _id(row.get("id"), place)
+    doc_id = _id(row.get(reading.id_field), place)
     named = f'(id "{shown(doc_id)}") ' if doc_id != place else ""
     try:
-        return _document(doc_id, row)
+        return _document(doc_id, row, reading)
     except ValueError as error:
         raise ValueError(f"{named}{error}") from error
 
 
-def _document(doc_id: str, row: dict[str, Any]) -> Document:
-    text, title = row.get("text"), row.get("title")
+def _document(doc_id: str, row: dict[str, Any], reading: Reading) -> Document:
+    text, title = row.get(reading.text_field), row.get("title")
     if not isinstance(text, str):
+        name = shown(reading.text_field)
         raise ValueError(
-            'has no "text"' if text is None else f'has a "text" that is no string but {_kind(text)}'
+            f'has no "{name}"' if text is None else f'has a "{name}" that is no string but {_kind(text)}'
         )
     if title is not None and not isinstance(title, str):
         raise ValueError(f'has a "title" that is no string but {_kind(title)}')
-    metadata = _metadata(row)
+    metadata = _metadata(row, reading)
     check_text(text)
     check_text(json.dumps([doc_id, title, metadata], ensure_ascii=False))
-    return Document(doc_id, text, title or "", metadata, _spans(row.get("chunks")))
+    return Document(
+        doc_id, text, title or "", metadata, _spans(row.get("chunks")), _pages(row.get(PAGES_KEY, []))
+    )
 
 
 def _id(value: Any, place: str) -> str:
@@ -85,11 +99,12 @@ def _id(value: Any, place: str) -> str:
     return str(value)
 
 
-def _metadata(row: dict[str, Any]) -> dict[str, Any]:
+def _metadata(row: dict[str, Any], reading: Reading) -> dict[str, Any]:
     given = row.get("metadata")
     if given is not None and not isinstance(given, dict):
         raise ValueError(f'has "metadata" that is no object but {_kind(given)}')
-    others = {key: value for key, value in row.items() if key not in OWN_KEYS}
+    own = (*OWN_KEYS, reading.id_field, reading.text_field)
+    others = {key: value for key, value in row.items() if key not in own}
     return {**(given or {}), **others}
 
 
@@ -103,6 +118,12 @@ def _spans(value: Any) -> tuple[ChunkSpan, ...] | None:
     if not pairs:
         raise ValueError('has "chunks" that are no list of [start, end] pairs of integers')
     return tuple(ChunkSpan(start, end) for start, end in value)
+
+
+def _pages(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(start) is int for start in value):
+        raise ValueError(f'has "{PAGES_KEY}" that are no list of integers')
+    return tuple(value)
 
 
 def _kind(value: Any) -> str:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from gzip import BadGzipFile
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from es_latechunk.documents.binary import check_extra, extra_is_complete, read_docx, read_pdf
+from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
-from es_latechunk.documents.sources import OnError, SourceFile, check_paths, find_files, shown
-from es_latechunk.documents.text import check_text, decode_utf8, markdown_title
-from es_latechunk.errors import DocumentError, UsageError
+from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, Reading, kind_of
+from es_latechunk.documents.sources import OnError, Selection, SourceFile, check_paths, find_files, shown
+from es_latechunk.documents.streams import unpacked
+from es_latechunk.documents.tables import read_csv
+from es_latechunk.documents.text import read_markdown, read_text
+from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
-FORMATS = ("auto", "text", "markdown", "jsonl")
-SUFFIXES = {
-    ".txt": "text",
-    ".text": "text",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-}
 STDIN, STDIN_ID = Path("-"), "stdin"
 
-Reader = Callable[[BinaryIO, str, OnError], Iterator[Document]]
+Reader = Callable[[BinaryIO, str, Reading], Iterator[Document]]
+READERS: dict[str, Reader] = {
+    "text": read_text,
+    "markdown": read_markdown,
+    "html": read_html,
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "pdf": read_pdf,
+    "docx": read_docx,
+}
 
 
 def raise_error(error: DocumentError) -> None:
@@ -33,112 +40,130 @@ def raise_error(error: DocumentError) -> None:
     raise error
 
 
+def _ignore(*_: object) -> None:
+    """Nobody wants to know."""
+
+
 def read_documents(
     paths: Iterable[str | Path],
     *,
     format: str = "auto",
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    encoding: str | None = None,
+    text_field: str = "text",
+    id_field: str = "id",
+    max_document_bytes: int = DEFAULT_MAX_DOCUMENT_BYTES,
     on_error: OnError = raise_error,
-    on_skip: Callable[[str], None] | None = None,
-    on_read: Callable[[int], None] | None = None,
+    on_skip: Callable[[str], None] = _ignore,
+    on_read: Callable[[int], None] = _ignore,
+    on_encoding: Callable[[str, str], None] = _ignore,
 ) -> Iterator[Document]:
     """Documents of files, folders and "-" (standard input), one at a time and in a fixed order.
 
-    With format "auto" a file's suffix says what it is; standard input is JSONL when its first visible
-    character is "{", otherwise one text. A file of another suffix is passed over inside a folder (and given
-    to `on_skip`), and is an error where it is named itself. A document's text is never changed: line ends,
-    byte order marks and control characters stay. What cannot be read goes to `on_error`, and the rest goes on.
-    A path that is not there is a UsageError before anything is read.
-    `on_read` is told the bytes read since it was last told, after each document and each file.
+    With format "auto" a file's suffix says what it is, with or without ".gz" after it; standard input is
+    JSONL when its first visible character is "{", otherwise one text. A file of another suffix is passed over
+    inside a folder (and given to `on_skip`), and is an error where it is named itself. `include` and `exclude`
+    are patterns as in .gitignore, for files inside folders.
+    A text is never changed: line ends, byte order marks and control characters stay. What is not UTF-8 is
+    read as `encoding`, or as what it is found to be in, and `on_encoding` gets the file's id and the encoding.
+    `text_field` and `id_field` are the names of a CSV's columns and of a JSON line's keys.
+
+    What cannot be read, and what is larger than `max_document_bytes`, goes to `on_error`, and the rest goes on.
+    A path that is not there, a wrong setting or a missing library is a UsageError before anything is read.
+    `on_read` is told the bytes on disk read since it was last told, after each document and each file.
     """
-    if format not in FORMATS:
-        raise UsageError(f"--format {format} is not known; choose one of {', '.join(FORMATS)}")
-    places = [Path(path) for path in paths]
-    check_paths(place for place in places if place != STDIN)
+    reading = Reading(
+        format=format,
+        encoding=encoding,
+        text_field=text_field,
+        id_field=id_field,
+        max_document_bytes=max_document_bytes,
+        on_error=on_error,
+        on_skip=on_skip,
+        on_read=on_read,
+        on_encoding=on_encoding,
+    )
+    selection, places = Selection(include, exclude), [Path(path) for path in paths]
+    _check(places, selection, reading)
     for place in places:
-        if place == STDIN:
-            yield from _read_stdin(format, on_error)
-            continue
-        for file in find_files([place], on_error):
-            kind = _kind(file, format)
-            if kind:
-                yield from _read_file(file, READERS[kind], on_error, on_read or _ignore)
-            elif file.named:
-                known = ", ".join(SUFFIXES)
-                on_error(
-                    DocumentError(shown(file.id), f"is of no known kind ({known}); say which with --format")
-                )
-            elif on_skip:
-                on_skip(shown(file.id))
+        yield from _read_place(place, selection, reading)
 
 
-def count_bytes(paths: Iterable[str | Path], *, format: str = "auto") -> int | None:
+def count_bytes(
+    paths: Iterable[str | Path],
+    *,
+    format: str = "auto",
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+) -> int | None:
     """The bytes that `read_documents` will read of these paths; None where standard input is among them."""
     places = [Path(path) for path in paths]
     check_paths(place for place in places if place != STDIN)
     if STDIN in places:
         return None
-    files = (file for file in find_files(places, _ignore) if _kind(file, format))
-    return sum(file.path.stat().st_size for file in files)
+    files = find_files(places, Selection(include, exclude), _ignore)
+    return sum(file.path.stat().st_size for file in files if kind_of(file.path.name, format))
 
 
-def _kind(file: SourceFile, format: str) -> str:
-    """How the file is read; "" where nobody knows."""
-    return SUFFIXES.get(file.path.suffix.lower(), "") if format == "auto" else format
+def _check(places: list[Path], selection: Selection, reading: Reading) -> None:
+    """Raise a UsageError for a path that is not there, and for a file that needs what is not installed."""
+    files = [place for place in places if place != STDIN]
+    check_paths(files)
+    if extra_is_complete():
+        return
+    for file in find_files(files, selection, _ignore):
+        check_extra(kind_of(file.path.name, reading.format), shown(file.id))
+    if STDIN in places:
+        check_extra(reading.format, STDIN_ID)
 
 
-def _ignore(_: object) -> None:
-    """Nobody wants to know."""
+def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator[Document]:
+    if place == STDIN:
+        yield from _read_stdin(reading)
+        return
+    for file in find_files([place], selection, reading.on_error):
+        kind = kind_of(file.path.name, reading.format)
+        if kind:
+            yield from _read_file(file, READERS[kind], reading)
+        elif file.named:
+            cause = f"is of no known kind ({', '.join(SUFFIXES)}); say which with --format"
+            reading.on_error(DocumentError(shown(file.id), cause))
+        else:
+            reading.on_skip(shown(file.id))
 
 
-def _read_file(
-    file: SourceFile, reader: Reader, on_error: OnError, on_read: Callable[[int], None]
-) -> Iterator[Document]:
+def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document]:
     told = 0
     try:
         with file.path.open("rb") as stream:
-            for document in reader(stream, file.id, on_error):
-                on_read(stream.tell() - told)
+            for document in reader(unpacked(stream, file.path.name), file.id, reading):
+                reading.on_read(stream.tell() - told)
                 told = stream.tell()
                 yield document
-            on_read(stream.tell() - told)
-    except OSError as error:
-        on_error(DocumentError(shown(file.id), f"cannot be read ({error.strerror or error})"))
+            reading.on_read(stream.tell() - told)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reading.on_error(DocumentError(shown(file.id), _cause(error)))
 
 
-def _read_stdin(format: str, on_error: OnError) -> Iterator[Document]:
+def _cause(error: Exception) -> str:
+    if isinstance(error, EOFError | zlib.error | BadGzipFile):
+        return f"cannot be unpacked ({error}); get the whole file"
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error})"
+    return str(error)
+
+
+def _read_stdin(reading: Reading) -> Iterator[Document]:
     if sys.stdin is None:
-        on_error(DocumentError(STDIN_ID, "cannot be read (it is closed)"))
+        reading.on_error(DocumentError(STDIN_ID, "cannot be read (it is closed)"))
         return
     stream = cast(BufferedReader, sys.stdin.buffer)
     try:
-        if format == "auto":
+        kind = reading.format
+        if kind == "auto":
             begin = stream.peek(4096).removeprefix(BYTE_ORDER_MARK).lstrip()
-            format = "jsonl" if begin.startswith(b"{") else "text"
-        yield from READERS[format](stream, STDIN_ID, on_error)
-    except OSError as error:
-        on_error(DocumentError(STDIN_ID, f"cannot be read ({error.strerror or error})"))
-
-
-def _read_text(stream: BinaryIO, file_id: str, on_error: OnError) -> Iterator[Document]:
-    text = _whole(stream, file_id, on_error)
-    if text is not None:
-        yield Document(id=file_id, text=text)
-
-
-def _read_markdown(stream: BinaryIO, file_id: str, on_error: OnError) -> Iterator[Document]:
-    text = _whole(stream, file_id, on_error)
-    if text is not None:
-        yield Document(id=file_id, text=text, title=markdown_title(text))
-
-
-def _whole(stream: BinaryIO, file_id: str, on_error: OnError) -> str | None:
-    try:
-        text = decode_utf8(stream.read())
-        check_text(text)
-    except ValueError as error:
-        on_error(DocumentError(shown(file_id), str(error)))
-        return None
-    return text
-
-
-READERS: dict[str, Reader] = {"text": _read_text, "markdown": _read_markdown, "jsonl": read_jsonl}
+            kind = "jsonl" if begin.startswith(b"{") else "text"
+        yield from READERS[kind](stream, STDIN_ID, reading)
+    except (OSError, ValueError) as error:
+        reading.on_error(DocumentError(STDIN_ID, _cause(error)))

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pathspec import GitIgnoreSpec
+
 from es_latechunk.errors import DocumentError, UsageError
+
+LINK_TO_FOLDER = "is a link to a folder, which is not followed; name the folder, or --exclude the link"
 
 OnError = Callable[[DocumentError], None]
 
@@ -22,15 +26,43 @@ class SourceFile:
     named: bool  # the user named this file itself, not a folder above it
 
 
-def find_files(paths: Iterable[Path], on_error: OnError) -> Iterator[SourceFile]:
+class Selection:
+    """Which files inside a folder are meant: patterns as in .gitignore, on the path inside the folder.
+
+    Without `include`, all that `exclude` does not match; a folder that it matches is not looked into.
+    """
+
+    def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+        self._include = _patterns("--include", include)
+        self._exclude = _patterns("--exclude", exclude)
+
+    def has_file(self, file_id: str) -> bool:
+        included = not self._include.patterns or self._include.match_file(file_id)
+        return included and not self._exclude.match_file(file_id)
+
+    def has_folder(self, folder_id: str) -> bool:
+        return not self._exclude.match_file(f"{folder_id}/")
+
+
+def _patterns(option: str, patterns: Iterable[str]) -> GitIgnoreSpec:
+    lines = list(patterns)
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except ValueError as error:
+        raise UsageError(
+            f"{option}: a pattern cannot be read ({error}); write it as in .gitignore"
+        ) from error
+
+
+def find_files(paths: Iterable[Path], selection: Selection, on_error: OnError) -> Iterator[SourceFile]:
     """Regular files of `paths`, folders walked in sorted order; hidden files and folders are passed over.
 
-    Symbolic links to files are followed, links to folders are not (a loop has no end). What is neither a
-    file nor a folder is reported.
+    Symbolic links to files are followed; links to folders are not (a loop has no end), and are reported, as
+    is what is neither a file nor a folder. A file that is named itself is meant, whatever the selection.
     """
     for path in paths:
         if path.is_dir():
-            yield from _walk(path, on_error)
+            yield from _walk(path, selection, on_error)
         elif _usable(path, path.name, on_error):
             yield SourceFile(path, path.name, named=True)
 
@@ -46,16 +78,22 @@ def check_paths(paths: Iterable[Path]) -> None:
             ) from error
 
 
-def _walk(folder: Path, on_error: OnError) -> Iterator[SourceFile]:
+def _walk(folder: Path, selection: Selection, on_error: OnError) -> Iterator[SourceFile]:
     def report(error: OSError) -> None:
         on_error(DocumentError(shown(str(error.filename)), f"cannot be listed ({error.strerror})"))
 
     for parent, folders, names in os.walk(folder, onerror=report):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = Path(parent).relative_to(folder)
+        folders[:] = sorted(
+            name for name in folders if name[0] != "." and selection.has_folder((inside / name).as_posix())
+        )
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                on_error(DocumentError(shown((inside / name).as_posix()), LINK_TO_FOLDER))
         for name in sorted(names):
+            file_id = (inside / name).as_posix()
             path = Path(parent, name)
-            file_id = path.relative_to(folder).as_posix()
-            if not name.startswith(".") and _usable(path, file_id, on_error):
+            if name[0] != "." and selection.has_file(file_id) and _usable(path, file_id, on_error):
                 yield SourceFile(path, file_id, named=False)
 
 

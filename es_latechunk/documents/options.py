@@ -1,0 +1,72 @@
+"""How sources are read: what a user may set, checked before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from es_latechunk.documents.encoding import UTF8, check_encoding, decode, decode_as, find_encoding
+from es_latechunk.documents.sources import OnError
+from es_latechunk.documents.streams import GZIP
+from es_latechunk.errors import UsageError
+
+DEFAULT_MAX_DOCUMENT_BYTES = 128 * 1024 * 1024
+SUFFIXES = {
+    ".txt": "text",
+    ".text": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".pdf": "pdf",
+    ".docx": "docx",
+}
+FORMATS = ("auto", *dict.fromkeys(SUFFIXES.values()))
+BINARY = ("pdf", "docx")  # compressed by themselves: nobody packs them again
+
+
+def kind_of(name: str, format: str) -> str:
+    """How a file of that name is read; "" where nobody knows."""
+    if format != "auto":
+        return format
+    lowered = name.lower()
+    inner = lowered.removesuffix(GZIP)
+    kind = next((kind for suffix, kind in SUFFIXES.items() if inner.endswith(suffix)), "")
+    return "" if kind in BINARY and inner != lowered else kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one run's readers need to know. `on_encoding` gets a file's id and an encoding other than UTF-8."""
+
+    format: str
+    encoding: str | None
+    text_field: str
+    id_field: str
+    max_document_bytes: int
+    on_error: OnError
+    on_skip: Callable[[str], None]
+    on_read: Callable[[int], None]
+    on_encoding: Callable[[str, str], None]
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise UsageError(f"--format {self.format} is not known; choose one of {', '.join(FORMATS)}")
+        if self.encoding is not None:
+            check_encoding(self.encoding)
+        if self.max_document_bytes < 1:
+            raise UsageError(f"--max-document-bytes {self.max_document_bytes} leaves nothing; give 1 or more")
+
+    def decode(self, content: bytes, file_id: str, *, declared: str | None = None) -> str:
+        """The text of a whole file; an encoding other than UTF-8 is told."""
+        text, found = decode(content, encoding=self.encoding, declared=declared)
+        if found != UTF8:
+            self.on_encoding(file_id, found)
+        return text
+
+    def decode_line(self, line: bytes) -> str:
+        """The text of one line of a file whose encoding is not guessed: UTF-8, or what the user says."""
+        return decode_as(line, find_encoding(line, encoding=self.encoding) if self.encoding else UTF8)
