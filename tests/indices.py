@@ -15,6 +15,7 @@ from es_latechunk import Document, IngestReport, create_index, ingest
 from es_latechunk.late import embed_chunks, l2_normalise
 from es_latechunk.types import ChunkedDocument, ChunkSpan, EncoderIdentity, FloatArray, IntArray, Tokens
 
+VOCABULARY = 60_000
 CONTEXT = 0.2  # how much of a token's vector comes from its window
 
 LETTERS = [
@@ -33,16 +34,19 @@ LETTERS = [
 ]
 
 
+def _stable_id(word: str) -> int:
+    return zlib.crc32(word.encode()) % VOCABULARY
+
+
 class StableTokenizer(WordTokenizer):
     """Words and marks, each with an id that is the same in every process."""
 
-    pieces: Mapping[int, str] = {zlib.crc32(mark.encode()) >> 1: mark for mark in ".!?"}
+    pieces: Mapping[int, str] = {_stable_id(mark): mark for mark in ".!?"}
 
     def tokenize(self, text: str) -> Tokens:
         tokens = super().tokenize(text)
         words = (text[start:end] for start, end in tokens.offsets.tolist())
-        ids = [zlib.crc32(word.encode()) >> 1 for word in words]
-        return Tokens(np.array(ids, dtype=np.int32), tokens.offsets)
+        return Tokens(np.array([_stable_id(word) for word in words], dtype=np.int32), tokens.offsets)
 
 
 class WordEncoder:
@@ -106,11 +110,13 @@ def load(
     return report, [str(error) for error in errors]
 
 
-def stored_chunks(client: Elasticsearch, name: str) -> dict[str, dict[str, Any]]:
+def stored_chunks(
+    client: Elasticsearch, name: str, query: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
     """Every chunk's source by its `_id`, with the vector as a list of float32 values."""
     client.indices.refresh(index=name)
     answer = client.search(
-        index=name, size=10_000, query={"match_all": {}}, fields=["content_embedding"], source=True
+        index=name, size=10_000, query=query or {"match_all": {}}, fields=["content_embedding"], source=True
     )
     hits = answer["hits"]["hits"]
     assert len(hits) == answer["hits"]["total"]["value"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from elastic_transport import ConnectionError as TransportConnectionError
-from elastic_transport import ConnectionTimeout, SerializationError, TlsError
+from elastic_transport import ConnectionTimeout, SerializationError, TlsError, TransportError
 from elasticsearch import ApiError
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
@@ -54,7 +54,7 @@ def persist(attempt: Callable[[], T], *, retry_for: float, what: str) -> T:
     def once() -> T:
         try:
             return attempt()
-        except (ApiError, TransportConnectionError, SerializationError) as error:
+        except (ApiError, TransportError) as error:
             cause = passing_cause(error)
             if cause is None:
                 raise
