@@ -34,7 +34,8 @@ def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
     with server_errors(client, name):
         answer = client.indices.get_mapping(index=name)
     found = [
-        IndexIdentity.from_meta(row["mappings"].get("_meta", {}), index) for index, row in answer.items()
+        IndexIdentity.from_meta(row["mappings"].get("_meta", {}), index)
+        for index, row in sorted(answer.items())
     ]
     if not found:
         raise IndexMismatchError(
