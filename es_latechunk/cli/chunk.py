@@ -6,8 +6,8 @@ import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
-from es_latechunk.cli.output import Failures, chunk_rows, note, print_json
-from es_latechunk.documents import FORMATS, read_documents
+from es_latechunk.cli.output import Failures, chunk_rows, print_json
+from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.errors import DocumentError
 
 
@@ -15,11 +15,11 @@ from es_latechunk.errors import DocumentError
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
-@click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@reader_options
 @model_options
 @json_option
 def chunk(
-    paths: tuple[str, ...], chunker: str, max_tokens: int, format: str, model: ModelChoice, as_json: bool
+    paths: tuple[str, ...], chunker: str, max_tokens: int, reader: Reader, model: ModelChoice, as_json: bool
 ) -> None:
     """Cut documents into chunks and print them as NDJSON: doc_id, ordinal, start, end, content.
 
@@ -29,7 +29,7 @@ def chunk(
     failures = Failures()
     tokenizer = model.load().tokenizer
     cut = make_chunker(chunker, tokenizer=tokenizer, max_tokens=max_tokens)
-    for document in read_documents(paths, format=format, on_error=failures, on_skip=skipped):
+    for document in reader.read(paths, on_error=failures):
         try:
             chunked = chunk_document(document, chunker=cut, tokenizer=tokenizer)
         except DocumentError as error:
@@ -38,8 +38,3 @@ def chunk(
         for row in chunk_rows(chunked):
             print_json(row)
     failures.exit()
-
-
-def skipped(name: str) -> None:
-    """Say that a file inside a folder was passed over."""
-    note(f"skipped {name}: of no known kind")

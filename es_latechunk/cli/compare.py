@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.chunk import skipped
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
 from es_latechunk.cli.output import Failures, print_json
-from es_latechunk.documents import FORMATS, read_documents
+from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.evaluation import compare as run_compare
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
-@click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@reader_options
 @model_options
 @json_option
 def compare(
@@ -37,7 +36,7 @@ def compare(
     k: int,
     chunker: str,
     max_tokens: int,
-    format: str,
+    reader: Reader,
     model: ModelChoice,
     as_json: bool,
 ) -> None:
@@ -48,7 +47,7 @@ def compare(
     from rich.console import Console
 
     failures = Failures()
-    documents = list(read_documents(paths, format=format, on_error=failures, on_skip=skipped))
+    documents = list(reader.read(paths, on_error=failures))
     rows = run_compare(documents, query, encoder=model.load(), max_tokens=max_tokens, chunker=chunker)[:k]
     if as_json:
         for row in rows:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.chunk import skipped
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
 from es_latechunk.cli.output import Failures, print_json
-from es_latechunk.documents import FORMATS, read_documents
+from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.pipeline import embed_documents
 from es_latechunk.types import Pooling
 
@@ -18,7 +17,7 @@ from es_latechunk.types import Pooling
 @click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
 @click.option("--pooling", type=click.Choice(["late", "naive"]), default="late", show_default=True)
-@click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
+@reader_options
 @model_options
 @json_option
 def embed(
@@ -26,7 +25,7 @@ def embed(
     chunker: str,
     max_tokens: int,
     pooling: Pooling,
-    format: str,
+    reader: Reader,
     model: ModelChoice,
     as_json: bool,
 ) -> None:
@@ -35,7 +34,7 @@ def embed(
     Vectors have length 1. --pooling naive embeds each chunk alone, for comparison. "-" reads standard input.
     """
     failures = Failures()
-    documents = read_documents(paths, format=format, on_error=failures, on_skip=skipped)
+    documents = reader.read(paths, on_error=failures)
     for chunk in embed_documents(
         documents,
         encoder=model.load(),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_latechunk.cli.chunk import skipped
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import (
     Failures,
@@ -20,7 +19,7 @@ from es_latechunk.cli.output import (
     print_json,
     progress_bar,
 )
-from es_latechunk.documents import FORMATS, read_documents
+from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.elastic.report import Tally
 from es_latechunk.errors import DocumentError, UsageError
@@ -39,9 +38,8 @@ class Source:
     """Where the documents come from: paths, or an index of the same cluster."""
 
     paths: tuple[str, ...]
-    format: str
     from_index: str | None
-    text_field: str
+    reader: Reader
 
 
 @click.command()
@@ -50,9 +48,7 @@ class Source:
 @click.option(
     "--alias", metavar="NAME", help="Fill a fresh index for this alias; `index promote` swaps it in."
 )
-@click.option("--format", type=click.Choice(FORMATS), default="auto", show_default=True)
 @click.option("--from-index", metavar="NAME", help="Read the documents of another index instead of PATHs.")
-@click.option("--text-field", default="content", show_default=True, metavar="FIELD", help="Of --from-index.")
 @click.option("--prune", is_flag=True, help="Remove documents that are no longer in the source.")
 @click.option("--dead-letter", type=click.Path(path_type=Path, dir_okay=False), help="NDJSON of what failed.")
 @click.option(
@@ -63,6 +59,7 @@ class Source:
     help="How long a request may be tried again.",
 )  # fmt: skip
 @log_format_option
+@reader_options
 @model_options
 @connection_options
 @json_option
@@ -70,13 +67,12 @@ def ingest(
     paths: tuple[str, ...],
     index: str | None,
     alias: str | None,
-    format: str,
     from_index: str | None,
-    text_field: str,
     prune: bool,
     dead_letter: Path | None,
     dry_run: bool,
     retry_for: float,
+    reader: Reader,
     model: ModelChoice,
     client: Elasticsearch,
     as_json: bool,
@@ -88,7 +84,7 @@ def ingest(
     """
     from es_latechunk.elastic.ingest import IngestOptions
 
-    source = Source(paths, format, from_index, text_field)
+    source = Source(paths, from_index, reader)
     _check_usage(source, index, alias, dead_letter, dry_run)
     failures = Failures()
     with ExitStack() as stack:
@@ -96,13 +92,13 @@ def ingest(
         target, encoder = _target(client, model, index, alias)
         tally = Tally()
         letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter else None
-        bar = stack.enter_context(progress_bar(paths, format=format, quiet=as_json))
+        bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
         options = IngestOptions(failures, bar.show, retry_for, prune, letters)
         documents = _documents(client, source, failures, tally, bar)
         if dry_run:
             _plan(client, target, encoder, documents, options, tally, as_json=as_json)
         else:
-            with _reported(tally, encoder, as_json=as_json):
+            with _reported(tally, encoder, reader, as_json=as_json):
                 _run(client, target, alias, encoder, documents, options, tally)
     failures.exit()
 
@@ -144,10 +140,10 @@ def _documents(
     if source.from_index:
         from es_latechunk.elastic.source import read_index
 
-        return read_index(client, source.from_index, text_field=source.text_field, on_error=not_read)
-    return read_documents(
-        source.paths, format=source.format, on_error=not_read, on_skip=skipped, on_read=bar.read
-    )
+        return read_index(
+            client, source.from_index, text_field=source.reader.text_field or "content", on_error=not_read
+        )
+    return source.reader.read(source.paths, on_error=not_read, on_read=bar.read)
 
 
 def _run(
@@ -196,7 +192,7 @@ def _plan(
 
 
 @contextmanager
-def _reported(tally: Tally, encoder: Encoder, *, as_json: bool) -> Iterator[None]:
+def _reported(tally: Tally, encoder: Encoder, reader: Reader, *, as_json: bool) -> Iterator[None]:
     """Print the report when the block has ended, also when it ended badly."""
     try:
         yield
@@ -204,7 +200,7 @@ def _reported(tally: Tally, encoder: Encoder, *, as_json: bool) -> Iterator[None
         report = tally.report()
         precision = getattr(encoder, "precision", "hosted")
         if as_json:
-            print_json({**asdict(report), "precision": precision})
+            print_json({**asdict(report), "precision": precision, "encodings": dict(reader.encodings)})
         else:
             note(
                 f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "

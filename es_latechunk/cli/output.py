@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.documents import count_bytes, shown
-from es_latechunk.types import ChunkedDocument, Hit
+from es_latechunk.documents import shown
+from es_latechunk.types import ChunkedDocument
 
 if TYPE_CHECKING:
     from es_latechunk.elastic.report import Tally
@@ -110,27 +109,6 @@ def chunk_rows(chunked: ChunkedDocument) -> Iterator[dict[str, Any]]:
         }
 
 
-def print_hits(hits: Iterable[Hit], *, as_json: bool) -> None:
-    """Hits as JSON lines, or as a table."""
-    if as_json:
-        for hit in hits:
-            print_json(asdict(hit))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
-    table.add_column("score", no_wrap=True)
-    table.add_column("chunk", overflow="fold", max_width=30)
-    table.add_column("characters", no_wrap=True)
-    table.add_column("content", overflow="fold", ratio=1)
-    for hit in hits:
-        content = " ".join(hit.content.split())
-        table.add_row(f"{hit.score:.4f}", Text(hit.id), f"{hit.start}-{hit.end}", Text(content))
-    Console(highlight=False).print(table if table.row_count else "no hits")
-
-
 class Progress:
     """A bar on stderr: how much of the source is read, and what became of it."""
 
@@ -151,7 +129,7 @@ class Progress:
 
 
 @contextmanager
-def progress_bar(paths: Iterable[str], *, format: str, quiet: bool) -> Iterator[Progress]:
+def progress_bar(count_bytes: Callable[[], int | None], *, quiet: bool) -> Iterator[Progress]:
     """Documents, chunks, tokens a second and the time left, on stderr and only on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -161,5 +139,5 @@ def progress_bar(paths: Iterable[str], *, format: str, quiet: bool) -> Iterator[
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     hidden = quiet or not console.is_terminal
     with Bar(*columns, console=console, transient=True, disable=hidden) as bar:
-        total = None if hidden else count_bytes(paths, format=format)
+        total = None if hidden else count_bytes()
         yield Progress(bar, bar.add_task("", total=total))

@@ -1,0 +1,114 @@
+"""Options of the commands that read documents, so that all of them read alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import click
+
+from es_latechunk.cli.output import note
+from es_latechunk.documents import DEFAULT_MAX_DOCUMENT_BYTES, FORMATS, count_bytes, read_documents
+from es_latechunk.errors import DocumentError
+from es_latechunk.types import Document
+
+NAMES = ("format", "include", "exclude", "encoding", "text_field", "id_field", "max_document_bytes")
+OPTIONS = (
+    click.option(
+        "--format", type=click.Choice(FORMATS), default="auto", show_default=True, help="auto: by suffix."
+    ),
+    click.option(
+        "--include", multiple=True, metavar="PATTERN", help="Of a folder, these files; as in .gitignore."
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="PATTERN", help="Of a folder, not these; as in .gitignore."
+    ),
+    click.option(
+        "--encoding", metavar="NAME", help="Of files that are not UTF-8, e.g. cp1252; else it is detected."
+    ),
+    click.option(
+        "--text-field",
+        metavar="NAME",
+        help="The CSV column or JSON key that holds the text.  [default: text]",
+    ),
+    click.option(
+        "--id-field", default="id", show_default=True, metavar="NAME", help="The one that holds the id."
+    ),
+    click.option(
+        "--max-document-bytes",
+        type=click.IntRange(1),
+        default=DEFAULT_MAX_DOCUMENT_BYTES,
+        show_default=True,
+        metavar="BYTES",
+        help="A larger document, also one that is larger once unpacked, is an error.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What the command line says of how to read. `encodings` counts files by encoding, UTF-8 left out."""
+
+    format: str
+    include: Sequence[str]
+    exclude: Sequence[str]
+    encoding: str | None
+    text_field: str | None
+    id_field: str
+    max_document_bytes: int
+    encodings: Counter[str] = field(default_factory=Counter)
+
+    def read(
+        self,
+        paths: Sequence[str],
+        *,
+        on_error: Callable[[DocumentError], None],
+        on_read: Callable[[int], None] | None = None,
+    ) -> Iterator[Document]:
+        """The documents; says on stderr which files are passed over and which encodings were found."""
+        yield from read_documents(
+            paths,
+            format=self.format,
+            include=self.include,
+            exclude=self.exclude,
+            encoding=self.encoding,
+            text_field=self.text_field or "text",
+            id_field=self.id_field,
+            max_document_bytes=self.max_document_bytes,
+            on_error=on_error,
+            on_skip=_skipped,
+            on_read=on_read or _ignore,
+            on_encoding=self._found,
+        )
+        for name, count in sorted(self.encodings.items()):
+            note(f"read as {name}: {count} {'file' if count == 1 else 'files'}")
+
+    def count_bytes(self, paths: Sequence[str]) -> int | None:
+        """The bytes on disk of what will be read; None where standard input is among the paths."""
+        return count_bytes(paths, format=self.format, include=self.include, exclude=self.exclude)
+
+    def _found(self, file_id: str, encoding: str) -> None:
+        self.encodings[encoding] += 1
+
+
+def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of reading; the command gets `reader`, a Reader."""
+
+    @wraps(command)
+    def with_reader(*args: Any, **values: Any) -> Any:
+        return command(*args, reader=Reader(**{name: values.pop(name) for name in NAMES}), **values)
+
+    for option in reversed(OPTIONS):
+        with_reader = option(with_reader)
+    return with_reader
+
+
+def _skipped(name: str) -> None:
+    note(f"skipped {name}: of no known kind")
+
+
+def _ignore(_: int) -> None:
+    """Nobody shows how far it is."""
