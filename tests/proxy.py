@@ -223,6 +223,9 @@ class FaultProxy:
                 self.connection.close()
                 self.close_connection = True
 
+            def log_message(self, format: str, *args: Any) -> None:
+                """Nothing on stderr, which belongs to the command under test."""
+
             def finish(self) -> None:
                 if not self.connection._closed:  # type: ignore[attr-defined]
                     super().finish()

@@ -131,7 +131,8 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
         yield
     except TlsError as error:
         raise ServerError(
-            f"{address}: its TLS certificate is not trusted ({_one_line(error)}); pass the CA with --ca-certs"
+            f"{address}: no trusted TLS connection ({_one_line(error.message)}); pass the CA with --ca-certs, "
+            "or a URL with http:// where no TLS is spoken"
         ) from error
     except ConnectionTimeout as error:
         raise ServerError(
@@ -139,7 +140,7 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
         ) from error
     except TransportConnectionError as error:
         raise ServerError(
-            f"{address}: cannot be reached ({_one_line(error)}); check --url, or start a node with: "
+            f"{address}: cannot be reached ({_one_line(error.message)}); check --url, or start a node with: "
             "es-latechunk node start"
         ) from error
     except SerializationError as error:

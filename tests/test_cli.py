@@ -1,0 +1,297 @@
+"""Commands without a server: data on stdout, one line an error, and the exit code that says it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from commands import error_of, run, run_process
+from proxy import CutAnswer, FaultProxy, Status
+from tiny_tokenizers import mini_lm_folder
+
+from es_latechunk.cli import COMMANDS
+from es_latechunk.node.places import HOME_VARIABLE
+
+TEXT = "Berlin lies on the Spree. The city is old.\n\nIt has many lakes."
+SECRET = "hunter2hunter2"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No cluster in the environment, and no local node."""
+    for name in [name for name in os.environ if name.startswith("ELASTICSEARCH_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    path = tmp_path / "berlin.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def rows(result: Result | subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_chunk_prints_spans_and_nothing_else(document: Path) -> None:
+    result = run("chunk", document, "--max-tokens", "8")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [list(row) for row in rows(result)] == [["doc_id", "ordinal", "start", "end", "content"]] * 3
+    assert [(row["doc_id"], row["ordinal"]) for row in rows(result)] == [("berlin.txt", n) for n in range(3)]
+    assert all(row["content"] == TEXT[row["start"] : row["end"]] for row in rows(result))  # type: ignore[misc]
+
+
+def test_embed_prints_unit_vectors_and_late_is_not_naive(document: Path) -> None:
+    late, naive = (
+        rows(run("embed", document, "--max-tokens", "8", "--dtype", "float32", "--pooling", pooling))
+        for pooling in ("late", "naive")
+    )
+    assert [list(row) for row in late] == [["doc_id", "ordinal", "start", "end", "content", "vector"]] * 3
+    for row, other in zip(late, naive, strict=True):
+        assert sum(value * value for value in row["vector"]) == pytest.approx(1, abs=1e-5)  # type: ignore[attr-defined]
+        assert row["content"] == other["content"]
+        assert row["vector"] != other["vector"]
+
+
+def test_standard_input_in_a_shell(document: Path) -> None:
+    done = run_process("chunk", "-", input='{"id": 7, "text": "One. Two."}\n{"id": 8}\nbroken\n{"text": "x"}')
+    assert done.returncode == 1
+    assert [row["doc_id"] for row in rows(done)] == ["7", "stdin:4"]
+    assert done.stderr.splitlines() == [
+        'error: stdin:2: (id "8") has no "text"',
+        "error: stdin:3: is not JSON (Expecting value at column 1); repair it",
+    ]
+
+
+def test_each_bad_document_is_one_line_and_the_others_are_there(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    (tmp_path / "b.txt").write_bytes(b"")
+    (tmp_path / "c.jsonl").write_text('{"id": "two\\nlines", "text": "\\u200b"}\n{"id": "e\\u001b[31m"}\n')
+    os.mkfifo(tmp_path / "d.txt")
+    (tmp_path / "e\nf.txt").write_text(TEXT)
+    (tmp_path / "z.txt").write_text(TEXT)
+    result = run("chunk", tmp_path)
+    assert result.exit_code == 1
+    assert {row["doc_id"] for row in rows(result)} == {"a.txt", "z.txt"}
+    lines = result.stderr.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("error: ") and line.isprintable() for line in lines)
+    for line, named in zip(lines, ["b.txt:", "two\\nlines:", 'c.jsonl:2: (id "e\\x1b[31m")', "d.txt:", "e\\nf.txt:"],
+                           strict=True):  # fmt: skip
+        assert named in line
+
+
+@pytest.mark.parametrize("path", ["missing.txt", "x" * 400])
+@pytest.mark.parametrize("command", [["chunk"], ["embed"]])
+def test_a_path_that_is_not_there(command: list[str], path: str) -> None:
+    assert f"{path} cannot be found" in error_of(run(*command, path), 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["chunk"],
+        ["chunk", "a.txt", "--chunker", "words"],
+        ["chunk", "a.txt", "--max-tokens", "0"],
+        ["chunk", "a.txt", "--nonsense"],
+        ["search", "q"],
+        ["search", "q", "--index", "i", "-k", "ten"],
+        ["index", "create"],
+        ["index", "create", "i", "--shards", "0"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in COMMANDS), ["index", "create"], ["node", "start"]]
+)
+def test_help_is_data(command: list[str]) -> None:
+    """That help loads nothing slow is held in test_architecture.py."""
+    result = run(*command, "--help")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_help_names_every_command() -> None:
+    shown = run("--help").stdout
+    assert all(f"  {name}  " in shown for name in COMMANDS)
+
+
+SERVER_COMMANDS = [
+    ["index", "show", "i"],
+    ["index", "delete", "i", "--yes"],
+    ["index", "create", "i"],
+    ["search", "q", "--index", "i"],
+]
+
+
+@pytest.mark.parametrize("command", SERVER_COMMANDS, ids=" ".join)
+def test_without_a_server_the_next_step_is_named(command: list[str]) -> None:
+    message = error_of(run(*command), 2)
+    assert "no Elasticsearch is named and no local node runs" in message
+    assert "es-latechunk node start" in message
+
+
+@pytest.mark.parametrize("command", SERVER_COMMANDS, ids=" ".join)
+def test_a_server_that_does_not_answer(command: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    message = error_of(run(*command, "--url", url), 2)
+    assert message.startswith(f"{url}: cannot be reached (")
+    assert "Connection refused" in message
+    assert "es-latechunk node start" in message
+
+
+@pytest.mark.parametrize("command", SERVER_COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("credentials", [["--username", "me", "--password", SECRET], ["--api-key", SECRET]])
+def test_wrong_credentials(command: list[str], credentials: list[str]) -> None:
+    """Worded as Elasticsearch words it, with no realm but its own."""
+    with FaultProxy("http://127.0.0.1:1") as server:
+        server.fail(Status(401, "security_exception", f"unable to authenticate [{SECRET}]"), times=9)
+        result = run(*command, "--url", server.url, *credentials)
+    message = error_of(result, 2)
+    assert message.startswith(f"{server.url}: refuses the credentials (401); check --api-key")
+    assert SECRET not in message
+
+
+def test_the_user_may_not(document: Path) -> None:
+    with FaultProxy("http://127.0.0.1:1") as server:
+        server.fail(Status(403, "security_exception", "action [x] is unauthorized for user [me]"))
+        message = error_of(run("index", "show", "i", "--url", server.url), 2)
+    assert "the user may not do this (403: action [x] is unauthorized for user [me])" in message
+
+
+def test_something_else_than_elasticsearch_answers() -> None:
+    with FaultProxy("http://127.0.0.1:1") as server:
+        server.fail(Status(200, headers=()))
+        assert "is not Elasticsearch" in error_of(run("index", "show", "i", "--url", server.url), 2)
+
+
+def test_an_answer_that_is_cut_off(elasticsearch_url: str) -> None:
+    with FaultProxy(elasticsearch_url) as server:
+        server.fail(CutAnswer(announced=False))
+        message = error_of(run("index", "show", "missing", "--url", server.url), 2)
+    assert message.startswith(f"{server.url}: ")
+
+
+def test_tls_where_none_is_spoken() -> None:
+    with FaultProxy("http://127.0.0.1:1") as server:
+        url = server.url.replace("http:", "https:")
+        message = error_of(run("index", "show", "i", "--url", url), 2)
+    assert message.startswith(f"{url}: no trusted TLS connection ([SSL: WRONG_VERSION_NUMBER]")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--url", "localhost:9200"], "--url localhost:9200 is not a URL; write it as http://localhost:9200"),
+        (["--url", f"ftp://me:{SECRET}@host:9200"], "--url ftp://***@host:9200 is not a URL"),
+        (["--url", "http://localhost"], "--url http://localhost does not work (URL must include"),
+        (["--url", f"http://me:{SECRET}@localhost:port"], "--url http://***@localhost:port does not work"),
+        (["--url", "http://h:1", "--username", "me"], "--password (ELASTICSEARCH_PASSWORD) is missing"),
+        (["--url", "http://h:1", "--password", SECRET], "--username (ELASTICSEARCH_USERNAME) is missing"),
+        (["--url", "https://h:1", "--ca-certs", "no.pem"], "--ca-certs no.pem is not a file"),
+    ],
+)
+def test_a_connection_that_cannot_work(options: list[str], message: str) -> None:
+    told = error_of(run("index", "show", "i", *options), 2)
+    assert message in told
+    assert SECRET not in told
+
+
+def test_a_ca_file_that_holds_no_certificate(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    with FaultProxy("http://127.0.0.1:1") as server:
+        url = server.url.replace("http:", "https:")
+        told = error_of(run("index", "show", "i", "--url", url, "--ca-certs", tmp_path / "ca.pem"), 2)
+    assert "--ca-certs" in told
+
+
+def test_the_environment_stands_in_for_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultProxy("http://127.0.0.1:1") as server:
+        server.fail(Status(401), times=9)
+        monkeypatch.setenv("ELASTICSEARCH_URL", server.url)
+        monkeypatch.setenv("ELASTICSEARCH_API_KEY", SECRET)
+        assert "refuses the credentials" in error_of(run("index", "show", "i"), 2)
+
+
+@pytest.mark.parametrize("command", [["chunk"], ["embed"]])
+def test_a_model_folder_without_weights_or_offsets(
+    tmp_path: Path, command: list[str], document: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    assert str(model) in error_of(run(*command, document, "--model", model), 2)
+    for file in mini_lm_folder().iterdir():
+        if file.is_file() and file.suffix == ".json":
+            (model / file.name).write_bytes(file.read_bytes())
+    without_weights = error_of(run(*command, document, "--model", model, "--assume-mean-pooling"), 2)
+    assert without_weights.startswith(f"{model}: neither model.safetensors nor ")
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "CanineTokenizer"
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    (model / "tokenizer.json").unlink()
+    assert str(model) in error_of(run(*command, document, "--model", model, "--assume-mean-pooling"), 2)
+
+
+def test_a_model_that_nobody_knows(document: Path) -> None:
+    message = error_of(run("chunk", document, "--model", "nobody/nothing", "--offline"), 2)
+    assert "nobody/nothing" in message
+
+
+def test_a_model_that_late_chunking_does_not_fit_says_why(document: Path) -> None:
+    message = error_of(run("chunk", document, "--model", "BAAI/bge-m3"), 2)
+    assert "BAAI/bge-m3" in message
+
+
+def test_models_lists_what_is_known() -> None:
+    table, listed = run("models"), run("models", "--json")
+    assert table.exit_code == listed.exit_code == 0
+    names = [row["model"] for row in rows(listed)]
+    assert "sentence-transformers/all-MiniLM-L6-v2" in names
+    assert len(names) == len(set(names))
+    one = rows(run("models", "sentence-transformers/all-MiniLM-L6-v2", "--json"))[0]
+    assert (one["dimensions"], one["window"]) == (384, 256)
+
+
+def test_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
+    """While it waits for standard input, as a user meets it."""
+    command = [sys.executable, "-m", "es_latechunk", "chunk", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b'{"id": "a", "text": "One."}\n' * 2000)  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+        assert process.stdout.readline().startswith(b'{"doc_id": "a"')  # type: ignore[union-attr]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == b"interrupted\n"
+    assert all(json.loads(line) for line in out.splitlines())
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    source = tmp_path / "many.jsonl"
+    source.write_text('{"text": "One. Two. Three."}\n' * 20_000)
+    command = [sys.executable, "-m", "es_latechunk", "chunk", str(source)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()  # type: ignore[union-attr]
+        process.stdout.close()  # type: ignore[union-attr]
+        err = process.stderr.read()  # type: ignore[union-attr]
+    assert b"Traceback" not in err
