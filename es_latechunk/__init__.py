@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from es_latechunk.documents import read_documents
     from es_latechunk.elastic.connection import Connection, connect
+    from es_latechunk.elastic.query import SearchOptions
     from es_latechunk.elastic.report import IngestReport
     from es_latechunk.errors import LateChunkError
     from es_latechunk.models import load_encoder
@@ -24,6 +25,7 @@ _PLACES = {
     "Connection": "elastic.connection",
     "Document": "types",
     "Hit": "types",
+    "SearchOptions": "elastic.query",
     "IngestReport": "elastic.report",
     "LateChunkError": "errors",
     "connect": "elastic.connection",
@@ -42,6 +44,7 @@ __all__ = [
     "Hit",
     "IngestReport",
     "LateChunkError",
+    "SearchOptions",
     "connect",
     "create_index",
     "embed_documents",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from es_latechunk.chunking import DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.elastic.identity import IndexIdentity
+from es_latechunk.elastic.query import Mode, SearchOptions
 from es_latechunk.elastic.report import IngestReport, Tally
 from es_latechunk.elastic.template import index_body, load_template
 from es_latechunk.errors import DocumentError
@@ -78,6 +79,8 @@ def create_index(
     shards: int | None = None,
     replicas: int | None = None,
     template: Path | None = None,
+    context_fields: bool = True,
+    language: str | None = None,
 ) -> bool:
     """Create an index for this encoder's vectors; True if it is new, False if it was there already.
 
@@ -94,6 +97,8 @@ def create_index(
         quantization=quantization,
         shards=shards,
         replicas=replicas,
+        context_fields=context_fields,
+        language=language,
     )
     return mapping.create_index(client or connection.connect(), name, body, identity)
 
@@ -164,26 +169,24 @@ def search(
     client: Elasticsearch | None = None,
     encoder: Encoder | None = None,
     k: int = 10,
+    mode: Mode | None = None,
     num_candidates: int | None = None,
     filters: Iterable[str] = (),
+    options: SearchOptions | None = None,
 ) -> list[Hit]:
-    """The `k` chunks nearest to the query, best first; see `elastic.search.search`.
+    """The `k` best chunks for a query, best first; `options` takes all that SearchOptions has instead.
 
-    Without an encoder, the model that the index records is loaded: keep one and pass it for many queries.
+    The mode is hybrid where the chunks' text is indexed; a kNN score is (1 + cosine) / 2. Without an encoder,
+    the model that the index records is loaded: keep one and pass it for many queries.
     """
     from es_latechunk.elastic import connection
     from es_latechunk.elastic.search import search as run
 
     client = client or connection.connect()
-    return run(
-        query,
-        client=client,
-        index=index,
-        encoder=encoder or _recorded_encoder(client, index),
-        k=k,
-        num_candidates=num_candidates,
-        filters=filters,
-    )
+    options = options or SearchOptions(k=k, mode=mode, num_candidates=num_candidates, filters=tuple(filters))
+    if encoder is None and options.mode != "bm25":
+        encoder = _recorded_encoder(client, index)
+    return run(query, client=client, index=index, encoder=encoder, options=options)
 
 
 def _recorded_encoder(client: Elasticsearch, index: str) -> Encoder:

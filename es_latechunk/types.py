@@ -93,8 +93,25 @@ class ChunkVector:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A hit with the chunks around it as one text: characters [start, end) of the document.
+
+    Chunks do not hold the whitespace between them: it is written as a space, or as a blank line where the
+    document has more than one character there.
+    """
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk that a search found. `score` is Elasticsearch's, or the fusion's in hybrid mode."""
+    """One chunk that a search found. `score` is Elasticsearch's, the fusion's in hybrid mode.
+
+    The last three are there when they were asked for: the content with the query's words in <em>, the other
+    hits of the same document, and the passage around the hit.
+    """
 
     id: str
     doc_id: str
@@ -105,6 +122,9 @@ class Hit:
     content: str
     title: str
     metadata: Mapping[str, Any]
+    highlight: str | None = None
+    inner_hits: tuple[Hit, ...] | None = None
+    passage: Passage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ def index() -> None:
 @click.option("--quantization", type=click.Choice(list(QUANTIZATIONS)), default="int8", show_default=True)
 @click.option("--shards", type=click.IntRange(1), help="Default: 1.")
 @click.option("--replicas", type=click.IntRange(0), help="Default: 1 where the cluster has a second node.")
+@click.option("--no-context-fields", is_flag=True, help="Leave the neighbours' words out of BM25.")
+@click.option("--language", metavar="NAME", help="A language analyzer of the cluster, such as german.")
 @click.option("--mapping", type=click.Path(path_type=Path), help="Your own template, JSON.")
 @model_options
 @connection_options
@@ -44,6 +46,8 @@ def create(
     quantization: str,
     shards: int | None,
     replicas: int | None,
+    no_context_fields: bool,
+    language: str | None,
     mapping: Path | None,
     model: ModelChoice,
     client: Elasticsearch,
@@ -62,6 +66,8 @@ def create(
         shards=shards,
         replicas=replicas,
         template=mapping,
+        context_fields=not no_context_fields,
+        language=language,
     )
     identity = encoder.identity
     if as_json:

@@ -73,10 +73,10 @@ def _fill(client: Elasticsearch, encoder: Encoder, articles: str) -> None:
 def _search(client: Elasticsearch, encoder: Encoder, queries: list[SampleQuery]) -> None:
     from es_latechunk.pipeline import search
 
-    with _step(4, "Three searches", "search", queries[0].query, "--index", INDEX, "-k", "3"):
+    with _step(4, "Three searches", "search", queries[0].query, "--index", INDEX, "--mode", "knn"):
         for sample in queries:
             _say(sample.query)
-            for hit in search(sample.query, client=client, index=INDEX, encoder=encoder, k=3)[:2]:
+            for hit in search(sample.query, client=client, index=INDEX, encoder=encoder, k=3, mode="knn")[:2]:
                 _say(_fit(f"  {hit.score:.3f}  {hit.doc_id}: {' '.join(hit.content.split())}"))
 
 

@@ -1,30 +1,56 @@
-"""`es-latechunk search`: a query to hits."""
+"""`es-latechunk search`: queries to hits."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.cli.hits import print_hits
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import print_hits
-from es_latechunk.elastic.console import console_request
-from es_latechunk.elastic.query import SearchOptions, parse_filter
+from es_latechunk.elastic.console import console_msearch, console_request
+from es_latechunk.elastic.query import BM25_WEIGHT, FUSIONS, MODES, SearchOptions
+from es_latechunk.errors import UsageError
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from es_latechunk.elastic.search import Found, Searcher
+    from es_latechunk.types import FloatArray
+
+QUERIES_AT_ONCE = 64
+
 
 @click.command()
-@click.argument("query")
-@click.option("--index", required=True, metavar="NAME")
+@click.argument("query", required=False)
+@click.option("--index", required=True, metavar="NAME", help="An index or an alias.")
 @click.option("-k", type=int, default=10, show_default=True, metavar="N", help="How many hits.")
+@click.option("--mode", type=click.Choice(MODES), help="Default: hybrid, where the chunks' text is indexed.")
 @click.option(
-    "--num-candidates", type=int, metavar="N", help="Looked at on each shard; default 10 k, at least 100."
+    "--num-candidates", type=int, metavar="N", help="Chunks each mode looks at; default 10 k, at least 100."
+)
+@click.option("--similarity", type=float, metavar="COSINE", help="The least cosine of a kNN hit.")
+@click.option(
+    "--rescore", type=float, metavar="FACTOR", help="Score FACTOR x k candidates with the full vectors."
 )
 @click.option(
-    "--filter", "filters", multiple=True, metavar="FIELD=VALUE", help="A chunk's field or a metadata key."
+    "--fusion", type=click.Choice(FUSIONS), default="convex", show_default=True, help="Of a hybrid search."
 )
+@click.option(
+    "--weight", type=float, default=BM25_WEIGHT, show_default=True, help="BM25's share in a fusion."
+)
+@click.option(
+    "--filter", "filters", multiple=True, metavar="FILTER", help="field=value, field=[a,b], field>=value."
+)
+@click.option("--highlight", is_flag=True, help="The content with the query's words marked.")
+@click.option("--collapse", is_flag=True, help="The best chunk of each document.")
+@click.option(
+    "--neighbours", type=click.IntRange(0, 50), default=0, metavar="N", help="Join N chunks on each side."
+)
+@click.option("--from-file", type=click.Path(path_type=Path), help="Many queries, one a line; - is stdin.")
 @click.option(
     "--console", is_flag=True, help="Print the request for Kibana's Dev Tools instead of sending it."
 )
@@ -32,25 +58,77 @@ if TYPE_CHECKING:
 @connection_options
 @json_option
 def search(
-    query: str,
+    query: str | None,
     index: str,
-    k: int,
-    num_candidates: int | None,
-    filters: tuple[str, ...],
+    neighbours: int,
+    from_file: Path | None,
     console: bool,
     model: ModelChoice,
     client: Elasticsearch,
     as_json: bool,
+    **wanted: Any,
 ) -> None:
-    """Find the chunks nearest to QUERY by kNN; the score is (1 + cosine) / 2."""
-    from es_latechunk.elastic.mapping import read_identity
-    from es_latechunk.elastic.search import query_request, run_search
+    """Find the chunks that answer QUERY.
 
-    options = SearchOptions(k, num_candidates, tuple(parse_filter(text) for text in filters))
-    options.candidates()
-    encoder = model.load_for(read_identity(client, index).encoder)
-    request = query_request(query, client=client, index=index, encoder=encoder, options=options)
-    if console:
-        click.echo(console_request("POST", f"{index}/_search", request))
+    knn: nearest vectors, the score is (1 + cosine) / 2. bm25: the words of the chunk and, where they are
+    indexed, of its neighbours. hybrid: both lists of --num-candidates chunks, each score stretched to 0..1
+    over its list, and summed by --weight.
+    """
+    from es_latechunk.elastic.search import Searcher
+
+    if (query is None) == (from_file is None):
+        raise UsageError("search needs either a QUERY or --from-file FILE")
+    searcher = Searcher(client, index, SearchOptions(**wanted))
+    encoder = None if searcher.mode == "bm25" else model.load_for(searcher.record.identity.encoder)
+    for queries in _batches(query, from_file):
+        vectors: Sequence[FloatArray | None] = [None] * len(queries)
+        if encoder is not None:
+            vectors = searcher.encode(queries, encoder)
+        if console:
+            for text, vector in zip(queries, vectors, strict=True):
+                click.echo(_console(index, searcher.requests(text, vector)))
+            continue
+        for found in searcher.run(queries, vectors):
+            _print(client, index, searcher, found, neighbours, many=from_file is not None, as_json=as_json)
+
+
+def _batches(query: str | None, from_file: Path | None) -> Iterator[list[str]]:
+    if query is not None:
+        if not query.strip():
+            raise UsageError("the query is empty; write a few words")
+        yield [query]
         return
-    print_hits(run_search(client, index, request), as_json=as_json)
+    try:
+        with click.open_file(str(from_file), encoding="utf-8") as stream:
+            lines = (line.strip() for line in stream if line.strip())
+            while batch := list(islice(lines, QUERIES_AT_ONCE)):
+                yield batch
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--from-file {from_file}: cannot be read ({error})") from error
+
+
+def _console(index: str, requests: list[dict[str, Any]]) -> str:
+    if len(requests) == 1:
+        return console_request("POST", f"{index}/_search", requests[0])
+    return console_msearch(index, requests)
+
+
+def _print(
+    client: Elasticsearch,
+    index: str,
+    searcher: Searcher,
+    found: Found,
+    neighbours: int,
+    *,
+    many: bool,
+    as_json: bool,
+) -> None:
+    from es_latechunk.elastic.passages import add_passages
+
+    hits = found.hits
+    if neighbours:
+        hits = add_passages(client, ",".join(searcher.record.names), hits, neighbours)
+    extra: dict[str, Any] = {"query": found.query} if many else {}
+    if many and not as_json:
+        click.echo(f"\n{found.query}")
+    print_hits(hits, extra={**extra, "latency_ms": found.milliseconds}, as_json=as_json)

@@ -51,10 +51,11 @@ def check_id(doc_id: str, chunks: int) -> None:
 
 
 def index_actions(
-    chunked: ChunkedDocument, first: int, vectors: FloatArray, *, doc_hash: str, packed: bool
+    chunked: ChunkedDocument, first: int, vectors: FloatArray, *, doc_hash: str, packed: bool, context: bool
 ) -> Iterator[Action]:
     """Actions that write the chunks `first` ... with their `vectors` (N, dim).
 
+    `context` adds the neighbours' words: `near` of the chunks next to a chunk, `far` of those after them.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch reads from 9.3 on.
     """
     document = chunked.document
@@ -72,6 +73,9 @@ def index_actions(
             "metadata": {**document.metadata, **_page(document, span)},
             "doc_hash": doc_hash,
         }
+        if context:
+            source["near"] = neighbour_text(chunked, ordinal, 1)
+            source["far"] = neighbour_text(chunked, ordinal, 2)
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
 
@@ -79,6 +83,13 @@ def index_actions(
 def _page(document: Document, span: ChunkSpan) -> dict[str, int]:
     """The page (from 1) on which a chunk begins, where the document has pages."""
     return {"page": bisect_right(document.pages, span.start)} if document.pages else {}
+
+
+def neighbour_text(chunked: ChunkedDocument, ordinal: int, distance: int) -> list[str]:
+    """The texts of the chunks `distance` before and after a chunk, where the document has them."""
+    places = (ordinal - distance, ordinal + distance)
+    spans = [chunked.spans[place] for place in places if 0 <= place < len(chunked.spans)]
+    return [chunked.document.text[span.start : span.end] for span in spans]
 
 
 def delete_actions(doc_id: str, first: int, last: int) -> Iterator[Action]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +12,15 @@ def console_request(method: str, path: str, body: Mapping[str, Any] | None = Non
     """A request to paste into Dev Tools; a list of numbers stays on one line."""
     head = f"{method} /{quote(path, safe='/,*_-.')}"
     return head if body is None else f"{head}\n{render_json(body)}"
+
+
+def console_msearch(index: str, bodies: Sequence[Mapping[str, Any]]) -> str:
+    """Several searches of one index as one request: a header and a body a line."""
+    lines = [
+        "{}" if number % 2 == 0 else json.dumps(bodies[number // 2], ensure_ascii=False)
+        for number in range(2 * len(bodies))
+    ]
+    return "\n".join([f"POST /{quote(index, safe=',*_-.')}/_msearch", *lines])
 
 
 def render_json(value: Any, indent: int = 0) -> str:

@@ -14,9 +14,9 @@ from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.elastic.actions import Action, check_id, delete_actions, index_actions
 from es_latechunk.elastic.bulk import BulkWriter
 from es_latechunk.elastic.connection import server_version
-from es_latechunk.elastic.identity import IndexIdentity, check_encoder
+from es_latechunk.elastic.identity import check_encoder
 from es_latechunk.elastic.load import without_refresh
-from es_latechunk.elastic.mapping import read_identity
+from es_latechunk.elastic.mapping import IndexRecord, read_record
 from es_latechunk.elastic.prune import stale_documents
 from es_latechunk.elastic.report import IngestReport, OpenDocument, Tally
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR
@@ -56,13 +56,12 @@ def ingest(
     if it was read, to the dead letters; the others go on. `prune` removes, at the end, the documents that
     the source no longer has: not when anything of it failed, and a source that gave none at all is refused
     (PreconditionError). Raises IndexMismatchError before anything is written when the encoder is not the
-    index's own, and
-    WriteError when the cluster does not answer as it should for `retry_for` seconds; `tally`, where given,
-    then holds what was done until there.
+    index's own, and WriteError when the cluster does not answer as it should for `retry_for` seconds; `tally`,
+    where given, then holds what was done until there.
     """
-    identity = read_identity(client, index)
-    check_encoder(index, identity.encoder, encoder.identity)
-    run = IngestRun(client, index, identity, encoder, options or IngestOptions(), tally or Tally())
+    record = read_record(client, index)
+    check_encoder(index, record.identity.encoder, encoder.identity)
+    run = IngestRun(client, index, record, encoder, options or IngestOptions(), tally or Tally())
     with SeenIds() as seen, without_refresh(client, index):
         run.write(documents, seen)
         if run.options.prune:
@@ -77,17 +76,17 @@ class IngestRun:
         self,
         client: Elasticsearch,
         index: str,
-        identity: IndexIdentity,
+        record: IndexRecord,
         encoder: Encoder,
         options: IngestOptions,
         tally: Tally,
     ) -> None:
         self._client = client
         self._index = index
-        self._identity = identity
+        self._record = record
         self._encoder = encoder
         self._chunker = make_chunker(
-            identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens
+            record.identity.chunker, tokenizer=encoder.tokenizer, max_tokens=record.identity.max_tokens
         )
         self._packed = server_version(client) >= PACKED_VECTORS_SINCE
         self._writer = BulkWriter(client, index, on_result=self._settle, retry_for=options.retry_for)
@@ -104,7 +103,7 @@ class IngestRun:
 
     def write(self, documents: Iterable[Document], seen: SeenIds) -> None:
         chunked = (document for document, _ in self.changed_documents(documents, seen))
-        for block in embed_chunks(chunked, encoder=self._encoder, pooling=self._identity.pooling):
+        for block in embed_chunks(chunked, encoder=self._encoder, pooling=self._record.identity.pooling):
             if isinstance(block, DocumentError):
                 self._fail(block, self._comparisons.pop(block.document).document)
             else:
@@ -176,7 +175,12 @@ class IngestRun:
         if block.first == 0:
             self._begin(block.chunked, comparison)
         for action in index_actions(
-            block.chunked, block.first, block.vectors, doc_hash=comparison.doc_hash, packed=self._packed
+            block.chunked,
+            block.first,
+            block.vectors,
+            doc_hash=comparison.doc_hash,
+            packed=self._packed,
+            context=self._record.has_context,
         ):
             self._writer.add(action)
         if block.last:

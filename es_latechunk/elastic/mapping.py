@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from elasticsearch import BadRequestError, Elasticsearch
 
-from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.connection import reason, server_errors
 from es_latechunk.elastic.identity import IndexIdentity, check_identity
-from es_latechunk.elastic.template import VECTOR_FIELD
-from es_latechunk.errors import IndexMismatchError
+from es_latechunk.elastic.template import CONTEXT_FIELDS, VECTOR_FIELD
+from es_latechunk.errors import IndexMismatchError, UsageError
 
 
 def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identity: IndexIdentity) -> bool:
@@ -21,6 +23,11 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
         try:
             client.indices.create(index=name, **body)
         except BadRequestError as error:
+            if "analyzer [" in reason(error):
+                raise UsageError(
+                    f"index {name}: the cluster does not have this analyzer ({reason(error)}); leave --language "
+                    "out, or use a full Elasticsearch"
+                ) from error
             if error.error != "resource_already_exists_exception":
                 raise
         else:
@@ -29,21 +36,40 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
     return False
 
 
-def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
-    """What the index, or every index behind the alias, records about its vectors."""
+@dataclass(frozen=True, slots=True)
+class IndexRecord:
+    """The indices that a name stands for now, what they record of their vectors, and their fields."""
+
+    names: tuple[str, ...]
+    identity: IndexIdentity
+    properties: Mapping[str, Any]
+
+    @property
+    def has_context(self) -> bool:
+        """True where a chunk is indexed with the words of its neighbours."""
+        return all(field in self.properties for field in CONTEXT_FIELDS)
+
+
+def read_record(client: Elasticsearch, name: str) -> IndexRecord:
+    """Look up an index, or every index behind an alias: they must record the same."""
     with server_errors(client, name):
         answer = client.indices.get_mapping(index=name)
-    found = [
-        IndexIdentity.from_meta(row["mappings"].get("_meta", {}), index)
-        for index, row in sorted(answer.items())
-    ]
-    if not found:
+    if not answer:
         raise IndexMismatchError(
             f"index {name} does not exist; make it with: es-latechunk index create {name}"
         )
+    mappings = {index: row["mappings"] for index, row in sorted(answer.items())}
+    found = [IndexIdentity.from_meta(row.get("_meta", {}), index) for index, row in mappings.items()]
     for other in found[1:]:
         check_identity(name, found[0], other)
-    return found[0]
+    fields = [row.get("properties", {}) for row in mappings.values()]
+    shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
+    return IndexRecord(tuple(mappings), found[0], shared)
+
+
+def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
+    """What the index, or every index behind the alias, records about its vectors."""
+    return read_record(client, name).identity
 
 
 def single_index(client: Elasticsearch, name: str) -> str:

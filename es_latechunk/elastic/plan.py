@@ -10,7 +10,7 @@ from elasticsearch import Elasticsearch
 
 from es_latechunk.documents import SeenIds
 from es_latechunk.elastic.ingest import IngestOptions, IngestRun
-from es_latechunk.elastic.mapping import index_type, read_identity
+from es_latechunk.elastic.mapping import index_type, read_record
 from es_latechunk.elastic.report import Tally
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import embed_chunks
@@ -50,8 +50,8 @@ def plan_ingest(
     tally: Tally | None = None,
 ) -> IngestPlan:
     """Read, compare and cut all documents, and encode a sample; see `ingest` for the arguments and errors."""
-    identity = read_identity(client, index)
-    run = IngestRun(client, index, identity, encoder, options or IngestOptions(), tally or Tally())
+    record = read_record(client, index)
+    run = IngestRun(client, index, record, encoder, options or IngestOptions(), tally or Tally())
     sample: list[ChunkedDocument] = []
     changed = to_index = to_delete = tokens = sampled = size = 0
     with SeenIds() as seen:

@@ -4,24 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from es_latechunk.elastic.filters import parse_filter
 from es_latechunk.elastic.template import VECTOR_FIELD
 from es_latechunk.errors import UsageError
 from es_latechunk.types import FloatArray
 
+Mode = Literal["knn", "bm25", "hybrid"]
+Fusion = Literal["convex", "rrf", "server"]
+MODES: tuple[Mode, ...] = ("knn", "bm25", "hybrid")
+FUSIONS: tuple[Fusion, ...] = ("convex", "rrf", "server")
 MOST_CANDIDATES = 10_000
 SOURCE_FIELDS = ("doc_id", "ordinal", "start", "end", "content", "title", "metadata")
-FILTER_FIELDS = ("doc_id", "ordinal", "chunk_count", "start", "end", "doc_hash")
+# A chunk's term frequency is tf + .2 tf(chunks +-1) + .1 tf(chunks +-2), times ten, as is k1 in the mapping.
+CONTEXT_WEIGHTS = ("content^10", "near^2", "far^1")
+BM25_WEIGHT = 0.6
+RRF_CONSTANT = 60
+INNER_HITS = "chunks"
+INNER_SIZE = 5
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """`k` hits; `num_candidates` are looked at on each shard (default: 10 k, at least 100)."""
+    """What a search may be told; None means: as is best for the index.
+
+    `k` hits. Each mode looks at `num_candidates` chunks (on each shard; default 10 k, at least 100), and in
+    hybrid mode each of the two lists holds so many. `similarity` is the least cosine of a kNN hit. `rescore`
+    looks at so many times k quantised candidates and scores them with the full vectors. `weight` is BM25's
+    share in a fusion, the vectors have the rest. `filters` are "field=value" and the like, all must hold.
+    """
 
     k: int = 10
+    mode: Mode | None = None
     num_candidates: int | None = None
-    filters: tuple[Mapping[str, Any], ...] = ()
+    similarity: float | None = None
+    rescore: float | None = None
+    fusion: Fusion = "convex"
+    weight: float = BM25_WEIGHT
+    filters: tuple[str, ...] = ()
+    highlight: bool = False
+    collapse: bool = False
 
     def candidates(self) -> int:
         """The effective number of candidates, between k and Elasticsearch's limit; errors are UsageErrors."""
@@ -34,27 +57,94 @@ class SearchOptions:
             raise UsageError(f"--num-candidates {wanted} is not between -k {self.k} and {MOST_CANDIDATES}")
         return wanted
 
+    def check(self) -> None:
+        """Raise a UsageError for what cannot work, before a model is loaded for it."""
+        self.candidates()
+        if not 0 <= self.weight <= 1:
+            raise UsageError(f"--weight {self.weight} is not between 0 and 1")
+        if self.similarity is not None and not -1 <= self.similarity <= 1:
+            raise UsageError(f"--similarity {self.similarity} is no cosine: choose -1 to 1")
+        if self.rescore is not None and not 1 <= self.rescore < 10:
+            raise UsageError(f"--rescore {self.rescore} is not between 1 and 10")
+        if self.collapse and self.fusion == "server":
+            raise UsageError("--collapse works with --fusion convex or rrf, not with the server's")
 
-def parse_filter(text: str) -> Mapping[str, Any]:
-    """The query of a filter `field=value`: a field of the chunk, the words of its title, or a metadata key."""
-    name, equals, value = text.partition("=")
-    name = name.strip()
-    if not equals or not name:
-        raise UsageError(f"--filter {text!r} has no field and value; write field=value")
-    if name in ("title", "content"):
-        return {"match_phrase": {name: value}}
-    field = name if name in FILTER_FIELDS or name.startswith("metadata.") else f"metadata.{name}"
-    return {"term": {field: value}}
 
+@dataclass(frozen=True, slots=True)
+class QueryBuilder:
+    """Builds requests for one index: `properties` are its mapping's fields."""
 
-def knn_request(vector: FloatArray, options: SearchOptions) -> dict[str, Any]:
-    """The body of a kNN search with the query vector (dim,)."""
-    knn: dict[str, Any] = {
-        "field": VECTOR_FIELD,
-        "query_vector": [float(f"{value:.9g}") for value in vector],
-        "k": options.k,
-        "num_candidates": options.candidates(),
-    }
-    if options.filters:
-        knn["filter"] = [dict(query) for query in options.filters]
-    return {"knn": knn, "size": options.k, "_source": list(SOURCE_FIELDS)}
+    properties: Mapping[str, Any]
+    has_context: bool
+    options: SearchOptions
+
+    @property
+    def mode(self) -> Mode:
+        """The mode asked for; else hybrid, or kNN where the chunks' text is not indexed as text."""
+        if self.options.mode:
+            return self.options.mode
+        return "hybrid" if self.properties.get("content", {}).get("type") == "text" else "knn"
+
+    def knn(self, text: str, vector: FloatArray, *, size: int) -> dict[str, Any]:
+        """A kNN search with the query vector (dim,)."""
+        return {"knn": self.knn_clause(vector, k=self._nearest(size)), **self._rest(size, text)}
+
+    def knn_clause(self, vector: FloatArray, *, k: int) -> dict[str, Any]:
+        """The kNN search alone. Filters hold before the search, so that there are k hits if k pass them."""
+        options = self.options
+        clause: dict[str, Any] = {
+            "field": VECTOR_FIELD,
+            "query_vector": [float(f"{value:.9g}") for value in vector],
+            "k": k,
+            "num_candidates": options.candidates(),
+        }
+        if options.similarity is not None:
+            clause["similarity"] = options.similarity
+        if options.rescore is not None:
+            clause["rescore_vector"] = {"oversample": options.rescore}
+        if options.filters:
+            clause["filter"] = self._filters()
+        return clause
+
+    def bm25(self, text: str, *, size: int) -> dict[str, Any]:
+        """A full-text search."""
+        return {"query": self.text_query(text), **self._rest(size, text)}
+
+    def text_query(self, text: str) -> dict[str, Any]:
+        """BM25F over a chunk and its neighbours where they are indexed, else BM25 over the chunk."""
+        words: dict[str, Any] = {"match": {"content": {"query": text}}}
+        if self.has_context:
+            words = {"combined_fields": {"query": text, "fields": list(CONTEXT_WEIGHTS)}}
+        return {"bool": {"must": [words], "filter": self._filters()}} if self.options.filters else words
+
+    def server_fusion(self, text: str, vector: FloatArray) -> dict[str, Any]:
+        """Both searches fused by Elasticsearch's `linear` retriever: min-max scores, a weighted sum."""
+        size = self.options.candidates()
+        knn = {"knn": self.knn_clause(vector, k=size)}
+        standard = {"standard": {"query": self.text_query(text)}}
+        weight = self.options.weight
+        retrievers = [
+            {"retriever": standard, "weight": weight, "normalizer": "minmax"},
+            {"retriever": knn, "weight": round(1 - weight, 9), "normalizer": "minmax"},
+        ]
+        linear = {"linear": {"retrievers": retrievers, "rank_window_size": size}}
+        return {"retriever": linear, **self._rest(self.options.k, text)}
+
+    def _filters(self) -> list[dict[str, Any]]:
+        return [parse_filter(text, self.properties) for text in self.options.filters]
+
+    def _nearest(self, size: int) -> int:
+        """How many nearest chunks `size` hits need: more than that where they are collapsed."""
+        return self.options.candidates() if self.options.collapse else size
+
+    def _rest(self, size: int, text: str) -> dict[str, Any]:
+        rest: dict[str, Any] = {"size": size, "_source": list(SOURCE_FIELDS)}
+        if self.options.collapse and self.mode != "hybrid":
+            inner = {"name": INNER_HITS, "size": INNER_SIZE, "_source": list(SOURCE_FIELDS)}
+            rest["collapse"] = {"field": "doc_id", "inner_hits": inner}
+        if self.options.highlight:
+            rest["highlight"] = {
+                "fields": {"content": {"number_of_fragments": 0}},
+                "highlight_query": {"match": {"content": text}},
+            }
+        return rest

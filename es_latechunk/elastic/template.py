@@ -10,6 +10,7 @@ from es_latechunk.elastic.identity import META_KEY, IndexIdentity
 from es_latechunk.errors import UsageError
 
 VECTOR_FIELD = "content_embedding"
+CONTEXT_FIELDS = ("near", "far")  # the words of the chunks next to a chunk, and of those after them
 TEMPLATE = "late_chunks.json"
 QUANTIZATIONS = {
     "int8": "int8_hnsw",
@@ -87,8 +88,14 @@ def index_body(
     quantization: str = "int8",
     shards: int | None = None,
     replicas: int | None = None,
+    context_fields: bool = True,
+    language: str | None = None,
 ) -> dict[str, Any]:
-    """The body of the create-index request: the template with dims, index_options and `_meta` filled in."""
+    """The body of the create-index request: the template with dims, index_options and `_meta` filled in.
+
+    Without `context_fields` the fields for the neighbours' words go, and BM25 is as Elasticsearch has it.
+    `language` is the name of one of Elasticsearch's language analyzers, for all text fields of the chunk.
+    """
     body: dict[str, Any] = json.loads(json.dumps(template))
     mappings = body["mappings"]
     vector = mappings["properties"][VECTOR_FIELD]
@@ -101,12 +108,32 @@ def index_body(
     vector.setdefault("index_options", {"type": _index_type(quantization, dims)})
     mappings["_meta"] = {**mappings.get("_meta", {}), META_KEY: identity.to_meta()}
     settings = body.setdefault("settings", {})
+    if not context_fields:
+        _leave_out_context(body)
+    if language is not None:
+        _set_language(mappings["properties"], language)
     if shards is not None:
         _override(settings, "number_of_shards", shards)
     if replicas is not None:
         _override(settings, "auto_expand_replicas", False)
         _override(settings, "number_of_replicas", replicas)
     return body
+
+
+def _leave_out_context(body: dict[str, Any]) -> None:
+    mappings = body["mappings"]
+    for field in CONTEXT_FIELDS:
+        mappings["properties"].pop(field, None)
+    kept = [field for field in mappings.get("_source", {}).get("excludes", []) if field not in CONTEXT_FIELDS]
+    if "_source" in mappings:
+        mappings["_source"]["excludes"] = kept
+    body["settings"].get("index", {}).pop("similarity", None)
+
+
+def _set_language(properties: dict[str, Any], language: str) -> None:
+    for field in ("content", "title", *CONTEXT_FIELDS):
+        if field in properties:
+            properties[field]["analyzer"] = language
 
 
 def _override(settings: dict[str, Any], name: str, value: Any) -> None:

@@ -1,0 +1,51 @@
+"""Hits on the screen, and as JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from es_latechunk.cli.output import print_json
+from es_latechunk.types import Hit
+
+WHEN_ASKED = ("highlight", "inner_hits", "passage")
+
+
+def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) -> None:
+    """Hits as JSON lines, each with `extra`, or as a table."""
+    if as_json:
+        for hit in hits:
+            print_json({**hit_row(hit), **extra})
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    table.add_column("score", no_wrap=True)
+    table.add_column("chunk", overflow="fold", max_width=30)
+    table.add_column("characters", no_wrap=True)
+    table.add_column("content", overflow="fold", ratio=1)
+    for hit in hits:
+        start, end, text = _shown(hit)
+        table.add_row(f"{hit.score:.4f}", Text(hit.id), f"{start}-{end}", Text(" ".join(text.split())))
+    Console(highlight=False).print(table if table.row_count else "no hits")
+
+
+def hit_row(hit: Hit) -> dict[str, Any]:
+    """A hit as a JSON row; what was not asked for is left out."""
+    row = {name: value for name, value in asdict(hit).items() if name not in WHEN_ASKED}
+    if hit.highlight is not None:
+        row["highlight"] = hit.highlight
+    if hit.inner_hits is not None:
+        row["inner_hits"] = [hit_row(inner) for inner in hit.inner_hits]
+    if hit.passage is not None:
+        row["passage"] = asdict(hit.passage)
+    return row
+
+
+def _shown(hit: Hit) -> tuple[int, int, str]:
+    if hit.passage is not None:
+        return hit.passage.start, hit.passage.end, hit.passage.text
+    return hit.start, hit.end, hit.highlight or hit.content

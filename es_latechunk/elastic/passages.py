@@ -1,0 +1,51 @@
+"""The chunks around a hit, joined into one passage that reads well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from elasticsearch import Elasticsearch
+
+from es_latechunk.elastic.actions import chunk_id
+from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.query import SOURCE_FIELDS
+from es_latechunk.elastic.search import read_hit
+from es_latechunk.types import Hit, Passage
+
+PAGE = 1_000
+
+
+def add_passages(client: Elasticsearch, index: str, hits: Sequence[Hit], neighbours: int) -> list[Hit]:
+    """Hits with the passage of up to `neighbours` chunks on each side of the same document."""
+    wanted = sorted({chunk for hit in hits for chunk in _around(hit, neighbours)})
+    chunks: dict[str, Hit] = {}
+    for start in range(0, len(wanted), PAGE):
+        ids = wanted[start : start + PAGE]
+        with server_errors(client, index):
+            answer = client.search(
+                index=index,
+                query={"ids": {"values": ids}},
+                size=len(ids),
+                source={"includes": list(SOURCE_FIELDS)},
+            )
+        chunks.update((row["_id"], read_hit(row)) for row in answer["hits"]["hits"])
+    return [
+        replace(hit, passage=join_passage([chunks[c] for c in _around(hit, neighbours) if c in chunks]))
+        for hit in hits
+    ]
+
+
+def join_passage(chunks: Sequence[Hit]) -> Passage:
+    """Chunks of one document, in order, as one text."""
+    text = chunks[0].content
+    for before, after in pairwise(chunks):
+        gap = after.start - before.end
+        text += ("\n\n" if gap > 1 else " " * gap) + after.content
+    return Passage(chunks[0].start, chunks[-1].end, text)
+
+
+def _around(hit: Hit, neighbours: int) -> list[str]:
+    first = max(0, hit.ordinal - neighbours)
+    return [chunk_id(hit.doc_id, ordinal) for ordinal in range(first, hit.ordinal + neighbours + 1)]
