@@ -85,7 +85,7 @@ def _pages(content: bytes, limit: int) -> list[str]:
     from pdfminer.pdfdocument import PDFEncryptionError
     from pdfminer.psexceptions import PSException
 
-    logging.getLogger("pdfminer").setLevel(logging.CRITICAL)  # else it warns of each odd font and colour
+    _hush("pdfminer")
     pages, length = [], 0
     try:
         with _faults_of("a PDF"):
@@ -108,11 +108,17 @@ def _docx_markdown(content: bytes) -> str:
     from markitdown import StreamInfo
     from markitdown.converters import DocxConverter
 
+    _hush("bs4")
     with _faults_of("a Word file"):
         # The converter itself, as MarkItDown would read a broken file as plain text.
         converter: Any = DocxConverter()  # type: ignore[no-untyped-call]
         info = StreamInfo(extension=".docx")
         return str(converter.convert(io.BytesIO(content), info, **AS_IT_STANDS).markdown)
+
+
+def _hush(library: str) -> None:
+    """Keep a parser from logging each odd font and each empty file: what matters is raised."""
+    logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 @contextmanager

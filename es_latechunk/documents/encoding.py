@@ -25,6 +25,7 @@ GUESSED = (
     *("iso8859_2", "iso8859_5", "iso8859_7", "koi8_r", "koi8_u", "cp866", "mac_roman", "mac_cyrillic"),
     *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
 )
+COMMONEST = "cp1252"  # named where others would give the same text
 SAMPLE_BYTES = 64 * 1024
 NEXT_STEP = "say which it is with --encoding"
 # By how much a guess must beat every other one that reads the text differently; see _beats.
@@ -39,6 +40,11 @@ def check_encoding(name: str) -> None:
         raise UsageError(
             f"--encoding {name} is not known; try utf-8, cp1252, gb18030 or utf-16-le"
         ) from error
+
+
+def is_wide(name: str) -> bool:
+    """Whether every character has at least two bytes, so that line ends and NULs cannot be told from bytes."""
+    return codecs.lookup(name).name.startswith(("utf-16", "utf-32"))
 
 
 def marked_encoding(begin: bytes) -> str | None:
@@ -80,7 +86,7 @@ def decode_as(content: bytes, encoding: str) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        if b"\0" not in content:
+        if b"\0" not in content or is_wide(encoding):
             raise ValueError(f"{_fault(content, error, encoding)}; convert it to UTF-8") from error
         text = content.decode("latin-1")
     position = text.find("\0")
@@ -138,12 +144,22 @@ def _guess(content: bytes) -> str:
         raise ValueError(
             f"{fault} nor any other encoding that is looked for; it may be binary, or {NEXT_STEP}"
         )
-    best, *others = matches
-    rivals = [match for match in others if str(match) != str(best) and not _beats(best, match)]
+    best = matches[0]
+    alike = best.could_be_from_charset
+    name = COMMONEST if COMMONEST in alike else best.encoding
+    rivals = {match.encoding for match in matches[1:] if str(match) != str(best) and not _beats(best, match)}
+    rivals |= {other for other in alike if _differ(content, name, other)}
     if rivals:
-        names = ", ".join(sorted(match.encoding for match in (best, *rivals)))
-        raise ValueError(f"{fault}, and may as well be {names}; {NEXT_STEP}")
-    return best.encoding
+        raise ValueError(f"{fault}, and may as well be {', '.join(sorted({name} | rivals))}; {NEXT_STEP}")
+    return name
+
+
+def _differ(content: bytes, name: str, other: str) -> bool:
+    """Whether two encodings that read the sample alike read the whole differently."""
+    try:
+        return content.decode(other) != content.decode(name, "replace")
+    except UnicodeDecodeError:
+        return False
 
 
 def _mostly_utf8(content: bytes, fault: int) -> bool:

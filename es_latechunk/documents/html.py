@@ -14,7 +14,7 @@ from es_latechunk.types import Document
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
-NOT_TEXT = ("head", "script", "style", "template", "noscript")
+NOT_TEXT = ("title", "script", "style", "template", "noscript")
 
 
 def read_html(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:

@@ -8,11 +8,10 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from es_latechunk.documents.encoding import UTF8, marked_encoding
+from es_latechunk.documents.encoding import UTF8, is_wide, marked_encoding
 
 GZIP = ".gz"
 BLOCK = 64 * 1024
-WIDE = ("utf-16", "utf-32")
 
 
 def unpacked(stream: BinaryIO, name: str) -> BinaryIO:
@@ -47,7 +46,7 @@ def bounded_lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
 def narrowed(stream: BinaryIO, encoding: str | None) -> BinaryIO:
     """The stream itself, or as UTF-8 where it is UTF-16 or UTF-32, whose lines cannot be told from bytes."""
     wide = marked_encoding(cast(io.BufferedReader, stream).peek(4)[:4])
-    if wide is None and encoding and codecs.lookup(encoding).name.startswith(WIDE):
+    if wide is None and encoding and is_wide(encoding):
         wide = encoding
     return io.BufferedReader(cast(io.RawIOBase, _Narrowed(stream, wide))) if wide else stream
 

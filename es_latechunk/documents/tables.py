@@ -38,15 +38,25 @@ def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
                 yield _document(columns, row, f"{file_id}:{lines.row}", reading)
         except StopIteration:
             return
-        except (ValueError, csv.Error) as error:
-            cause = f"is not CSV ({error}); repair it" if isinstance(error, csv.Error) else str(error)
-            reading.on_error(DocumentError(shown(f"{file_id}:{lines.row}"), cause))
+        except csv.Error as error:
+            reading.on_error(DocumentError(lines.place, f"is not CSV ({error}, {lines.span}); repair it"))
+        except _RowTooLargeError as error:
+            # A quote that is never closed, or no CSV: what follows cannot be told from what belongs to it.
+            reading.on_error(DocumentError(lines.place, f"{error}; the rest of the file is left out"))
+            return
+        except ValueError as error:
+            reading.on_error(DocumentError(lines.place, str(error)))
+
+
+class _RowTooLargeError(ValueError):
+    """A row has more bytes than a document may have."""
 
 
 class _Lines:
     """Lines as text, counted, and no more of them for one row than a document may have."""
 
     def __init__(self, stream: BinaryIO, file_id: str, reading: Reading) -> None:
+        self._file_id = file_id
         self._limit = reading.max_document_bytes
         self._size = 0
         self.number, self.row = 0, 1
@@ -56,6 +66,16 @@ class _Lines:
         self._encoding = find_encoding(b"".join(begin), encoding=reading.encoding)
         if self._encoding != UTF8:
             reading.on_encoding(file_id, self._encoding)
+
+    @property
+    def place(self) -> str:
+        """Where the row begins, in one printable line."""
+        return shown(f"{self._file_id}:{self.row}")
+
+    @property
+    def span(self) -> str:
+        """The lines that the row was taken to have."""
+        return f"line {self.row}" if self.number <= self.row else f"lines {self.row} to {self.number}"
 
     def begin_row(self) -> None:
         self.row, self._size = self.number + 1, 0
@@ -68,7 +88,7 @@ class _Lines:
         self.number += 1
         self._size += len(line)
         if self._size > self._limit:
-            raise ValueError(too_large(self._limit))
+            raise _RowTooLargeError(too_large(self._limit))
         text = decode_as(line, self._encoding)
         return text.removeprefix(MARK) if self.number == 1 else text
 
