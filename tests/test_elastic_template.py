@@ -29,6 +29,7 @@ def test_the_template_is_filled_in_and_stays_as_it_was() -> None:
     body = index_body(identity(), template=template, shards=3, replicas=2)
     assert template == load_template()
     assert body["settings"]["index"] == {
+        **template["settings"]["index"],
         "number_of_shards": 3,
         "number_of_replicas": 2,
         "auto_expand_replicas": False,
@@ -45,7 +46,27 @@ def test_the_template_is_filled_in_and_stays_as_it_was() -> None:
 
 def test_replicas_follow_the_cluster_unless_they_are_given() -> None:
     settings = index_body(identity(), template=load_template())["settings"]["index"]
-    assert settings == {"number_of_shards": 1, "auto_expand_replicas": "0-1"}
+    assert (settings["number_of_shards"], settings["auto_expand_replicas"]) == (1, "0-1")
+
+
+def test_without_context_fields_bm25_is_elasticsearchs_own() -> None:
+    body = index_body(identity(), template=load_template(), context_fields=False)
+    assert not {"near", "far"} & body["mappings"]["properties"].keys()
+    assert body["mappings"]["_source"]["excludes"] == []
+    assert body["settings"]["index"]["similarity"] == {}
+
+
+def test_a_language_is_the_analyzer_of_every_text_field() -> None:
+    properties = index_body(identity(), template=load_template(), language="german")["mappings"]["properties"]
+    analyzers = {name: field["analyzer"] for name, field in properties.items() if field["type"] == "text"}
+    assert analyzers == dict.fromkeys(("content", "near", "far", "title"), "german")
+
+
+def test_the_neighbours_words_are_cut_like_the_chunks_own() -> None:
+    template = load_template()
+    template["mappings"]["properties"]["content"]["analyzer"] = "simple"
+    properties = index_body(identity(), template=template)["mappings"]["properties"]
+    assert [properties[field]["analyzer"] for field in ("content", "near", "far")] == ["simple"] * 3
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,12 @@ def search(
     indexed, of its neighbours. hybrid: both lists of --num-candidates chunks, each score stretched to 0..1
     over its list, and summed by --weight.
     """
-    from es_latechunk.elastic.search import Searcher
+    from es_latechunk.elastic.search import Searcher, check_query
 
     if (query is None) == (from_file is None):
         raise UsageError("search needs either a QUERY or --from-file FILE")
+    if query is not None:
+        check_query(query)
     searcher = Searcher(client, index, SearchOptions(**wanted))
     encoder = None if searcher.mode == "bm25" else model.load_for(searcher.record.identity.encoder)
     for queries in _batches(query, from_file):
@@ -94,8 +96,6 @@ def search(
 
 def _batches(query: str | None, from_file: Path | None) -> Iterator[list[str]]:
     if query is not None:
-        if not query.strip():
-            raise UsageError("the query is empty; write a few words")
         yield [query]
         return
     try:

@@ -25,8 +25,8 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
         except BadRequestError as error:
             if "analyzer [" in reason(error):
                 raise UsageError(
-                    f"index {name}: the cluster does not have this analyzer ({reason(error)}); leave --language "
-                    "out, or use a full Elasticsearch"
+                    f"index {name}: the cluster does not have this analyzer ({reason(error)}); check --language "
+                    "and --mapping, or use a full Elasticsearch"
                 ) from error
             if error.error != "resource_already_exists_exception":
                 raise

@@ -45,13 +45,14 @@ class Searcher:
 
     def encode(self, queries: Sequence[str], encoder: Encoder) -> list[FloatArray]:
         """Query vectors (dim,); an encoder that is not the index's own is refused (IndexMismatchError)."""
+        for query in queries:
+            check_query(query)
         check_encoder(self._index, self.record.identity.encoder, encoder.identity)
         return list(encoder.encode_queries(list(queries)))
 
     def requests(self, query: str, vector: FloatArray | None) -> list[dict[str, Any]]:
         """The search bodies of one query: two in hybrid mode, the text's and the vector's."""
-        if not query.strip():
-            raise UsageError("the query is empty; write a few words")
+        check_query(query)
         build, options = self._builder, self._options
         if self.mode == "bm25" or vector is None:
             return [build.bm25(query, size=options.k)]
@@ -124,6 +125,12 @@ def search(
     if vector is None and searcher.mode != "bm25":
         raise UsageError(f"a {searcher.mode} search needs an encoder; pass one, or search by bm25")
     return searcher.run([query], [vector])[0].hits
+
+
+def check_query(query: str) -> None:
+    """Raise a UsageError for a query without a word."""
+    if not query.strip():
+        raise UsageError("the query is empty; write a few words")
 
 
 def read_hits(answer: Mapping[str, Any]) -> list[Hit]:

@@ -112,6 +112,7 @@ def index_body(
         _leave_out_context(body)
     if language is not None:
         _set_language(mappings["properties"], language)
+    _share_analyzer(mappings["properties"])
     if shards is not None:
         _override(settings, "number_of_shards", shards)
     if replicas is not None:
@@ -127,13 +128,20 @@ def _leave_out_context(body: dict[str, Any]) -> None:
     kept = [field for field in mappings.get("_source", {}).get("excludes", []) if field not in CONTEXT_FIELDS]
     if "_source" in mappings:
         mappings["_source"]["excludes"] = kept
-    body["settings"].get("index", {}).pop("similarity", None)
+    body["settings"].get("index", {}).get("similarity", {}).pop("default", None)
 
 
 def _set_language(properties: dict[str, Any], language: str) -> None:
-    for field in ("content", "title", *CONTEXT_FIELDS):
+    for field in ("content", "title"):
+        properties[field]["analyzer"] = language
+
+
+def _share_analyzer(properties: dict[str, Any]) -> None:
+    """A chunk's words and its neighbours' are searched as one text (BM25F), so they must be cut alike."""
+    analyzer = properties["content"].get("analyzer", "standard")
+    for field in CONTEXT_FIELDS:
         if field in properties:
-            properties[field]["analyzer"] = language
+            properties[field]["analyzer"] = analyzer
 
 
 def _override(settings: dict[str, Any], name: str, value: Any) -> None:
