@@ -32,10 +32,15 @@ NEXT_STEP = "say which it is with --encoding"
 LITTLE_MESS, SOME_MESS, MUCH_MESS, SAME_LANGUAGE = 0.01, 0.01, 0.05, 0.05
 
 
+class DamagedError(ValueError):
+    """The content is UTF-8 all but for some bytes."""
+
+
 def check_encoding(name: str) -> None:
     """Raise a UsageError where Python knows no text encoding of that name."""
     try:
-        b"".decode(name)
+        codecs.lookup(name)
+        b"text".decode(name, "replace")
     except (LookupError, ValueError) as error:
         raise UsageError(
             f"--encoding {name} is not known; try utf-8, cp1252, gb18030 or utf-16-le"
@@ -133,7 +138,7 @@ def _guess(content: bytes) -> str:
     except UnicodeDecodeError as error:
         fault = _fault(content, error)
         if error.reason == "unexpected end of data" or _mostly_utf8(content, error.start):
-            raise ValueError(f"{fault}, but the rest is: it is damaged; repair it") from error
+            raise DamagedError(f"{fault}, but the rest is: it is damaged; repair it") from error
         sample = _sample(content, error.start)
     else:
         return UTF8
@@ -182,8 +187,6 @@ def _beats(best: CharsetMatch, rival: CharsetMatch) -> bool:
     in one byte about half are refused.
     """
     mess, language = rival.chaos - best.chaos, best.coherence - rival.coherence
-    if mess >= MUCH_MESS:
-        return True
     if best.chaos >= LITTLE_MESS:
         return False
-    return language >= SAME_LANGUAGE or (mess >= SOME_MESS and language > -SAME_LANGUAGE)
+    return mess >= MUCH_MESS or language >= SAME_LANGUAGE or (mess >= SOME_MESS and language > -SAME_LANGUAGE)

@@ -40,7 +40,7 @@ def html_to_text(html: str) -> tuple[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
-            soup = BeautifulSoup(html, "html.parser")
+            soup = BeautifulSoup(html, "lxml")
         title = _title(soup)
         for element in soup(NOT_TEXT):
             element.decompose()

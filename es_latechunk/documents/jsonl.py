@@ -7,9 +7,10 @@ import math
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from es_latechunk.documents.encoding import UTF8, decode, decode_as
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import shown
-from es_latechunk.documents.streams import bounded_lines, narrowed, too_large
+from es_latechunk.documents.streams import bounded_lines, too_large
 from es_latechunk.documents.text import check_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkSpan, Document
@@ -26,14 +27,20 @@ def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Doc
     given, are the caller's own chunk boundaries, [[start, end], ...] in characters. Any other key, and each
     key of an object named `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed.
     """
-    lines = bounded_lines(narrowed(stream, reading.encoding), reading.max_document_bytes)
+    stream, encoding = reading.by_lines(stream, file_id)
+    lines, told = bounded_lines(stream, reading.max_document_bytes), False
     for number, line in enumerate(lines, 1):
         line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
         if not line.strip():
             continue
         place = f"{file_id}:{number}"
         try:
-            yield parse_document(_row(line, reading), place, reading)
+            text, found = _text(line, encoding, reading.max_document_bytes)
+            if found != UTF8 and not told:
+                told = True
+                reading.on_encoding(file_id, found)
+            row = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            yield parse_document(row, place, reading)
         except RecursionError:
             reading.on_error(
                 DocumentError(shown(place), "is nested too deeply; write one flat object a line")
@@ -45,11 +52,10 @@ def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Doc
             reading.on_error(DocumentError(shown(place), str(error)))
 
 
-def _row(line: bytes, reading: Reading) -> Any:
-    if len(line) > reading.max_document_bytes:
-        raise ValueError(too_large(reading.max_document_bytes))
-    text = reading.decode_line(line)
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+def _text(line: bytes, encoding: str | None, limit: int) -> tuple[str, str]:
+    if len(line) > limit:
+        raise ValueError(too_large(limit))
+    return decode(line, encoding=encoding) if encoding else (decode_as(line, UTF8), UTF8)
 
 
 def _refuse(constant: str) -> None:

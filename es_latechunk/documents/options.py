@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO
 
-from es_latechunk.documents.encoding import UTF8, check_encoding, decode, decode_as, find_encoding
+from es_latechunk.documents.encoding import UTF8, check_encoding, decode
 from es_latechunk.documents.sources import OnError
-from es_latechunk.documents.streams import GZIP
+from es_latechunk.documents.streams import GZIP, narrowed, wide_encoding
 from es_latechunk.errors import UsageError
 
 DEFAULT_MAX_DOCUMENT_BYTES = 128 * 1024 * 1024
@@ -67,6 +68,10 @@ class Reading:
             self.on_encoding(file_id, found)
         return text
 
-    def decode_line(self, line: bytes) -> str:
-        """The text of one line of a file whose encoding is not guessed: UTF-8, or what the user says."""
-        return decode_as(line, find_encoding(line, encoding=self.encoding) if self.encoding else UTF8)
+    def by_lines(self, stream: BinaryIO, file_id: str) -> tuple[BinaryIO, str | None]:
+        """A stream whose lines end in b"\\n", with their encoding where it is known beforehand."""
+        wide = wide_encoding(stream, self.encoding)
+        if wide is None:
+            return stream, self.encoding
+        self.on_encoding(file_id, wide)
+        return narrowed(stream, wide), UTF8

@@ -43,12 +43,15 @@ def bounded_lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
         yield line
 
 
-def narrowed(stream: BinaryIO, encoding: str | None) -> BinaryIO:
-    """The stream itself, or as UTF-8 where it is UTF-16 or UTF-32, whose lines cannot be told from bytes."""
-    wide = marked_encoding(cast(io.BufferedReader, stream).peek(4)[:4])
-    if wide is None and encoding and is_wide(encoding):
-        wide = encoding
-    return io.BufferedReader(cast(io.RawIOBase, _Narrowed(stream, wide))) if wide else stream
+def wide_encoding(stream: BinaryIO, encoding: str | None) -> str | None:
+    """The UTF-16 or UTF-32 that a stream's byte order mark tells, or the user; None for any other encoding."""
+    marked = marked_encoding(cast(io.BufferedReader, stream).peek(4)[:4])
+    return marked or (encoding if encoding and is_wide(encoding) else None)
+
+
+def narrowed(stream: BinaryIO, encoding: str) -> BinaryIO:
+    """A stream in UTF-16 or UTF-32 as UTF-8, so that its lines can be told from bytes."""
+    return io.BufferedReader(cast(io.RawIOBase, _Narrowed(stream, encoding)))
 
 
 class _Narrowed(io.RawIOBase):

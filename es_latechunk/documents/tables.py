@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from es_latechunk.documents.encoding import UTF8, decode_as, find_encoding
+from es_latechunk.documents.encoding import UTF8, DamagedError, decode_as, find_encoding
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import shown
-from es_latechunk.documents.streams import bounded_lines, narrowed, too_large
+from es_latechunk.documents.streams import bounded_lines, too_large
 from es_latechunk.documents.text import MARK, check_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
@@ -27,7 +27,7 @@ def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
     the title, the other columns that have a name and a value are metadata.
     """
     csv.field_size_limit(max(csv.field_size_limit(), reading.max_document_bytes))
-    lines = _Lines(narrowed(stream, reading.encoding), file_id, reading)
+    lines = _Lines(stream, file_id, reading)
     columns, delimiter = _header(lines, reading.text_field)
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
@@ -60,10 +60,11 @@ class _Lines:
         self._limit = reading.max_document_bytes
         self._size = 0
         self.number, self.row = 0, 1
+        stream, encoding = reading.by_lines(stream, file_id)
         lines = bounded_lines(stream, self._limit)
         begin = _begin(lines)
         self._lines = itertools.chain(begin, lines)
-        self._encoding = find_encoding(b"".join(begin), encoding=reading.encoding)
+        self._encoding = _encoding(b"".join(begin), encoding)
         if self._encoding != UTF8:
             reading.on_encoding(file_id, self._encoding)
 
@@ -91,6 +92,13 @@ class _Lines:
             raise _RowTooLargeError(too_large(self._limit))
         text = decode_as(line, self._encoding)
         return text.removeprefix(MARK) if self.number == 1 else text
+
+
+def _encoding(begin: bytes, encoding: str | None) -> str:
+    try:
+        return find_encoding(begin, encoding=encoding)
+    except DamagedError:
+        return UTF8  # only the rows with the damage are bad
 
 
 def _begin(lines: Iterable[bytes]) -> list[bytes]:
