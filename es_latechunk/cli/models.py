@@ -1,82 +1,87 @@
-"""`es-latechunk models`: what is known of models, and what runs here."""
+"""`es-latechunk models`: what is known of models, and what is on this machine."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from es_latechunk.cli.options import json_option
 from es_latechunk.cli.output import print_json
-from es_latechunk.models import find_local, load_encoder
-from es_latechunk.models.families import FAMILIES, Family, find_family
+from es_latechunk.models import find_local
 
-COLUMNS = ("late chunking", "pooling", "window", "here", "model")
+if TYPE_CHECKING:
+    from es_latechunk.models.survey import ModelSurvey
+
+COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "here")
 
 
 @click.command()
 @click.argument("name", required=False)
 @json_option
 def models(name: str | None, as_json: bool) -> None:
-    """List the known models, or tell all about one: a folder, a Hugging Face id, or jina-api:NAME."""
+    """List the known models, or tell all about one: a folder, a Hugging Face id, or jina-api:NAME.
+
+    Nothing is downloaded. A model that late chunking does not fit is told with the reason.
+    """
+    from es_latechunk.models.survey import survey, survey_known
+
     if name:
-        _show_one(_facts(name), as_json=as_json)
-        return
-    rows = [_row(model, family) for family in FAMILIES for model in family.ids]
+        _show_one(survey(name), as_json=as_json)
+    else:
+        _show_all(list(survey_known()), as_json=as_json)
+
+
+def _show_one(found: ModelSurvey, *, as_json: bool) -> None:
     if as_json:
-        for row in rows:
-            print_json(row)
+        print_json(asdict(found))
         return
-    _print_table(rows)
-
-
-def _row(model: str, family: Family) -> dict[str, Any]:
-    return {
-        "model": model,
-        "late chunking": "no" if family.refusal else "yes",
-        "pooling": family.pooling,
-        "dimensions": family.dimensions,
-        "max tokens": family.max_tokens,
-        "window": family.window,
-        "here": "yes" if find_local(model) else "no",
-        "document prefix": family.document_prefix,
-        "query prefix": family.query_prefix,
-        "shorter dimensions": list(family.cuts),
-        "licence": family.licence,
-        "reason": family.refusal,
+    prefixes = {"document prefix": repr(found.document_prefix), "query prefix": repr(found.query_prefix)}
+    rows = {
+        "model": found.model,
+        "late chunking": "yes" if found.late_chunking else f"no: {found.reason}",
+        "pooling": found.pooling,
+        "window": f"{found.window} tokens" if found.window else "",
+        "max tokens": str(found.max_tokens or ""),
+        "dimensions": str(found.dimensions or ""),
+        "shorter dimensions": ", ".join(map(str, found.shorter_dimensions)) or "none",
+        **(prefixes if found.window else {}),
+        "licence": found.licence or "not known here; see the model's own page",
+        "weights": found.folder or _where(found),
+        "fingerprint": found.weights,
+        "revision": found.revision or "",
     }
+    for key, value in rows.items():
+        if value:
+            click.echo(f"{key:<19} {value}")
 
 
-def _facts(name: str) -> dict[str, Any]:
-    """All about one model; a model that late chunking does not fit is a ModelError with the reason."""
-    family = find_family(name)
-    encoder = load_encoder(name)
-    known = _row(name, family) if family else {}
-    weights = find_local(name)
-    return {
-        "model": name,
-        **{key: known[key] for key in ("licence", "shorter dimensions", "max tokens") if key in known},
-        **asdict(encoder.identity),
-        "weights found in": str(weights) if weights else "nowhere on this machine",
-    }
+def _where(found: ModelSurvey) -> str:
+    if found.model.startswith("jina-api:"):
+        return "at the service; texts leave this machine"
+    return "not on this machine" + ("; the first use downloads them" if found.late_chunking else "")
 
 
-def _show_one(facts: dict[str, Any], *, as_json: bool) -> None:
+def _show_all(found: list[ModelSurvey], *, as_json: bool) -> None:
+    here = {row.model: find_local(row.model) for row in found}
     if as_json:
-        print_json(facts)
+        for row in found:
+            print_json({**asdict(row), "folder": str(here[row.model] or "")})
         return
-    for key, value in facts.items():
-        click.echo(f"{key.replace('_', ' '):<21} {value!r}")
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in COLUMNS))
-    Console(highlight=False).print(table)
+        table.add_column(
+            column, no_wrap=True, justify="right" if column in ("window", "dimensions") else "left"
+        )
+    for row in found:
+        fits, place = ("yes" if row.late_chunking else "no"), ("yes" if here[row.model] else "no")
+        table.add_row(row.model, fits, row.pooling, str(row.window), str(row.dimensions), place)
+    Console(highlight=False, soft_wrap=True).print(table)
+    click.echo(
+        "\nAny other mean-pooled model: a folder or a Hugging Face id. Hosted: jina-api:jina-embeddings-v3."
+    )
+    click.echo("Why one does not fit, and its prefixes and licence: es-latechunk models NAME")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypedDict
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models.families import MINILM
@@ -23,6 +25,12 @@ __all__ = [
 ]
 
 JINA_API = "jina-api:"
+
+
+class _How(TypedDict):
+    device: str
+    dtype: Dtype
+    offline: bool
 
 
 def default_model() -> str:
@@ -55,19 +63,11 @@ def load_encoder(
         return _load_hosted(name, options)
     from es_latechunk.models.encoder import LocalEncoder
     from es_latechunk.models.hub import resolve_model
+    from es_latechunk.models.local import open_model
     from es_latechunk.models.runner import TokenModel
-    from es_latechunk.models.spec import describe
-    from es_latechunk.models.tokenizer import HuggingFaceTokenizer, load_tokenizer
+    from es_latechunk.models.tokenizer import HuggingFaceTokenizer
 
-    folder = resolve_model(name, revision=revision, offline=offline)
-    raw = load_tokenizer(folder.path)
-    spec = describe(
-        folder.path,
-        name=folder.name,
-        options=options,
-        tokenizer_limit=raw.model_max_length,
-        revision=folder.revision,
-    )
+    spec, raw = open_model(resolve_model(name, revision=revision, offline=offline), options)
     tokenizer = HuggingFaceTokenizer(raw)
     model = TokenModel(spec, device=device, dtype=dtype, pad_id=tokenizer.pad_id)
     return LocalEncoder(spec, tokenizer, model)
@@ -98,27 +98,34 @@ def load_recorded(
     for the index to check.
     """
     given = options or ModelOptions()
+    assume = given.assume_mean_pooling or recorded.assumed_mean_pooling
+    how: _How = {"device": device, "dtype": dtype, "offline": offline}
+    moved = name is not None and name != recorded.model
+    if moved:
+        other = load_encoder(name, options=replace(given, assume_mean_pooling=assume), **how)
+        if other.identity.weights is None or other.identity.weights != recorded.weights:
+            return other
+    elif _was_folder(recorded):
+        raise ModelError(
+            f"model {recorded.model}: it was a folder when the index was made, and is none here; pass --model FOLDER"
+        )
     as_recorded = ModelOptions(
         window=given.window or recorded.window,
         dimensions=given.dimensions or recorded.dimensions,
         document_prefix=recorded.document_prefix if given.document_prefix is None else given.document_prefix,
         query_prefix=recorded.query_prefix if given.query_prefix is None else given.query_prefix,
-        assume_mean_pooling=given.assume_mean_pooling or recorded.assumed_mean_pooling,
+        assume_mean_pooling=assume,
         document_task=given.document_task or recorded.document_task or None,
         query_task=given.query_task or recorded.query_task or None,
     )
-    if name is not None and name != recorded.model:
-        other = load_encoder(name, options=given, device=device, dtype=dtype, offline=offline)
-        if other.identity.weights is None or other.identity.weights != recorded.weights:
-            return other
-    return load_encoder(
-        name or recorded.model,
-        revision=recorded.revision,
-        options=as_recorded,
-        device=device,
-        dtype=dtype,
-        offline=offline,
-    )
+    revision = None if moved else recorded.revision
+    return load_encoder(name or recorded.model, revision=revision, options=as_recorded, **how)
+
+
+def _was_folder(recorded: EncoderIdentity) -> bool:
+    """Only a folder's own name is recorded, without a slash; what came from a hub has a revision."""
+    local = recorded.weights is not None and recorded.revision is None and "/" not in recorded.model
+    return local and not Path(recorded.model).is_dir()
 
 
 def _load_hosted(name: str, options: ModelOptions) -> Encoder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,14 @@ from es_latechunk.errors import ModelError
 from es_latechunk.models.folder import read_json
 from es_latechunk.types import FloatArray
 
-ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {"Identity": lambda x: x, "Tanh": np.tanh}
+WEIGHTS = "model.safetensors"
+ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "Identity": lambda x: x,
+    "Tanh": np.tanh,
+    "ReLU": lambda x: np.maximum(x, np.float32(0)),
+}
+# The defaults are sentence-transformers' own; anything else is computed differently there.
+PLAIN = {"use_residual": False, "module_input_name": "sentence_embedding", "module_output_name": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,44 +36,47 @@ class DenseLayer:
 
 
 def dense_output(folder: Path, size: int, name: str) -> int:
-    """The output size of a Dense module that must take `size` inputs."""
+    """The output size of a Dense module that must take `size` inputs; ModelError where it cannot be run."""
     config = read_json(folder / "config.json", name)
-    activation = _activation(config.get("activation_function"))
-    if activation not in ACTIVATIONS:
+    place = f"model {name}: {folder.name}/config.json"
+    if (activation := _activation(config)) not in ACTIVATIONS:
         raise ModelError(
-            f"model {name}: {folder.name} has the activation {activation}, known are {', '.join(ACTIVATIONS)}"
+            f"{place} has the activation {activation}, known here are {', '.join(ACTIVATIONS)}; choose another model"
         )
+    for key, plain in PLAIN.items():
+        if config.get(key, plain) not in (plain, PLAIN["module_input_name"]):
+            raise ModelError(f"{place} has {key} {config[key]!r}, not computed here; choose another model")
     if config.get("in_features") != size or not isinstance(config.get("out_features"), int):
         raise ModelError(
-            f"model {name}: {folder.name} takes {config.get('in_features')} dimensions, its input has {size}"
+            f"{place} says {config.get('in_features')} to {config.get('out_features')} dimensions, its input has "
+            f"{size}; download the model again"
         )
     return int(config["out_features"])
 
 
 def load_dense(folder: Path, name: str) -> DenseLayer:
-    """Read a Dense module's weights; missing or misshapen ones are ModelErrors."""
+    """Read a Dense module's weights; missing, misshapen or not finite ones are ModelErrors."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     config = read_json(folder / "config.json", name)
+    place = f"model {name}: {folder.name}/{WEIGHTS}"
     try:
-        tensors = load_file(folder / "model.safetensors")
+        tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"model {name}: {folder.name}/model.safetensors cannot be read ({error})") from error
+        raise ModelError(f"{place} cannot be read ({error}); download the model again") from error
     expected: dict[str, tuple[int, ...]] = {"linear.weight": (config["out_features"], config["in_features"])}
     if config.get("bias", True):
         expected["linear.bias"] = (config["out_features"],)
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if found != expected:
-        raise ModelError(f"model {name}: {folder.name} holds the weights {found}, expected are {expected}")
-    weight = tensors["linear.weight"].float().numpy()
-    bias = (
-        tensors["linear.bias"].float().numpy()
-        if "linear.bias" in tensors
-        else np.zeros(len(weight), np.float32)
-    )
-    return DenseLayer(weight, bias, _activation(config.get("activation_function")))
+        raise ModelError(f"{place} holds {found}, its config.json says {expected}; download the model again")
+    arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ModelError(f"{place} holds values that are not finite; download the model again")
+    bias = arrays.get("linear.bias", np.zeros(config["out_features"], np.float32))
+    return DenseLayer(arrays["linear.weight"], bias, _activation(config))
 
 
-def _activation(value: object) -> str:
-    return str(value or "torch.nn.modules.activation.Tanh").rpartition(".")[2]
+def _activation(config: dict[str, Any]) -> str:
+    return str(config.get("activation_function") or "torch.nn.modules.activation.Tanh").rpartition(".")[2]

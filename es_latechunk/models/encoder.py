@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from es_latechunk.chunking import chunk_document
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.late import embed_chunks, l2_normalise
 from es_latechunk.models.dense import DenseLayer, load_dense
 from es_latechunk.models.prefix import PrefixedTokenizer
@@ -52,8 +52,8 @@ class LocalEncoder:
         if self.window_tokens < 1:
             taken = len(self._before) + len(self._after)
             raise UsageError(
-                f"a window of {spec.window} tokens holds nothing beside the {taken} special and prefix tokens "
-                f"of model {spec.name}; choose a longer --window"
+                f"--window {spec.window}: holds nothing beside the {taken} special and prefix tokens of model "
+                f"{spec.name}; choose a longer one"
             )
 
     @cached_property
@@ -107,19 +107,22 @@ class LocalEncoder:
 
     def encode_documents(self, texts: Sequence[str]) -> FloatArray:
         """One vector (N, dim) a text, the whole text as one chunk; a text without tokens is an error."""
-        rows = [
-            block.vectors
-            for block in embed_chunks(self._as_documents(texts), encoder=self)
-            if not isinstance(block, Exception)
-        ]
+        rows = []
+        for block in embed_chunks(self._as_documents(texts), encoder=self):
+            if isinstance(block, DocumentError):
+                raise block
+            rows.append(block.vectors)
         return np.concatenate(rows) if rows else np.zeros((0, self.dim), dtype=np.float32)
 
     def encode_queries(self, texts: Sequence[str]) -> FloatArray:
         """One vector (N, dim) a query, with the model's query prefix."""
+        return self._for_queries.encode_documents(texts)
+
+    @cached_property
+    def _for_queries(self) -> LocalEncoder:
         if self._spec.query_prefix == self.tokenizer.prefix:
-            return self.encode_documents(texts)
-        twin = LocalEncoder(self._spec, self._base, self._model, prefix=self._spec.query_prefix)
-        return twin.encode_documents(texts)
+            return self
+        return LocalEncoder(self._spec, self._base, self._model, prefix=self._spec.query_prefix)
 
     def _as_documents(self, texts: Sequence[str]) -> Iterator[ChunkedDocument]:
         for number, text in enumerate(texts):

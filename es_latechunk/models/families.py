@@ -7,22 +7,24 @@ retrieval (`window`), the prefixes that it was trained with, and the sizes to wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+JINA_V2 = "jinaai/jina-embeddings-v2"
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """Models that are used in the same way. `window` and `max_tokens` count special and prefix tokens too."""
 
-    ids: tuple[str, ...]
-    dimensions: str
+    dimensions: Mapping[str, int]  # hub id -> the size of its vectors
     max_tokens: int
     window: int
     licence: str
     pooling: str = "mean"
-    model_type: str = ""  # the `model_type` of config.json, where it stands for this family alone
+    marks: Mapping[str, Any] | None = None  # what a config.json of this family, and of no other, says
     document_prefix: str = ""
     query_prefix: str = ""
     cuts: tuple[int, ...] = ()  # the Matryoshka sizes
@@ -30,55 +32,21 @@ class Family:
 
 
 FAMILIES = (
-    Family(ids=(MINILM,), dimensions="384", max_tokens=512, window=256, licence="Apache-2.0"),
+    Family({MINILM: 384}, max_tokens=512, window=256, licence="Apache-2.0"),
     Family(
-        ids=tuple(
-            f"jinaai/jina-embeddings-v2-{name}" for name in ("base-en", "small-en", "base-de", "base-zh")
-        ),
-        dimensions="768 (small: 512)",
+        {
+            f"{JINA_V2}-small-en": 512,
+            f"{JINA_V2}-base-en": 768,
+            f"{JINA_V2}-base-de": 768,
+            f"{JINA_V2}-base-zh": 768,
+            f"{JINA_V2}-base-code": 768,
+        },
         max_tokens=8192,
         window=8192,
         licence="Apache-2.0",
     ),
     Family(
-        ids=("jinaai/jina-embeddings-v2-base-code",),
-        dimensions="768",
-        max_tokens=8192,
-        window=8192,
-        licence="Apache-2.0",
-    ),
-    Family(
-        ids=("jinaai/jina-embeddings-v2-base-es",),
-        dimensions="768",
-        max_tokens=8192,
-        window=8192,
-        licence="Apache-2.0",
-        refusal="its query/key normalisation is not confirmed here, and a guess would give wrong vectors",
-    ),
-    Family(
-        ids=("jinaai/jina-embeddings-v3", "jinaai/jina-embeddings-v3-hf"),
-        dimensions="1024",
-        max_tokens=8192,
-        window=8192,
-        licence="CC-BY-NC-4.0 (non-commercial)",
-        model_type="jina_embeddings_v3",
-        cuts=(32, 64, 128, 256, 512, 768, 1024),
-        refusal="its task adapters are not loaded locally; use it hosted, as jina-api:jina-embeddings-v3",
-    ),
-    Family(
-        ids=("nomic-ai/nomic-embed-text-v1.5",),
-        dimensions="768",
-        max_tokens=8192,
-        window=2048,
-        licence="Apache-2.0",
-        model_type="nomic_bert",
-        document_prefix="search_document: ",
-        query_prefix="search_query: ",
-        cuts=(64, 128, 256, 512, 768),
-    ),
-    Family(
-        ids=("nomic-ai/modernbert-embed-base",),
-        dimensions="768",
+        {"nomic-ai/modernbert-embed-base": 768},
         max_tokens=8192,
         window=8192,
         licence="Apache-2.0",
@@ -87,51 +55,97 @@ FAMILIES = (
         cuts=(256, 768),
     ),
     Family(
-        ids=("google/embeddinggemma-300m",),
-        dimensions="768",
+        {"nomic-ai/nomic-embed-text-v1.5": 768},
+        max_tokens=2048,  # its 8192 need scaled rotary positions, which transformers does not compute for it
+        window=2048,
+        licence="Apache-2.0",
+        marks={"model_type": "nomic_bert"},
+        document_prefix="search_document: ",
+        query_prefix="search_query: ",
+        cuts=(64, 128, 256, 512, 768),
+    ),
+    Family(
+        {"google/embeddinggemma-300m": 768},
         max_tokens=2048,
         window=2048,
         licence="Gemma terms of use",
-        model_type="gemma3_text",
+        marks={"model_type": "gemma3_text", "use_bidirectional_attention": True},
         document_prefix="title: none | text: ",
         query_prefix="task: search result | query: ",
         cuts=(128, 256, 512, 768),
     ),
     Family(
-        ids=(
-            "Alibaba-NLP/gte-modernbert-base",
-            "BAAI/bge-m3",
-            "Snowflake/snowflake-arctic-embed-l-v2.0",
-            "Snowflake/snowflake-arctic-embed-m-v2.0",
-            "ibm-granite/granite-embedding-english-r2",
-        ),
-        dimensions="768-1024",
+        {
+            "intfloat/multilingual-e5-small": 384,
+            "intfloat/multilingual-e5-base": 768,
+            "intfloat/multilingual-e5-large": 1024,
+        },
+        max_tokens=512,
+        window=512,
+        licence="MIT",
+        document_prefix="passage: ",
+        query_prefix="query: ",
+    ),
+    Family(
+        {f"{JINA_V2}-base-es": 768},
         max_tokens=8192,
         window=8192,
-        licence="Apache-2.0 / MIT",
+        licence="Apache-2.0",
+        refusal="its query/key normalisation is not confirmed here, and a guess would give wrong vectors",
+    ),
+    Family(
+        {"jinaai/jina-embeddings-v3": 1024, "jinaai/jina-embeddings-v3-hf": 1024},
+        max_tokens=8192,
+        window=8192,
+        licence="CC-BY-NC-4.0 (non-commercial)",
+        marks={"model_type": "jina_embeddings_v3"},
+        cuts=(32, 64, 128, 256, 512, 768, 1024),
+        refusal="its task adapters are not loaded locally; use it hosted, as jina-api:jina-embeddings-v3",
+    ),
+    Family(
+        {
+            "Alibaba-NLP/gte-modernbert-base": 768,
+            "BAAI/bge-m3": 1024,
+            "Snowflake/snowflake-arctic-embed-m-v2.0": 768,
+            "Snowflake/snowflake-arctic-embed-l-v2.0": 1024,
+            "ibm-granite/granite-embedding-english-r2": 768,
+        },
+        max_tokens=8192,
+        window=8192,
+        licence="Apache-2.0 (bge-m3: MIT)",
         pooling="cls",
         refusal="it pools the first token; a mean over its token vectors is not what it was trained for",
     ),
     Family(
-        ids=(
-            "Qwen/Qwen3-Embedding-0.6B",
-            "Qwen/Qwen3-Embedding-4B",
-            "Qwen/Qwen3-Embedding-8B",
-            "jinaai/jina-embeddings-v5-text-small",
-        ),
-        dimensions="1024-4096",
+        {
+            "Qwen/Qwen3-Embedding-0.6B": 1024,
+            "Qwen/Qwen3-Embedding-4B": 2560,
+            "Qwen/Qwen3-Embedding-8B": 4096,
+            "jinaai/jina-embeddings-v5-text-small": 1024,
+        },
         max_tokens=32768,
         window=32768,
-        licence="Apache-2.0 (Qwen3); CC-BY-NC-4.0 (jina v5)",
+        licence="Apache-2.0 (jina v5: CC-BY-NC-4.0, non-commercial)",
         pooling="last token",
-        refusal="it pools the last token; its token vectors see only what stands before them",
+        refusal="it pools the last token; a mean over its token vectors is not what it was trained for",
     ),
 )
 
 
-def find_family(name: str, model_type: str = "") -> Family | None:
-    """The family of a hub id, or of a folder whose config.json names a `model_type` of one family alone."""
+def find_family(name: str) -> Family | None:
+    """The family of a hub id, or of a folder that bears the last part of one."""
     for family in FAMILIES:
-        if name in family.ids or (model_type and family.model_type == model_type):
+        if any(name in (known, known.rpartition("/")[2]) for known in family.dimensions):
+            return family
+    return None
+
+
+def find_kin(config: Mapping[str, Any]) -> Family | None:
+    """The family whose architecture a config.json describes: such a model was trained in the same way.
+
+    How it pools, and whether its vectors may be cut, does not follow from that.
+    """
+    for family in FAMILIES:
+        if family.marks and all(config.get(key) == value for key, value in family.marks.items()):
             return family
     return None

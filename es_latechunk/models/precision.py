@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from es_latechunk.errors import UsageError
-
-if TYPE_CHECKING:
-    import torch
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = ("auto", "float32", "bfloat16")
@@ -26,25 +23,31 @@ class Hardware:
 
 
 def choose_hardware(device: str = "auto", dtype: Dtype = "auto") -> Hardware:
-    """Resolve "auto": the GPU if there is one; bfloat16 where the device multiplies it natively."""
-    import torch
+    """Resolve "auto": the GPU if there is one; bfloat16 where the device multiplies it natively.
 
+    A device that is not here is a UsageError.
+    """
     if device == "auto":
         device = _best_device()
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UsageError(
-            f"--device {device} is not a device of torch; choose auto, cpu, cuda or mps"
-        ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: torch sees no CUDA device here; choose cpu or auto")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise UsageError(f"--device {device}: torch sees no MPS device here; choose cpu or auto")
+    kind = _kind(device)
     resolved: Literal["float32", "bfloat16"] = (
         ("bfloat16" if _has_bfloat16(kind) else "float32") if dtype == "auto" else dtype
     )
     return Hardware(device, resolved, CPU_BATCH_TOKENS if kind == "cpu" else GPU_BATCH_TOKENS)
+
+
+def _kind(device: str) -> str:
+    import torch
+
+    try:
+        asked = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"--device {device} is no device of torch; choose auto, cpu, cuda or mps") from error
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (asked.index or 0) >= here.get(asked.type, 0):
+        found = ", ".join(f"{count} {kind}" for kind, count in here.items() if count)
+        raise UsageError(f"--device {device}: torch has here {found}; choose one of them, or auto")
+    return asked.type
 
 
 def _best_device() -> str:
@@ -64,10 +67,3 @@ def _has_bfloat16(kind: str) -> bool:
         found = torch.cpu.get_capabilities()
         return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
     return False
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """torch's dtype of that name."""
-    import torch
-
-    return torch.bfloat16 if name == "bfloat16" else torch.float32

@@ -14,6 +14,8 @@ class PrefixedTokenizer:
 
     A byte-level vocabulary has one token for "Berlin" and another for " Berlin": behind "search_document: "
     the first word is the second kind. A token that begins in the prefix and ends in the text is the text's.
+    Every window begins with the same `prefix_ids`: where a text begins with what takes no space along, as
+    Chinese does, the token of the prefix's last space is left out.
     """
 
     def __init__(self, tokenizer: Tokenizer, prefix: str) -> None:

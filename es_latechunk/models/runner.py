@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.precision import Dtype, Hardware, choose_hardware, torch_dtype
+from es_latechunk.models.architecture import quiet
+from es_latechunk.models.precision import Dtype, Hardware, choose_hardware
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.types import FloatArray, IntArray
 
-if TYPE_CHECKING:
-    import torch
-
 UNUSED_WEIGHTS = ("pooler.",)
+# Weights of a layer; not the buffers that old versions stored there, nor heads for other tasks.
+INNER_WEIGHTS = re.compile(r"(^|\.)(layers?|blocks?|h)\.\d+\.(?!.*(inv_freq|position_ids|masked_bias)$)")
+LISTED = 5
 
 
 class TokenModel:
@@ -40,17 +42,12 @@ class TokenModel:
 
     def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
         """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32."""
-        import torch
-
         ids, mask = self._pad(batch)
-        device = torch.device(self.hardware.device)
-        with torch.inference_mode(), self._precision(device.type):
-            hidden = self._call(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
-        vectors = hidden.float().cpu().numpy()
+        vectors = self._forward(ids, mask)
         if not np.isfinite(vectors[mask.astype(bool)]).all():
             raise ModelError(
-                f"model {self._spec.name}: gives vectors that are not finite in {self.hardware.dtype}; "
-                "try --dtype float32, and check the weights"
+                f"model {self._spec.name}: gives vectors that are not finite in {self.hardware.dtype}; check the "
+                "weights, or try --dtype float32"
             )
         return [vectors[row, : len(window)] for row, window in enumerate(batch)]
 
@@ -63,25 +60,49 @@ class TokenModel:
             mask[row, : len(window)] = 1
         return ids, mask
 
-    def _precision(self, kind: str) -> Any:
+    def _forward(self, ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> FloatArray:
         import torch
 
+        device = torch.device(self.hardware.device)
         reduced = self.hardware.dtype == "bfloat16"
-        return torch.autocast(kind, dtype=torch_dtype(self.hardware.dtype), enabled=reduced)
-
-    def _call(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        answer = self._model(input_ids=ids, attention_mask=mask)
-        hidden: torch.Tensor = getattr(answer, "last_hidden_state", answer)
-        return hidden
+        try:
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+                answer = self._model(
+                    input_ids=torch.from_numpy(ids).to(device),
+                    attention_mask=torch.from_numpy(mask).to(device),
+                )
+                hidden = getattr(answer, "last_hidden_state", answer)
+                return cast(FloatArray, hidden.float().cpu().numpy())
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"model {self._spec.name}: the memory of {device} does not hold {ids.size} tokens at once; choose a "
+                "shorter --window, or --device cpu"
+            ) from error
 
 
 def load_model(spec: ModelSpec, device: str) -> Any:
-    """The torch module in float32 on `device`: our JinaBERT, or transformers' own architecture."""
+    """The torch module in float32 on `device`: our JinaBERT, or transformers' own architecture.
+
+    ModelError where the checkpoint is not whole, or holds values that are not finite.
+    """
     if is_jina_bert(spec.config):
         from es_latechunk.models.jina_bert import JinaBertModel
 
-        return JinaBertModel.from_pretrained(spec.path, device=device)
-    return _load_transformers(spec.path, spec.name).to(device)
+        model: Any = JinaBertModel.from_pretrained(spec.path, device=device)
+    else:
+        model = _load_transformers(spec.path, spec.name).to(device)
+    _check_finite(model, spec.name)
+    return model
+
+
+def _check_finite(model: Any, name: str) -> None:
+    """Attention can turn NaN weights into vectors that look like any others."""
+    broken = [key for key, value in model.named_parameters() if not value.isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"model {name}: {broken[0]} and {len(broken) - 1} more weights hold values that are not finite; "
+            "download it again or choose another model"
+        )
 
 
 def is_jina_bert(config: dict[str, Any]) -> bool:
@@ -91,37 +112,44 @@ def is_jina_bert(config: dict[str, Any]) -> bool:
 
 def _load_transformers(path: Path, name: str) -> Any:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModel
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model, info = AutoModel.from_pretrained(
-            str(path),
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        with quiet():
+            model, info = AutoModel.from_pretrained(
+                str(path),
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # _check_weights names them
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         cause = " ".join(str(error).split())
         raise ModelError(
-            f"model {name}: transformers cannot load it ({cause}); pass another model"
+            f"model {name}: transformers cannot load it ({cause}); download it again or choose another model"
         ) from error
     _check_weights(info, name)
+    model.config.use_cache = False  # a decoder would keep keys and values for words to come
     return model.eval()
 
 
 def _check_weights(info: dict[str, Any], name: str) -> None:
+    """transformers fills gaps with random numbers and drops what it does not know: both are wrong vectors."""
     missing = [key for key in sorted(info["missing_keys"]) if not key.startswith(UNUSED_WEIGHTS)]
-    misshapen = [str(row) for row in info["mismatched_keys"]]
-    for what, keys in (("lacks the weights", missing), ("has weights of another shape:", misshapen)):
+    misshapen = sorted(str(key) for key, *_ in info["mismatched_keys"])
+    unknown = [key for key in sorted(info["unexpected_keys"]) if INNER_WEIGHTS.search(key)]
+    faults = (
+        ("lacks", missing),
+        ("has in another shape", misshapen),
+        ("has beyond the architecture", unknown),
+    )
+    for what, keys in faults:
         if keys:
-            more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+            more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
             raise ModelError(
-                f"model {name}: the checkpoint {what} {', '.join(keys[:5])}{more}; it would give random "
-                "vectors: download it again or choose another model"
+                f"model {name}: compared with its config.json, the checkpoint {what}: {', '.join(keys[:LISTED])}"
+                f"{more}; its vectors would be wrong: download it again or choose another model"
             )

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.models.architecture import Architecture, read_architecture
 from es_latechunk.models.dense import dense_output
-from es_latechunk.models.families import Family, find_family
+from es_latechunk.models.families import Family, find_family, find_kin
 from es_latechunk.models.folder import FolderFacts, read_folder
 
-UNLIMITED = 1 << 20  # tokenizers write 10**30 for "no limit"
-QUERY_PROMPTS = ("query", "search_query", "retrieval.query", "Retrieval-query", "InstructionRetrieval")
-DOCUMENT_PROMPTS = ("document", "passage", "search_document", "retrieval.passage", "Retrieval-document")
+SHORTEST_WINDOW = 8
+USUAL_POSITIONS = 512  # where no file says how long a text the model can read
+QUERY_PROMPTS = ("query", "search_query", "retrieval.query")
+DOCUMENT_PROMPTS = ("document", "passage", "corpus", "search_document", "retrieval.passage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,53 +38,53 @@ class ModelSpec:
     name: str
     path: Path
     config: dict[str, Any]
+    vocabulary: int
     max_tokens: int
     window: int
     hidden: int
     dimensions: int
+    cuts: tuple[int, ...]
     document_prefix: str
     query_prefix: str
+    lower_case: bool
     dense: tuple[Path, ...]
     assumed_mean_pooling: bool
     revision: str | None
 
 
-def describe(
-    path: Path, *, name: str, options: ModelOptions, tokenizer_limit: int, revision: str | None = None
-) -> ModelSpec:
-    """Read a model folder's facts and settle every setting, or refuse with the reason (ModelError).
-
-    `tokenizer_limit` is the tokenizer's own `model_max_length`, in tokens.
-    """
+def describe(path: Path, *, name: str, options: ModelOptions, revision: str | None = None) -> ModelSpec:
+    """Read a model folder's facts and settle every setting, or refuse with the reason (ModelError)."""
     facts = read_folder(path, name)
-    family = find_family(name, str(facts.config.get("model_type", "")))
-    assumed = _check_pooling(name, facts, family, options)
-    if family and family.refusal and family.pooling == "mean":
-        raise ModelError(f"model {name}: {family.refusal}")
-    max_tokens = _max_tokens(facts, family, tokenizer_limit)
-    hidden = _hidden(name, facts.config)
-    full = _dense_size(facts, hidden, name)
+    known = find_family(name)
+    kin = known or find_kin(facts.config)
+    assumed = _check_pooling(name, facts, known, options)
+    _check_fit(name, facts, kin)
+    architecture = read_architecture(path, facts.config, name)
+    full = _full_dimensions(facts, architecture, name)
+    cuts = known.cuts if known else _own_cuts(facts.config)
+    max_tokens = _max_tokens(architecture, kin, facts)
     return ModelSpec(
         name=name,
         path=path,
         config=facts.config,
+        vocabulary=architecture.vocabulary,
         max_tokens=max_tokens,
-        window=_window(name, facts, family, options, max_tokens),
-        hidden=hidden,
-        dimensions=_dimensions(name, facts, family, options, full),
+        window=_window(name, facts, kin, options, max_tokens),
+        hidden=architecture.hidden,
+        dimensions=_dimensions(name, cuts, options, full),
+        cuts=cuts,
         document_prefix=_prefix(
-            options.document_prefix, facts, DOCUMENT_PROMPTS, family.document_prefix if family else ""
+            options.document_prefix, facts, DOCUMENT_PROMPTS, kin.document_prefix if kin else ""
         ),
-        query_prefix=_prefix(
-            options.query_prefix, facts, QUERY_PROMPTS, family.query_prefix if family else ""
-        ),
+        query_prefix=_prefix(options.query_prefix, facts, QUERY_PROMPTS, kin.query_prefix if kin else ""),
+        lower_case=facts.lower_case,
         dense=facts.dense,
         assumed_mean_pooling=assumed,
         revision=revision,
     )
 
 
-def _check_pooling(name: str, facts: FolderFacts, family: Family | None, options: ModelOptions) -> bool:
+def _check_pooling(name: str, facts: FolderFacts, known: Family | None, options: ModelOptions) -> bool:
     """True where mean pooling is only assumed, because the user says so."""
     if facts.pooling == "mean":
         return False
@@ -91,9 +93,14 @@ def _check_pooling(name: str, facts: FolderFacts, family: Family | None, options
             f"model {name}: {facts.pooling_file} says {facts.pooling} pooling, late chunking needs mean pooling; "
             "choose a mean-pooled model (es-latechunk models lists them)"
         )
-    if family is not None:
-        if family.pooling != "mean":
-            raise ModelError(f"model {name}: {family.refusal}; choose a mean-pooled model")
+    if facts.pooling_file:
+        raise ModelError(
+            f"model {name}: {facts.pooling_file} names no pooling mode; download the model again, or choose a "
+            "mean-pooled model (es-latechunk models lists them)"
+        )
+    if known is not None:
+        if known.pooling != "mean":
+            raise ModelError(f"model {name}: {known.refusal}; choose a mean-pooled model")
         return False
     if not options.assume_mean_pooling:
         raise ModelError(
@@ -103,55 +110,49 @@ def _check_pooling(name: str, facts: FolderFacts, family: Family | None, options
     return True
 
 
-def _max_tokens(facts: FolderFacts, family: Family | None, tokenizer_limit: int) -> int:
-    if family is not None:
-        return family.max_tokens
-    limits = [limit for limit in (_positions(facts.config), tokenizer_limit) if 0 < limit < UNLIMITED]
-    return min(limits, default=facts.max_seq_length or 512)
+def _check_fit(name: str, facts: FolderFacts, kin: Family | None) -> None:
+    if facts.unfit:
+        raise ModelError(
+            f"model {name}: {facts.unfit}; choose another model (es-latechunk models lists them)"
+        )
+    if kin and kin.refusal and kin.pooling == "mean":
+        raise ModelError(f"model {name}: {kin.refusal}")
 
 
-def _positions(config: dict[str, Any]) -> int:
-    """Positions for tokens: RoBERTa's kind counts from its padding id, which takes those below it away."""
-    positions = int(config.get("max_position_embeddings") or config.get("n_positions") or 0)
-    offset = config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet")
-    return positions - int(config.get("pad_token_id") or 0) - 1 if offset else positions
+def _max_tokens(architecture: Architecture, kin: Family | None, facts: FolderFacts) -> int:
+    limits = [limit for limit in (architecture.positions, kin.max_tokens if kin else None) if limit]
+    return min(limits) if limits else max(facts.lengths, default=USUAL_POSITIONS)
 
 
-def _window(
-    name: str, facts: FolderFacts, family: Family | None, options: ModelOptions, max_tokens: int
-) -> int:
+def _window(name: str, facts: FolderFacts, kin: Family | None, options: ModelOptions, max_tokens: int) -> int:
+    """The length that the family was trained at, or that the folder's own files cut texts to."""
     if options.window is not None:
-        if not 8 <= options.window <= max_tokens:
+        if not SHORTEST_WINDOW <= options.window <= max_tokens:
             raise UsageError(
-                f"--window {options.window} does not fit model {name}: choose 8 to {max_tokens} tokens"
+                f"--window {options.window} does not fit model {name}: choose {SHORTEST_WINDOW} to {max_tokens} "
+                "tokens"
             )
         return options.window
-    trained = family.window if family else facts.max_seq_length
-    return min(trained or max_tokens, max_tokens)
+    return min(kin.window, max_tokens) if kin else min(*facts.lengths, max_tokens, max_tokens)
 
 
-def _hidden(name: str, config: dict[str, Any]) -> int:
-    size = config.get("hidden_size") or config.get("dim") or config.get("d_model")
-    if not isinstance(size, int) or size < 1:
-        raise ModelError(f"model {name}: config.json has no hidden_size; pass a folder of a text encoder")
-    return size
-
-
-def _dense_size(facts: FolderFacts, hidden: int, name: str) -> int:
-    size = hidden
+def _full_dimensions(facts: FolderFacts, architecture: Architecture, name: str) -> int:
+    size = architecture.hidden
     for folder in facts.dense:
         size = dense_output(folder, size, name)
     return size
 
 
-def _dimensions(
-    name: str, facts: FolderFacts, family: Family | None, options: ModelOptions, full: int
-) -> int:
+def _own_cuts(config: dict[str, Any]) -> tuple[int, ...]:
+    sizes = config.get("matryoshka_dimensions")
+    return tuple(size for size in sizes if isinstance(size, int)) if isinstance(sizes, list) else ()
+
+
+def _dimensions(name: str, cuts: tuple[int, ...], options: ModelOptions, full: int) -> int:
     wanted = options.dimensions
     if wanted is None or wanted == full:
         return full
-    cuts = family.cuts if family else tuple(facts.config.get("matryoshka_dimensions") or ())
-    allowed = sorted(cut for cut in cuts if isinstance(cut, int) and 0 < cut < full)
+    allowed = sorted(cut for cut in cuts if 0 < cut < full)
     if not allowed:
         raise UsageError(
             f"--dimensions {wanted}: model {name} was not trained for shorter vectors (Matryoshka), "
@@ -164,9 +165,11 @@ def _dimensions(
 
 
 def _prefix(given: str | None, facts: FolderFacts, names: tuple[str, ...], known: str) -> str:
+    """The user's, else the folder's for this role, else the family's, else the folder's for all texts.
+
+    sentence-transformers writes empty prompts where nothing was said: they say nothing here either.
+    """
     if given is not None:
         return given
-    for name in names:
-        if name in facts.prompts:
-            return facts.prompts[name]
-    return known
+    own = [facts.prompts[name] for name in names if facts.prompts.get(name)]
+    return own[0] if own else known or facts.prompts.get(facts.default_prompt, "")
