@@ -62,13 +62,15 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 @pytest.mark.usefixtures("no_indices_left")
 def test_the_commands_of_the_readme_work_in_order(folder: Path, environment: dict[str, str]) -> None:
     output = [run(["sh", "-e", "-c", block], folder, environment) for block in blocks("sh")]
-    index, filtered, spans, console = output
+    index, filtered, nightly, spans, console = output
     assert "berlin.txt#0" in index
     assert '"doc_id": "b1"' in filtered
     assert "berlin.txt" not in filtered
+    assert '"indexed": 0' in nightly
+    assert "would write 0 chunks" in nightly
     assert "3.6 million" in spans
     assert "naive" in spans
-    assert console.startswith("POST /notes/_search\n{")
+    assert console.startswith("POST /notes/_msearch\n{}")
 
 
 @one_version
