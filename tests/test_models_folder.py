@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def test_other_pooling_is_refused(tmp_path: Path, settings: Any, named: str, ass
 
 def test_pooling_in_another_place(tmp_path: Path) -> None:
     folder = model(tmp_path / "m")
-    rows = [{"path": "", "type": "x.Transformer"}, {"path": "pool", "type": "x.Pooling"}]
+    package = "sentence_transformers.models"
+    rows = [{"path": "", "type": f"{package}.Transformer"}, {"path": "pool", "type": f"{package}.Pooling"}]
     write_json(folder / "modules.json", rows)
     assert f"{folder / 'pool' / 'config.json'} cannot be read" in refusal(folder)
     write_json(folder / "pool" / "config.json", {"pooling_mode": "max"})
@@ -155,6 +157,14 @@ def test_a_router_is_refused(tmp_path: Path) -> None:
     folder = model(tmp_path / "m")
     write_json(folder / "modules.json", [{"path": "", "type": "sentence_transformers.models.Router"}])
     assert "modules.json lists Router;" in refusal(folder)
+
+
+def test_a_module_of_remote_code_is_refused(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    rows = json.loads((folder / "modules.json").read_text("utf-8"))
+    rows[0]["type"] = "custom_st.Transformer"
+    write_json(folder / "modules.json", rows)
+    assert "modules.json lists custom_st.Transformer, Pooling, Normalize;" in refusal(folder)
 
 
 def test_another_output_of_the_transformer_is_refused(tmp_path: Path) -> None:

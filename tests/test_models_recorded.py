@@ -54,7 +54,7 @@ def test_other_weights_keep_their_own_settings(folder: Path, tmp_path: Path) -> 
 def test_a_folder_that_is_gone_is_asked_for(folder: Path) -> None:
     recorded = load_encoder(str(folder), options=OPTIONS).identity
     with pytest.raises(
-        ModelError, match="model mine: it was a folder when the index was made.*--model FOLDER"
+        ModelError, match=r"model mine: it was a folder when the index was made.*--model FOLDER"
     ):
         load_recorded(recorded)
 

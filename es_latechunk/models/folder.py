@@ -94,11 +94,16 @@ def _modules(path: Path, name: str) -> list[tuple[str, str]]:
     if not file.is_file():
         return []
     try:
-        return [(str(row["type"]).rpartition(".")[2], str(row["path"])) for row in _parsed(file, name)]
+        return [(_kind(str(row["type"])), str(row["path"])) for row in _parsed(file, name)]
     except (KeyError, TypeError) as error:
         raise ModelError(
             f"model {name}: modules.json is not a list of modules ({error!r}); download the model again"
         ) from error
+
+
+def _kind(type_: str) -> str:
+    """The class of sentence-transformers' own modules; what else there is stays a name that nothing knows."""
+    return type_.rpartition(".")[2] if type_.startswith("sentence_transformers.") else type_
 
 
 def _unfit_modules(kinds: list[str]) -> str:
