@@ -4,8 +4,9 @@
 
 Speed does not depend on what the weights say, so nothing is downloaded. Each row is a process of its own,
 so that its peak memory is its own. `share` is the share of this machine's matrix multiplication speed,
-measured in the same process: (2 x layer parameters + 4 x layers x width x length) x tokens / second, where
-`length` is the number of tokens that a token can attend to at most.
+measured right after each run, so that it holds on a busy machine too: (2 x layer parameters + 4 x layers x
+width x length) x tokens / second, where `length` is the most tokens that a token can attend to. All numbers
+are medians.
 """
 
 from __future__ import annotations
@@ -94,29 +95,30 @@ def build(kind: str, settings: dict[str, Any]) -> Any:
 
 
 def measure(name: str, dtype: str, shape: str, repeat: int) -> dict[str, Any]:
-    """One row; times are the median of `repeat` runs after a short one."""
+    """One row, of `repeat` runs after a short one."""
     window, kind, settings = MODELS[name]
     count, length = SHAPES[shape]
     length = length or window
     model = build(kind, settings)
     ids = torch.randint(1000, 30000, (count, length))
     mask = torch.ones_like(ids)
+    layers = sum(p.numel() for key, p in model.named_parameters() if "embed" not in key)
+    work = (2 * layers + 4 * width(model.config) * length) * count * length
+    seconds, peaks = [], []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
         model(input_ids=ids[:, :64], attention_mask=mask[:, :64])
-        seconds = median_seconds(lambda: model(input_ids=ids, attention_mask=mask), repeat)
+        for _ in range(repeat):
+            seconds.append(took(lambda: model(input_ids=ids, attention_mask=mask)))
+            peaks.append(matmul_speed(torch.bfloat16 if dtype == "bfloat16" else torch.float32))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    peak = matmul_speed(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
-    layers = sum(p.numel() for key, p in model.named_parameters() if "embed" not in key)
-    attention = 4 * width(model.config) * length
-    speed = count * length / seconds
     return {
         "model": name,
         "dtype": dtype,
         "texts": f"{count} x {length}",
-        "tokens_per_second": round(speed),
-        "share": round((2 * layers + attention) * speed / peak, 2),
+        "tokens_per_second": round(count * length / statistics.median(seconds)),
+        "share": round(statistics.median(work / s / p for s, p in zip(seconds, peaks, strict=True)), 2),
         "peak_memory_gib": round(memory / 2**30, 2),
-        "matmul_gflops": round(peak / 1e9),
+        "matmul_gflops": round(statistics.median(peaks) / 1e9),
         "load": round(os.getloadavg()[0], 1),
     }
 
@@ -127,20 +129,17 @@ def width(config: Any) -> int:
     return int(config.num_hidden_layers * config.num_attention_heads * head)
 
 
-def median_seconds(run: Callable[[], Any], repeat: int) -> float:
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def took(run: Callable[[], Any]) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def matmul_speed(dtype: torch.dtype, size: int = 2048) -> float:
     """Floating point operations a second of one large matrix product."""
     a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    torch.mm(a, b)
-    return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), 9)
+    return 2 * size**3 / statistics.median(took(lambda: torch.mm(a, b)) for _ in range(5))
 
 
 def main() -> None:

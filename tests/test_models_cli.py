@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,22 @@ def test_a_survey_reads_no_weights(tmp_path: Path) -> None:
     folder = add_modules(save_model(tmp_path / "mine"), "Pooling")
     (folder / "model.safetensors").write_bytes(b"broken")
     assert survey(str(folder)).late_chunking
+
+
+def test_the_documented_example_ranks_the_right_text_first() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "models.md").read_text("utf-8")
+    [code] = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 (the project's own page)
+    scores = names["documents"] @ names["question"].T
+    assert scores[0] > scores[1]
+
+
+def test_the_documented_models_are_known() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "models.md").read_text("utf-8")
+    owners = "|".join({model.partition("/")[0] for family in FAMILIES for model in family.dimensions})
+    for model in re.findall(rf"`((?:{owners})/[\w.-]+)`", text):
+        assert find_family(model) is not None
 
 
 @pytest.mark.parametrize("capable", [True, False])
