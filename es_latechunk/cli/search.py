@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from es_latechunk.types import FloatArray
 
 QUERIES_AT_ONCE = 64
+CANDIDATES_AT_ONCE = 20_000  # hits of one answer, which are all in memory
 
 
 @click.command()
@@ -80,9 +81,11 @@ def search(
         raise UsageError("search needs either a QUERY or --from-file FILE")
     if query is not None:
         check_query(query)
-    searcher = Searcher(client, index, SearchOptions(**wanted))
+    options = SearchOptions(**wanted)
+    searcher = Searcher(client, index, options)
     encoder = None if searcher.mode == "bm25" else model.load_for(searcher.record.identity.encoder)
-    for queries in _batches(query, from_file):
+    at_once = min(QUERIES_AT_ONCE, 1 + CANDIDATES_AT_ONCE // options.candidates())
+    for queries in _batches(query, from_file, at_once):
         vectors: Sequence[FloatArray | None] = [None] * len(queries)
         if encoder is not None:
             vectors = searcher.encode(queries, encoder)
@@ -94,14 +97,14 @@ def search(
             _print(client, index, searcher, found, neighbours, many=from_file is not None, as_json=as_json)
 
 
-def _batches(query: str | None, from_file: Path | None) -> Iterator[list[str]]:
+def _batches(query: str | None, from_file: Path | None, at_once: int) -> Iterator[list[str]]:
     if query is not None:
         yield [query]
         return
     try:
-        with click.open_file(str(from_file), encoding="utf-8") as stream:
+        with click.open_file(str(from_file), encoding="utf-8-sig") as stream:
             lines = (line.strip() for line in stream if line.strip())
-            while batch := list(islice(lines, QUERIES_AT_ONCE)):
+            while batch := list(islice(lines, at_once)):
                 yield batch
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--from-file {from_file}: cannot be read ({error})") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from es_latechunk.errors import UsageError
 
-FILTER = re.compile(r"\s*([^\s<>=]+)\s*(>=|<=|>|<|=)(.*)", re.DOTALL)
+FILTER = re.compile(r"\s*([^\s<>=][^<>=]*?)\s*(>=|<=|>|<|=)(.*)", re.DOTALL)
 RANGES = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
 
 
@@ -19,18 +20,40 @@ def parse_filter(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     by two filters. A name that is no field of the index is a key of the metadata, whose values Elasticsearch
     compares as strings: dates as 2024-05-31 range rightly, numbers do not. A text field is matched by phrase.
     """
+    name, operator, value = split_filter(text)
+    field = name if name.split(".")[0] in properties else f"metadata.{name}"
+    if operator != "=":
+        return {"range": {field: {RANGES[operator]: value}}}
+    is_text = properties.get(field, {}).get("type") == "text"
+    if value.startswith("[") and value.endswith("]"):
+        return _one_of(field, _listed(text, value), is_text=is_text)
+    return {"match_phrase": {field: value}} if is_text else {"term": {field: value}}
+
+
+def split_filter(text: str) -> tuple[str, str, str]:
+    """Field, operator and value of a filter; a UsageError where it has none."""
     found = FILTER.fullmatch(text)
     if not found:
         raise UsageError(
             f"--filter {text!r} has no field and value; write field=value, field=[a,b] or field>=value"
         )
     name, operator, value = found.groups()
-    value = value.strip()
-    field = name if name.split(".")[0] in properties else f"metadata.{name}"
-    if operator != "=":
-        return {"range": {field: {RANGES[operator]: value}}}
-    if value.startswith("[") and value.endswith("]"):
-        return {"terms": {field: [part.strip() for part in value[1:-1].split(",")]}}
-    if properties.get(field, {}).get("type") == "text":
-        return {"match_phrase": {field: value}}
-    return {"term": {field: value}}
+    return name, operator, value.strip()
+
+
+def _listed(text: str, value: str) -> list[str]:
+    """The values of "[a,b]"; one that holds a comma stands in double quotes, as in CSV."""
+    try:
+        rows = list(csv.reader([value[1:-1]], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise UsageError(f"--filter {text!r} has no list of values ({error}); write field=[a,b]") from error
+    values = [part.strip() for row in rows for part in row]
+    if not values:
+        raise UsageError(f"--filter {text!r} has an empty list; write field=[a,b]")
+    return values
+
+
+def _one_of(field: str, values: list[str], *, is_text: bool) -> dict[str, Any]:
+    if not is_text:
+        return {"terms": {field: values}}
+    return {"bool": {"should": [{"match_phrase": {field: value}} for value in values]}}

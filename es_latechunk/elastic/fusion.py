@@ -52,9 +52,9 @@ def _ranked(
     return sorted(fused, key=lambda hit: (-hit.score, hit.id))
 
 
-def collapse(hits: Sequence[Hit], k: int) -> list[Hit]:
-    """The best hit of each document, at most k, each with the document's other hits as `inner_hits`."""
+def collapse(hits: Sequence[Hit], k: int, *, inner: int) -> list[Hit]:
+    """The best hit of each document, at most k, each with up to `inner` others of it as `inner_hits`."""
     groups: dict[str, list[Hit]] = {}
     for hit in hits:
         groups.setdefault(hit.doc_id, []).append(hit)
-    return [replace(group[0], inner_hits=tuple(group[1:])) for group in list(groups.values())[:k]]
+    return [replace(group[0], inner_hits=tuple(group[1 : 1 + inner])) for group in list(groups.values())[:k]]

@@ -19,8 +19,8 @@ PAGE = 1_000
 
 def add_passages(client: Elasticsearch, index: str, hits: Sequence[Hit], neighbours: int) -> list[Hit]:
     """Hits with the passage of up to `neighbours` chunks on each side of the same document."""
-    wanted = sorted({chunk for hit in hits for chunk in _around(hit, neighbours)})
-    chunks: dict[str, Hit] = {}
+    chunks = {hit.id: hit for hit in hits}
+    wanted = sorted({chunk for hit in hits for chunk in _around(hit, neighbours)} - chunks.keys())
     for start in range(0, len(wanted), PAGE):
         ids = wanted[start : start + PAGE]
         with server_errors(client, index):

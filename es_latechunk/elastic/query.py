@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from es_latechunk.elastic.filters import parse_filter
+from es_latechunk.elastic.filters import parse_filter, split_filter
 from es_latechunk.elastic.template import VECTOR_FIELD
 from es_latechunk.errors import UsageError
 from es_latechunk.types import FloatArray
@@ -22,7 +22,8 @@ CONTEXT_WEIGHTS = ("content^10", "near^2", "far^1")
 BM25_WEIGHT = 0.6
 RRF_CONSTANT = 60
 INNER_HITS = "chunks"
-INNER_SIZE = 5
+INNER_SIZE = 5  # with the hit itself
+WHOLE = 2_147_483_647  # characters: a chunk without the words is given as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ class SearchOptions:
             raise UsageError(f"--similarity {self.similarity} is no cosine: choose -1 to 1")
         if self.rescore is not None and not 1 <= self.rescore < 10:
             raise UsageError(f"--rescore {self.rescore} is not between 1 and 10")
-        if self.collapse and self.fusion == "server":
+        for text in self.filters:
+            split_filter(text)
+        if self.collapse and self.fusion == "server" and self.mode in (None, "hybrid"):
             raise UsageError("--collapse works with --fusion convex or rrf, not with the server's")
 
 
@@ -144,7 +147,7 @@ class QueryBuilder:
             rest["collapse"] = {"field": "doc_id", "inner_hits": inner}
         if self.options.highlight:
             rest["highlight"] = {
-                "fields": {"content": {"number_of_fragments": 0}},
+                "fields": {"content": {"number_of_fragments": 0, "no_match_size": WHOLE}},
                 "highlight_query": {"match": {"content": text}},
             }
         return rest

@@ -13,7 +13,7 @@ from es_latechunk.elastic.connection import cause_text, reason, server_errors
 from es_latechunk.elastic.fusion import collapse, convex_sum, reciprocal_rank
 from es_latechunk.elastic.identity import check_encoder
 from es_latechunk.elastic.mapping import IndexRecord, read_record
-from es_latechunk.elastic.query import INNER_HITS, RRF_CONSTANT, QueryBuilder, SearchOptions
+from es_latechunk.elastic.query import INNER_HITS, INNER_SIZE, RRF_CONSTANT, QueryBuilder, SearchOptions
 from es_latechunk.errors import LateChunkError, PreconditionError, ServerError, UsageError
 from es_latechunk.types import Encoder, FloatArray, Hit
 
@@ -54,8 +54,10 @@ class Searcher:
         """The search bodies of one query: two in hybrid mode, the text's and the vector's."""
         check_query(query)
         build, options = self._builder, self._options
-        if self.mode == "bm25" or vector is None:
+        if self.mode == "bm25":
             return [build.bm25(query, size=options.k)]
+        if vector is None:
+            raise UsageError(f"a {self.mode} search needs an encoder; pass one, or search by bm25")
         if self.mode == "knn":
             return [build.knn(query, vector, size=options.k)]
         if options.fusion == "server":
@@ -75,7 +77,7 @@ class Searcher:
         ]
 
     def _ask(self, bodies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        header = {"index": list(self.record.names)}
+        header = {"index": list(self.record.names), "allow_partial_search_results": False}
         lines = [line for body in bodies for line in (header, body)]
         with server_errors(self._client, self._index):
             try:
@@ -84,11 +86,11 @@ class Searcher:
                 raise self._refusal(reason(error)) from error
         for answer in answers:
             if "error" in answer:
-                raise self._refusal(cause_text(answer["error"]))
+                raise self._refusal(_cause(answer["error"]))
         return list(answers)
 
     def _refusal(self, cause: str) -> LateChunkError:
-        if self._options.fusion == "server":
+        if "unknown retriever" in cause or "license" in cause:
             return PreconditionError(
                 f"--fusion server: the cluster has no linear retriever for you ({cause}); it needs an Enterprise "
                 "licence: use --fusion convex, which gives the same sum"
@@ -104,7 +106,7 @@ class Searcher:
             fused = reciprocal_rank(bm25, knn, weight=options.weight, constant=RRF_CONSTANT)
         else:
             fused = convex_sum(bm25, knn, weight=options.weight)
-        return collapse(fused, options.k) if options.collapse else fused[: options.k]
+        return collapse(fused, options.k, inner=INNER_SIZE - 1) if options.collapse else fused[: options.k]
 
 
 def search(
@@ -121,10 +123,16 @@ def search(
     an encoder, the mode must be bm25.
     """
     searcher = Searcher(client, index, options or SearchOptions())
-    vector = searcher.encode([query], encoder)[0] if encoder and searcher.mode != "bm25" else None
-    if vector is None and searcher.mode != "bm25":
-        raise UsageError(f"a {searcher.mode} search needs an encoder; pass one, or search by bm25")
+    vector = None
+    if encoder is not None and searcher.mode != "bm25":
+        vector = searcher.encode([query], encoder)[0]
     return searcher.run([query], [vector])[0].hits
+
+
+def _cause(error: Mapping[str, Any]) -> str:
+    """Why a search failed: the first shard's words where it failed on a shard."""
+    failed = error.get("failed_shards")
+    return cause_text(failed[0]["reason"] if failed else dict(error))
 
 
 def check_query(query: str) -> None:

@@ -1,0 +1,80 @@
+"""Filters as written, and the queries that they are; tests/test_search.py sends them to a server."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from es_latechunk.elastic.filters import parse_filter
+from es_latechunk.elastic.query import SearchOptions
+from es_latechunk.elastic.template import load_template
+from es_latechunk.errors import UsageError
+
+PROPERTIES = load_template()["mappings"]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("doc_id=a/b:c 1.txt", {"term": {"doc_id": "a/b:c 1.txt"}}),
+        (" doc_id = berlin ", {"term": {"doc_id": "berlin"}}),
+        ("doc_id=[a, b]", {"terms": {"doc_id": ["a", "b"]}}),
+        ('doc_id=["a, b", "[c]", d"]', {"terms": {"doc_id": ["a, b", "[c]", 'd"']}}),
+        ("doc_id=[]", None),
+        ('doc_id=["a]', None),
+        ("doc_id=[a\nb]", None),
+        ("lang=en", {"term": {"metadata.lang": "en"}}),
+        ("metadata.lang=en", {"term": {"metadata.lang": "en"}}),
+        ("published on=2024-05-31", {"term": {"metadata.published on": "2024-05-31"}}),
+        ("url=http://x/?a=b&c>d", {"term": {"metadata.url": "http://x/?a=b&c>d"}}),
+        ("note=", {"term": {"metadata.note": ""}}),
+        ("note=two\nlines", {"term": {"metadata.note": "two\nlines"}}),
+        ("título=\u201eé\u201c\U0001f600", {"term": {"metadata.título": "\u201eé\u201c\U0001f600"}}),
+        ("ordinal>=2", {"range": {"ordinal": {"gte": "2"}}}),
+        ("ordinal <= 2", {"range": {"ordinal": {"lte": "2"}}}),
+        ("ordinal>2", {"range": {"ordinal": {"gt": "2"}}}),
+        ("date<2024-05-31", {"range": {"metadata.date": {"lt": "2024-05-31"}}}),
+        ("title=old city", {"match_phrase": {"title": "old city"}}),
+        (
+            "title=[old city, Berlin]",
+            {
+                "bool": {
+                    "should": [{"match_phrase": {"title": "old city"}}, {"match_phrase": {"title": "Berlin"}}]
+                }
+            },
+        ),
+        ("nonsense", None),
+        ("=x", None),
+        (" = ", None),
+        (">=3", None),
+        ("", None),
+    ],
+)
+def test_a_filter_is_a_query_or_refused(text: str, query: dict[str, Any] | None) -> None:
+    if query is not None:
+        assert parse_filter(text, PROPERTIES) == query
+        return
+    with pytest.raises(UsageError, match=r"; write field=") as refusal:
+        parse_filter(text, PROPERTIES)
+    assert str(refusal.value).startswith(f"--filter {text!r} has ")
+
+
+name = (
+    st.text(string.ascii_letters + "_-.äß ", min_size=1)
+    .map(str.strip)
+    .filter(lambda key: key and key.split(".")[0] not in PROPERTIES)
+)
+
+
+@given(name=name, value=st.text().map(str.strip).filter(lambda value: not value.startswith("[")))
+def test_any_value_arrives_as_it_is(name: str, value: str) -> None:
+    assert parse_filter(f"{name}={value}", PROPERTIES) == {"term": {f"metadata.{name}": value}}
+
+
+def test_a_filter_that_cannot_work_is_refused_before_a_server_or_a_model_is_asked() -> None:
+    with pytest.raises(UsageError, match="'x' has no field and value"):
+        SearchOptions(filters=("lang=en", "x")).check()
