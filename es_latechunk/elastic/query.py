@@ -90,7 +90,11 @@ class QueryBuilder:
 
     def knn(self, text: str, vector: FloatArray, *, size: int) -> dict[str, Any]:
         """A kNN search with the query vector (dim,)."""
-        return {"knn": self.knn_clause(vector, k=self._nearest(size)), **self._rest(size, text)}
+        if not self._collapses:
+            return {"knn": self.knn_clause(vector, k=size), **self._rest(size, text)}
+        # Inner hits of a search's own "knn" come unscored, in the order of the index; those of a query do not.
+        nearest = self.knn_clause(vector, k=self.options.candidates())
+        return {"query": {"knn": nearest}, **self._rest(size, text)}
 
     def knn_clause(self, vector: FloatArray, *, k: int) -> dict[str, Any]:
         """The kNN search alone. Filters hold before the search, so that there are k hits if k pass them."""
@@ -136,13 +140,14 @@ class QueryBuilder:
     def _filters(self) -> list[dict[str, Any]]:
         return [parse_filter(text, self.properties) for text in self.options.filters]
 
-    def _nearest(self, size: int) -> int:
-        """How many nearest chunks `size` hits need: more than that where they are collapsed."""
-        return self.options.candidates() if self.options.collapse else size
+    @property
+    def _collapses(self) -> bool:
+        """A fusion is collapsed where it is made, on the client."""
+        return self.options.collapse and self.mode != "hybrid"
 
     def _rest(self, size: int, text: str) -> dict[str, Any]:
         rest: dict[str, Any] = {"size": size, "_source": list(SOURCE_FIELDS)}
-        if self.options.collapse and self.mode != "hybrid":
+        if self._collapses:
             inner = {"name": INNER_HITS, "size": INNER_SIZE, "_source": list(SOURCE_FIELDS)}
             rest["collapse"] = {"field": "doc_id", "inner_hits": inner}
         if self.options.highlight:

@@ -1,0 +1,119 @@
+"""`search --console`: what is printed, pasted into an HTTP request, finds what the command finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from commands import run
+from elasticsearch import Elasticsearch
+from hypothesis import given
+from hypothesis import strategies as st
+from indices import WordEncoder, load, make_index
+from searching import QUERIES, made_up_documents, rows_of
+
+from es_latechunk.elastic.console import console_msearch, console_request, render_json
+from es_latechunk.elastic.fusion import convex_sum
+from es_latechunk.elastic.search import read_hits
+
+INDEX = "consoled"
+
+
+@pytest.fixture(scope="module")
+def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]]:
+    with Elasticsearch(elasticsearch_url) as client:
+        encoder = make_index(client, INDEX)
+        load(client, INDEX, made_up_documents(), encoder)
+        yield client, encoder
+        client.indices.delete(index=INDEX)
+
+
+@pytest.fixture(autouse=True)
+def model(
+    filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: filled[1])
+    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
+
+
+def printed(*arguments: str) -> str:
+    result = run("search", *arguments, "--index", INDEX, "--console")
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def send(client: Elasticsearch, text: str) -> Any:
+    """A request in Dev Tools' syntax, as Kibana would send it."""
+    head, _, body = text.partition("\n")
+    method, path = head.split(" ", 1)
+    many = path.endswith("_msearch")
+    kind = "application/x-ndjson" if many else "application/json"
+    headers = {"content-type": kind, "accept": "application/json"}
+    lines: Any = [json.loads(line) for line in body.splitlines()] if many else json.loads(body)
+    return client.perform_request(method, path, headers=headers, body=lines).body
+
+
+def hits_of(answer: Any) -> list[tuple[str, float, str]]:
+    return [(hit.id, hit.score, hit.content) for hit in read_hits(answer)]
+
+
+def found(rows: list[dict[str, Any]]) -> list[tuple[str, float, str]]:
+    return [(row["id"], row["score"], row["content"]) for row in rows]
+
+
+OPTIONS = [[], ["-k", "3", "--filter", "part=odd", "--filter", "ordinal<4"], ["--collapse", "--highlight"]]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("mode", ["knn", "bm25"])
+def test_a_single_mode(filled: tuple[Elasticsearch, WordEncoder], mode: str, options: list[str]) -> None:
+    asked = [QUERIES[1], "--mode", mode, *options]
+    text = printed(*asked)
+    assert text.startswith(f"POST /{INDEX}/_search\n{{\n")
+    hits = hits_of(send(filled[0], text))
+    assert hits
+    assert hits == found(rows_of(*asked, "--index", INDEX))
+
+
+@pytest.mark.parametrize("options", OPTIONS[:2])
+def test_hybrid_is_both_searches_in_one_request(
+    filled: tuple[Elasticsearch, WordEncoder], options: list[str]
+) -> None:
+    text = printed(QUERIES[1], *options)
+    assert text.startswith(f"POST /{INDEX}/_msearch\n{{}}\n{{")
+    bm25, knn = map(read_hits, send(filled[0], text)["responses"])
+    rows = rows_of(QUERIES[1], *options, "--index", INDEX)
+    fused = convex_sum(bm25, knn, weight=0.6)[: len(rows)]
+    assert [(hit.id, hit.score, hit.content) for hit in fused] == found(rows)
+
+
+def test_numbers_stay_on_one_line(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    lines = printed(QUERIES[0], "--mode", "knn").splitlines()
+    [line] = [line for line in lines if '"query_vector"' in line]
+    assert len(json.loads(line.partition(": ")[2].rstrip(","))) == filled[1].dim
+    assert len(lines) < 30
+
+
+def test_nothing_is_sent(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    """The server's fusion prints too, where the server that is at hand lacks it."""
+    assert '"linear"' in printed(QUERIES[0], "--fusion", "server")
+
+
+def test_a_name_is_quoted() -> None:
+    assert console_request("GET", "a b<c>/_search").startswith("GET /a%20b%3Cc%3E/_search")
+    assert console_msearch("a/b", [{}]) == "POST /a%2Fb/_msearch\n{}\n{}"
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(values)
+def test_any_json_reads_back_as_it_was(value: Any) -> None:
+    assert json.loads(render_json(value)) == value
+    [_, _, line] = console_msearch("a", [{"value": value}]).split("\n")
+    assert json.loads(line) == {"value": value}

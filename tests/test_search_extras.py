@@ -1,0 +1,177 @@
+"""What can be asked beside the mode: collapse, highlight, neighbours, many queries, rescore, similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import error_of, run
+from elasticsearch import Elasticsearch
+from indices import LETTERS, WordEncoder, load, make_index
+from searching import QUERIES, made_up_documents, rows_of
+
+from es_latechunk import Document, SearchOptions, embed_documents, search
+from es_latechunk.elastic.passages import add_passages, join_passage
+from es_latechunk.types import Hit
+
+INDEX = "extras"
+MODES = ["knn", "bm25", "hybrid"]
+DOCUMENTS = {document.id: document for document in made_up_documents()}
+
+
+@pytest.fixture(scope="module")
+def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]]:
+    """Vectors quantised to int8, as by default; this file's tests only read them."""
+    with Elasticsearch(elasticsearch_url) as client:
+        encoder = make_index(client, INDEX)
+        load(client, INDEX, DOCUMENTS.values(), encoder)
+        yield client, encoder
+        client.indices.delete(index=INDEX)
+
+
+@pytest.fixture(autouse=True)
+def model(
+    filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: filled[1])
+    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
+
+
+def ask(*arguments: str, **options: Any) -> list[dict[str, Any]]:
+    return rows_of(*arguments, "--index", INDEX, **options)
+
+
+def ids(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("mode", MODES)
+def test_collapse_gives_the_best_chunk_of_each_document(mode: str, query: str) -> None:
+    """And up to four others of it, as good as the search found them."""
+    every = ask(query, "--mode", mode, "-k", "144", "--num-candidates", "144")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in every:
+        groups.setdefault(row["doc_id"], []).append(row)
+    rows = ask(query, "--mode", mode, "-k", "5", "--num-candidates", "144", "--collapse")
+    best = [group[0] for group in groups.values()][:5]
+    assert [(row["id"], row["score"]) for row in rows] == [(row["id"], row["score"]) for row in best]
+    for row in rows:
+        assert ids(row["inner_hits"]) == ids(groups[row["doc_id"]][1:5])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_highlight_marks_the_query_s_words(mode: str) -> None:
+    rows = ask("copper tower", "--mode", mode, "--highlight")
+    for row in rows:
+        assert row["highlight"].replace("<em>", "").replace("</em>", "") == row["content"]
+    assert any("<em>" in row["highlight"] for row in rows)
+    assert all(("<em>" in row["highlight"]) == bool({"copper", "tower"} & words(row)) for row in rows)
+
+
+def words(row: dict[str, Any]) -> set[str]:
+    return set(row["content"].lower().rstrip(".").split())
+
+
+@pytest.mark.parametrize("neighbours", [1, 2, 50])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_passage_is_the_document_s_own_text(mode: str, neighbours: int) -> None:
+    for row in ask(QUERIES[1], "--mode", mode, "--neighbours", str(neighbours)):
+        passage = row["passage"]
+        text = DOCUMENTS[row["doc_id"]].text[passage["start"] : passage["end"]]
+        assert passage["text"].split() == text.split()
+        around = range(max(0, row["ordinal"] - neighbours), min(5, row["ordinal"] + neighbours) + 1)
+        assert passage["text"].count(".") == len(around)
+        assert row["content"] in passage["text"]
+
+
+def test_passages_of_paragraphs_and_of_tight_text(client: Elasticsearch, index_name: str) -> None:
+    text = "One two three four five.\n\n\nSix seven eight nine ten.\tEleven twelve is all there is. End."
+    encoder = make_index(client, index_name)
+    load(client, index_name, [Document("d", text), *LETTERS], encoder)
+    options = SearchOptions(mode="bm25", filters=("doc_id=d", "ordinal=1"))
+    [hit] = add_passages(
+        client,
+        index_name,
+        search("seven", index=index_name, client=client, encoder=None, options=options),
+        1,
+    )
+    assert hit.passage is not None
+    assert hit.passage.text.startswith("One two three four five.\n\nSix seven eight nine ten. Eleven")
+    assert (hit.passage.start, text[hit.passage.end - 1]) == (0, ".")
+
+
+def test_a_hit_that_is_gone_meanwhile_is_its_own_passage(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    hit = Hit("gone#3", "gone", 3, 1.0, 10, 14, "text", "", {})
+    assert add_passages(filled[0], INDEX, [hit], 2) == [replace(hit, passage=join_passage([hit]))]
+
+
+def test_many_queries_name_their_hits(tmp_path: Path) -> None:
+    asked = [f"{QUERIES[number % 4]} {number}" for number in range(200)]
+    path = tmp_path / "queries.txt"
+    path.write_text("\ufeff\n" + "\n\n".join(asked) + "\n  \n", encoding="utf-8")
+    rows = ask("--from-file", str(path), "-k", "3")
+    assert [row["query"] for row in rows] == [query for query in asked for _ in range(3)]
+    assert ids(rows[:3]) == ids(ask(asked[0], "-k", "3"))
+    assert ids(rows[-3:]) == ids(ask(asked[-1], "-k", "3"))
+    assert all(row["latency_ms"] > 0 for row in rows)
+
+
+def test_many_queries_from_stdin_for_people() -> None:
+    result = run("search", "--from-file", "-", "--index", INDEX, "-k", "1", input="falcon\n\ncopper\n")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line for line in result.stdout.splitlines() if line in ("falcon", "copper")] == [
+        "falcon",
+        "copper",
+    ]
+
+
+def test_queries_come_from_one_place(tmp_path: Path) -> None:
+    for arguments in ([], ["falcon", "--from-file", "-"]):
+        message = error_of(run("search", *arguments, "--index", INDEX), 2)
+        assert message == "search needs either a QUERY or --from-file FILE"
+    assert "cannot be read" in error_of(run("search", "--from-file", tmp_path, "--index", INDEX), 2)
+    (tmp_path / "latin").write_bytes(b"caf\xe9\n")
+    assert "cannot be read" in error_of(run("search", "--from-file", tmp_path / "latin", "--index", INDEX), 2)
+
+
+def exact(encoder: WordEncoder, query: str) -> dict[str, float]:
+    """(1 + cosine) / 2 of every chunk, from the vectors before they were quantised."""
+    [question] = encoder.encode_queries([query]).astype(np.float64)
+    return {
+        f"{chunk.doc_id}#{chunk.ordinal}": (1 + float(chunk.vector.astype(np.float64) @ question)) / 2
+        for chunk in embed_documents(DOCUMENTS.values(), encoder=encoder, max_tokens=7)
+    }
+
+
+def test_rescore_uses_the_full_vectors(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    scores = exact(filled[1], QUERIES[0])
+    rough = ask(QUERIES[0], "--mode", "knn", "--rescore", "1")
+    rows = ask(QUERIES[0], "--mode", "knn", "--rescore", "5")
+    plain = ask(QUERIES[0], "--mode", "knn")
+    for fine in (rough, rows):
+        assert [row["score"] for row in fine] == pytest.approx([scores[row["id"]] for row in fine], abs=1e-6)
+    assert [row["score"] for row in plain] != pytest.approx([scores[row["id"]] for row in plain], abs=1e-6)
+    assert ids(rows) == sorted(scores, key=lambda name: -scores[name])[:10]
+
+
+def test_similarity_is_the_least_cosine() -> None:
+    everything = ask(QUERIES[0], "--mode", "knn", "-k", "100")
+    near = [row["id"] for row in everything if row["score"] >= (1 + 0.4) / 2]
+    assert 0 < len(near) < 100
+    assert ids(ask(QUERIES[0], "--mode", "knn", "-k", "100", "--similarity", "0.4")) == near
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_all_filters_hold(mode: str) -> None:
+    filters = ["part=even", "ordinal>=1", "ordinal<5", "doc_id=[doc-02, doc-03, doc-04]", "date>2024-05-03"]
+    options = [word for text in filters for word in ("--filter", text)]
+    rows = ask(" ".join(QUERIES), "--mode", mode, "-k", "50", *options)
+    assert {row["doc_id"] for row in rows} == {"doc-04"}
+    assert {row["ordinal"] for row in rows} <= {1, 2, 3, 4}
+    if mode != "bm25":
+        assert len(rows) == 4
