@@ -46,7 +46,9 @@ class Source:
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option("--index", metavar="NAME", help="The index, made by `index create`.")
 @click.option(
-    "--alias", metavar="NAME", help="Fill a fresh index for this alias; `index promote` swaps it in."
+    "--alias",
+    metavar="NAME",
+    help="Fill a fresh index for this alias with all of the source; `index promote` swaps it in.",
 )
 @click.option("--from-index", metavar="NAME", help="Read the documents of another index instead of PATHs.")
 @click.option("--prune", is_flag=True, help="Remove documents that are no longer in the source.")
@@ -91,9 +93,10 @@ def ingest(
         stack.enter_context(logged_notes())
         target, encoder = _target(client, model, index, alias)
         tally = Tally()
-        letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter else None
+        letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter and not dry_run else None
         bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
-        options = IngestOptions(failures, bar.show, retry_for, prune, letters)
+        # An index for an alias holds this source and nothing else, also where an earlier run has begun it.
+        options = IngestOptions(failures, bar.show, retry_for, prune or bool(alias), letters)
         documents = _documents(client, source, failures, tally, bar)
         if dry_run:
             _plan(client, target, encoder, documents, options, tally, as_json=as_json)
@@ -114,8 +117,14 @@ def _check_usage(
         raise UsageError(f"--from-index {index} is the index that is written; choose another one")
     if alias and dry_run:
         raise UsageError("--dry-run compares with an index; give --index NAME")
-    if dead_letter and any(Path(path).resolve() == dead_letter.resolve() for path in source.paths):
-        raise UsageError(f"--dead-letter {dead_letter} is one of the sources; write to another file")
+    if dead_letter and any(_holds(Path(path), dead_letter) for path in source.paths):
+        raise UsageError(
+            f"--dead-letter {dead_letter} is one of the sources; write to a file outside of them"
+        )
+
+
+def _holds(path: Path, file: Path) -> bool:
+    return path.resolve() in (file.resolve(), *file.resolve().parents)
 
 
 def _target(

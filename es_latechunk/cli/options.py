@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.cli.output import note
 from es_latechunk.models import DTYPES, ModelOptions, load_encoder, load_recorded
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ CONNECTION = (
     click.option("--username", metavar="NAME", help="With --password; else ELASTICSEARCH_USERNAME."),
     click.option("--password", metavar="WORD", help="Better in ELASTICSEARCH_PASSWORD."),
     click.option("--ca-certs", metavar="FILE", help="The cluster's CA; else ELASTICSEARCH_CA_CERTS."),
+    click.option(
+        "--fingerprint", metavar="SHA256", help="Of its certificate; else ELASTICSEARCH_FINGERPRINT."
+    ),
+    click.option("--insecure", is_flag=True, help="Take any certificate: anyone in between can read along."),
 )
 MODEL = (
     click.option("--model", metavar="NAME", help="A folder, a Hugging Face id, or jina-api:NAME."),
@@ -95,8 +100,9 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_client(*args: Any, **values: Any) -> Any:
         from es_latechunk.elastic.connection import Connection, connect
 
-        names = ("url", "api_key", "username", "password", "ca_certs")
-        connection = Connection(**{name: values.pop(name) for name in names})
+        connection = Connection(**{name: values.pop(name) for name in Connection.__dataclass_fields__})
+        if connection.insecure:
+            note("--insecure: the server's certificate is not checked, so it may be anyone", "warning")
         client: Elasticsearch = connect(connection)
         with client:
             return command(*args, client=client, **values)

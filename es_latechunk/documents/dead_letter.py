@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +23,8 @@ class DeadLetters:
     def __init__(self, path: Path) -> None:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):  # not /dev/null
+                os.fchmod(descriptor, 0o600)  # also where the file was there before
         except OSError as error:
             raise UsageError(f"--dead-letter {path}: cannot be written ({error.strerror})") from error
         self._file = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - closed by __exit__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,9 +38,13 @@ def current_indices(client: Elasticsearch, alias: str) -> list[str]:
 
 
 def waiting_index(client: Elasticsearch, alias: str) -> str | None:
-    """The index that is being filled for the alias and is not promoted yet; there is at most one."""
-    current = current_indices(client, alias)
-    found = [name for name, meta in _made_for(client, alias).items() if meta and name not in current]
+    """The index that is being filled for the alias and is not promoted yet; there is at most one.
+
+    It is newer than the index that the alias stands for: the older ones have been promoted, and stay.
+    """
+    newest = max((_number(alias, name) for name in current_indices(client, alias)), default=0)
+    made = [name for name, meta in _made_for(client, alias).items() if meta]
+    found = [name for name in made if _number(alias, name) > newest]
     if len(found) > 1:
         raise IndexMismatchError(
             f"alias {alias}: {len(found)} indices wait for it ({', '.join(sorted(found))}); delete all but one"
@@ -53,11 +58,27 @@ def fresh_index(client: Elasticsearch, alias: str, create: Callable[[str], objec
     if waiting is not None:
         create(waiting)  # the same settings are fine, others are refused
         return waiting
-    taken = [name.removeprefix(f"{alias}-") for name in _made_for(client, alias)]
-    name = f"{alias}-{max((int(part) for part in taken if part.isdigit()), default=0) + 1:06d}"
+    name = _next_name(client, alias)
     create(name)
     mark(client, alias, name, chunks=None, failed=0)
     return name
+
+
+def _next_name(client: Elasticsearch, alias: str) -> str:
+    """The number after the highest; an empty index without a mark is what a kill left behind, and taken."""
+    made = _made_for(client, alias)
+    last = max(made, key=lambda name: _number(alias, name), default=alias)
+    number = _number(alias, last)
+    if number and not made[last]:
+        with server_errors(client, last):
+            number -= client.count(index=last)["count"] == 0
+    return f"{alias}-{number + 1:06d}"
+
+
+def _number(alias: str, name: str) -> int:
+    """The number of an index named ALIAS-NUMBER, 0 for any other name."""
+    number = name.removeprefix(f"{alias}-")
+    return int(number) if re.fullmatch(r"\d{6,}", number, re.ASCII) else 0
 
 
 def mark(client: Elasticsearch, alias: str, index: str, *, chunks: int | None, failed: int) -> None:
@@ -103,7 +124,8 @@ def _check_whole(client: Elasticsearch, alias: str, name: str, allow_failed: boo
         chunks = int(client.count(index=name)["count"])
     if chunks != counted:
         raise PreconditionError(
-            f"index {name}: holds {chunks} chunks, its ingest counted {counted}; run the ingest again"
+            f"index {name}: holds {chunks} chunks, its ingest counted {counted}; run the ingest again, of the "
+            "whole source"
         )
     return chunks
 

@@ -78,12 +78,12 @@ class BulkWriter:
     def _send(self, actions: list[Action]) -> tuple[list[Action], str]:
         """Send once. What is not settled comes back, with the cause; an exception means that nothing is."""
         lines = [line for action in actions for line in action.lines]
-        with uninterrupted():
+        with uninterrupted():  # until the answer is read and counted, so that the report is true
             answer = self._client.bulk(index=self._index, operations=lines)  # type: ignore[arg-type]
-        items = answer.body.get("items") if isinstance(answer.body, dict) else None
-        if not isinstance(items, list):
-            return actions, "an answer without items"
-        return self._read(actions, items)
+            items = answer.body.get("items") if isinstance(answer.body, dict) else None
+            if not isinstance(items, list):
+                return actions, "an answer without items"
+            return self._read(actions, items)
 
     def _read(self, actions: list[Action], items: list[Any]) -> tuple[list[Action], str]:
         if len(items) != len(actions):

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
 from elastic_transport import ConnectionError as TransportConnectionError
 from elastic_transport import ConnectionTimeout, SerializationError, TlsError
@@ -22,15 +22,22 @@ from elasticsearch import (
 
 from es_latechunk.errors import IndexMismatchError, ServerError, UsageError
 
+if TYPE_CHECKING:
+    from es_latechunk.node import Node
+
 ENVIRONMENT = "ELASTICSEARCH_"
 LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the cluster is and who asks. Credentials stay out of `repr`."""
+    """Where the cluster is and who asks. Credentials stay out of `repr`, also those that a URL may hold.
 
-    url: str | None = None
+    `fingerprint` is the SHA-256 of the server's certificate, or of one above it that the server sends, in
+    hexadecimal; it stands in for `ca_certs`. `insecure` takes any certificate.
+    """
+
+    url: str | None = field(default=None, repr=False)
     api_key: str | None = field(default=None, repr=False)
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -42,8 +49,9 @@ class Connection:
 def connect(connection: Connection | None = None) -> Elasticsearch:
     """A client for `connection`; what it leaves out comes from the ELASTICSEARCH_* variables.
 
-    Without a URL anywhere, the running local node. Raises ServerError where none runs, UsageError for a URL
-    or a combination of credentials that cannot work. Nothing is sent yet.
+    Without a URL anywhere, the running local node, with its own certificate and user where it is secure and
+    no others are given. Raises ServerError where none runs, UsageError for a URL or a combination of
+    credentials that cannot work. Nothing is sent yet.
     """
     given = connection or Connection()
     url = given.url or os.environ.get(f"{ENVIRONMENT}URL")
@@ -63,7 +71,14 @@ def _connect_local(given: Connection) -> Elasticsearch:
             "no Elasticsearch is named and no local node runs; start one with: es-latechunk node start, "
             "or pass --url (or set ELASTICSEARCH_URL)"
         )
-    return _client(node.url, given)
+    return _client(node.url, _with_own_account(given, node) if node.secure else given)
+
+
+def _with_own_account(given: Connection, node: Node) -> Connection:
+    """What the user leaves out, as the secure local node has it."""
+    if not _credentials(given):
+        given = replace(given, username=node.username, password=node.password())
+    return given if _tls(given) else replace(given, ca_certs=str(node.ca_certs))
 
 
 def _client(url: str, given: Connection) -> Elasticsearch:
@@ -71,19 +86,30 @@ def _client(url: str, given: Connection) -> Elasticsearch:
     options.update(_credentials(given))
     if url.startswith("https://"):
         options.update(_tls(given))
+    elif given.ca_certs or given.fingerprint:
+        raise UsageError(
+            f"--url {_without_password(url)} speaks no TLS, so there is no certificate to check; "
+            "write https://, or leave out --ca-certs and --fingerprint"
+        )
     try:
         return Elasticsearch(url, **options)  # type: ignore[arg-type]
     except (ValueError, OSError) as error:
         raise UsageError(
-            f"--url {_without_password(url)} does not work ({_without_password(str(error))}); check it and --ca-certs"
-        ) from error
+            f"--url {_without_password(url)} does not work ({_without_password(str(error))}); "
+            "check it, --ca-certs and --fingerprint"
+        ) from None  # its own message may hold the URL with its password
 
 
 def _credentials(given: Connection) -> dict[str, object]:
     api_key = given.api_key or os.environ.get(f"{ENVIRONMENT}API_KEY")
     username = given.username or os.environ.get(f"{ENVIRONMENT}USERNAME")
     password = given.password or os.environ.get(f"{ENVIRONMENT}PASSWORD")
-    if given.api_key or (api_key and not (given.username or given.password)):
+    if api_key and (given.api_key or not (given.username or given.password)):
+        if not re.fullmatch(r"[!-~]+", api_key):
+            raise UsageError(
+                "--api-key (ELASTICSEARCH_API_KEY) holds a space, a line end or another character that no key has; "
+                "copy it again"
+            )
         return {"api_key": api_key}
     if bool(username) != bool(password):
         lacking = "--password (ELASTICSEARCH_PASSWORD)" if username else "--username (ELASTICSEARCH_USERNAME)"
@@ -93,6 +119,7 @@ def _credentials(given: Connection) -> dict[str, object]:
 
 def _tls(given: Connection) -> dict[str, object]:
     ca_certs = given.ca_certs or os.environ.get(f"{ENVIRONMENT}CA_CERTS")
+    fingerprint = given.fingerprint or os.environ.get(f"{ENVIRONMENT}FINGERPRINT")
     if given.insecure:
         return {"verify_certs": False, "ssl_show_warn": False}
     if ca_certs and not os.path.isfile(ca_certs):  # noqa: PTH113
@@ -100,13 +127,19 @@ def _tls(given: Connection) -> dict[str, object]:
     options: dict[str, object] = {}
     if ca_certs:
         options["ca_certs"] = ca_certs
-    if given.fingerprint:
-        options["ssl_assert_fingerprint"] = given.fingerprint
+    if fingerprint:
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", fingerprint.replace(":", "")):
+            raise UsageError(
+                f"--fingerprint {fingerprint} is no SHA-256 fingerprint; give its 64 hexadecimal digits, with or "
+                "without colons"
+            )
+        options["ssl_assert_fingerprint"] = fingerprint
     return options
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", url)
+    """Greedy, as a password that is not escaped may itself hold "/", "@" and spaces."""
+    return re.sub(r"(\w+://)?.*@", r"\1***@", url)
 
 
 def server_address(client: Elasticsearch) -> str:
@@ -115,10 +148,16 @@ def server_address(client: Elasticsearch) -> str:
     return str(node.base_url)
 
 
-def server_version(client: Elasticsearch) -> tuple[int, int]:
-    """(major, minor) of the oldest node; from the nodes' own words, as the small build has no `GET /`."""
+def server_version(client: Elasticsearch) -> tuple[int, int] | None:
+    """(major, minor) of the oldest node, None where the user may not see it.
+
+    From the nodes' own words, as the small build has no `GET /`.
+    """
     with server_errors(client):
-        nodes = client.nodes.info(filter_path="nodes.*.version")
+        try:
+            nodes = client.nodes.info(filter_path="nodes.*.version")
+        except AuthorizationException:
+            return None
     versions = [str(node["version"]) for node in nodes["nodes"].values()]
     return min((int(major), int(minor)) for major, minor, *_ in (version.split(".") for version in versions))
 
@@ -131,8 +170,8 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
         yield
     except TlsError as error:
         raise ServerError(
-            f"{address}: no trusted TLS connection ({_one_line(error.message)}); pass the CA with --ca-certs, "
-            "or a URL with http:// where no TLS is spoken"
+            f"{address}: no trusted TLS connection ({_one_line(error.message)}); pass the CA with --ca-certs "
+            "or --fingerprint, or a URL with http:// where no TLS is spoken"
         ) from error
     except ConnectionTimeout as error:
         raise ServerError(

@@ -17,7 +17,7 @@ from es_latechunk.elastic.connection import server_version
 from es_latechunk.elastic.identity import check_encoder
 from es_latechunk.elastic.load import without_refresh
 from es_latechunk.elastic.mapping import IndexRecord, read_record
-from es_latechunk.elastic.prune import stale_documents
+from es_latechunk.elastic.prune import Stale, stale_documents
 from es_latechunk.elastic.report import IngestReport, OpenDocument, Tally
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR
 from es_latechunk.elastic.state import Comparison, compare_with_index
@@ -62,7 +62,7 @@ def ingest(
     record = read_record(client, index)
     check_encoder(index, record.identity.encoder, encoder.identity)
     run = IngestRun(client, index, record, encoder, options or IngestOptions(), tally or Tally())
-    with SeenIds() as seen, without_refresh(client, index):
+    with SeenIds() as seen, without_refresh(client, index, retry_for=run.options.retry_for):
         run.write(documents, seen)
         if run.options.prune:
             run.prune(seen)
@@ -88,7 +88,7 @@ class IngestRun:
         self._chunker = make_chunker(
             record.identity.chunker, tokenizer=encoder.tokenizer, max_tokens=record.identity.max_tokens
         )
-        self._packed = server_version(client) >= PACKED_VECTORS_SINCE
+        self._packed = _takes_packed_vectors(client)
         self._writer = BulkWriter(client, index, on_result=self._settle, retry_for=options.retry_for)
         self._comparisons: dict[str, Comparison] = {}
         self._open: dict[str, OpenDocument] = {}
@@ -122,17 +122,20 @@ class IngestRun:
             log.warning("prune: %d documents of the source failed, so nothing is removed", self.tally.failed)
             return
         stale = chunks = 0
-        for document in stale_documents(self._client, self._index, seen):
+        for document in self._stale(seen):
             stale, chunks = stale + 1, chunks + document.chunks
         log.info("prune: %d documents (%d chunks) are no longer in the source", stale, chunks)
         if not stale:
             return
-        for document in stale_documents(self._client, self._index, seen):
+        for document in self._stale(seen):
             actions = list(delete_actions(document.doc_id, 0, document.last_ordinal))
             self._open[document.doc_id] = OpenDocument(None, waiting=len(actions), tokens=0)
             for action in actions:
                 self._writer.add(action)
         self._writer.flush()
+
+    def _stale(self, seen: SeenIds) -> Iterator[Stale]:
+        return stale_documents(self._client, self._index, seen, retry_for=self.options.retry_for)
 
     def _unique(self, documents: Iterable[Document], seen: SeenIds) -> Iterator[tuple[Document, str]]:
         for document in documents:
@@ -222,3 +225,11 @@ class IngestRun:
             self.options.dead_letters.add(document, error)
         if self.options.on_error:
             self.options.on_error(error)
+
+
+def _takes_packed_vectors(client: Elasticsearch) -> bool:
+    """Whether every node reads vectors as base64, which is shorter and read faster than numbers."""
+    version = server_version(client)
+    if version is None:
+        log.info("no right to see the server's version (monitor), so vectors are sent as lists of numbers")
+    return version is not None and version >= PACKED_VECTORS_SINCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,11 +11,12 @@ from elasticsearch import Elasticsearch
 from es_latechunk.documents.sources import OnError
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, PreconditionError
 from es_latechunk.types import Document
 
 PAGE = 100
 KEEP_ALIVE = "10m"
+log = logging.getLogger(__name__)
 
 
 def read_index(
@@ -45,8 +47,16 @@ def read_index(
                 return
             after = rows[-1]["sort"]
     finally:
-        with server_errors(client, index):
+        _close(client, pit)
+
+
+def _close(client: Elasticsearch, pit: str) -> None:
+    """A point in time that cannot be closed now ends by itself, and must not hide what ended the reading."""
+    try:
+        with server_errors(client):
             client.close_point_in_time(id=pit)
+    except PreconditionError as error:
+        log.info("the point in time of the source stays open for %s (%s)", KEEP_ALIVE, error)
 
 
 def _page(

@@ -27,7 +27,7 @@ class StoredDocument:
 
     def is_whole(self, doc_hash: str) -> bool:
         """True when every chunk of exactly that version is there, and no other."""
-        return self.doc_hash == doc_hash and self.chunks == self.chunk_count
+        return self.doc_hash == doc_hash and self.chunks == self.chunk_count == self.last_ordinal + 1
 
 
 NOTHING = StoredDocument(0, 0, -1, "")
