@@ -5,6 +5,7 @@ ES_LATECHUNK_TEST_VERSIONS=9.2.4 limits the versions; without it they are all th
 
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ def java_for(version: str) -> Path | None:
     return bundled_runtime() if version == SMALLEST else None
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def node_home() -> Iterator[Path]:
     """A home for nodes that is the tests' own, where the account that root's server runs as can go."""
@@ -55,7 +62,11 @@ def elasticsearch_node(server_version: str, node_home: Path) -> Iterator[Node]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HOME_VARIABLE, str(node_home))
         node = start_node(
-            name, elasticsearch_version=server_version, java_home=java_for(server_version), heap=HEAP
+            name,
+            port=free_port(),  # another run of the tests on this machine looks for a port as well
+            elasticsearch_version=server_version,
+            java_home=java_for(server_version),
+            heap=HEAP,
         )
     yield node
     with pytest.MonkeyPatch.context() as patch:

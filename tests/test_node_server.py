@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import httpx
 import psutil
 import pytest
 from click.testing import CliRunner, Result
-from servers import HEAP, SMALLEST, java_for
+from servers import HEAP, SMALLEST, free_port, java_for
 
 from es_latechunk.cli import main
 from es_latechunk.errors import NodeError
@@ -45,11 +44,6 @@ def start(name: str, **options: object) -> Node:
 
 def command(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["node", *arguments])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def kill(node: Node) -> None:
