@@ -37,7 +37,8 @@ PROPERTIES = load_template()["mappings"]["properties"]
         ("ordinal>=2", {"range": {"ordinal": {"gte": "2"}}}),
         ("ordinal <= 2", {"range": {"ordinal": {"lte": "2"}}}),
         ("ordinal>2", {"range": {"ordinal": {"gt": "2"}}}),
-        ("date<2024-05-31", {"range": {"metadata.date": {"lt": "2024-05-31"}}}),
+        ("date>=2024", {"range": {"metadata.date": {"gte": "2024", "lte": "\U0010ffff"}}}),
+        ("date<2024-05-31", {"range": {"metadata.date": {"lt": "2024-05-31", "gte": ""}}}),
         ("title=old city", {"match_phrase": {"title": "old city"}}),
         (
             "title=[old city, Berlin]",

@@ -168,7 +168,14 @@ def test_similarity_is_the_least_cosine() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_all_filters_hold(mode: str) -> None:
-    filters = ["part=even", "ordinal>=1", "ordinal<5", "doc_id=[doc-02, doc-03, doc-04]", "date>2024-05-03"]
+    filters = [
+        "part=even",
+        "ordinal>=1",
+        "ordinal<5",
+        "doc_id=[doc-02, doc-03, doc-04]",
+        "date>2024-05-03",
+        "date<2024-06",
+    ]
     options = [word for text in filters for word in ("--filter", text)]
     rows = ask(" ".join(QUERIES), "--mode", mode, "-k", "50", *options)
     assert {row["doc_id"] for row in rows} == {"doc-04"}

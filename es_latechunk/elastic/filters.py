@@ -11,6 +11,7 @@ from es_latechunk.errors import UsageError
 
 FILTER = re.compile(r"\s*([^\s<>=][^<>=]*?)\s*(>=|<=|>|<|=)(.*)", re.DOTALL)
 RANGES = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
+FIRST, LAST = "", "\U0010ffff"  # no string is before or after them
 
 
 def parse_filter(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,11 +24,18 @@ def parse_filter(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     name, operator, value = split_filter(text)
     field = name if name.split(".")[0] in properties else f"metadata.{name}"
     if operator != "=":
-        return {"range": {field: {RANGES[operator]: value}}}
+        return {"range": {field: {RANGES[operator]: value, **_other_end(field, operator)}}}
     is_text = properties.get(field, {}).get("type") == "text"
     if value.startswith("[") and value.endswith("]"):
         return _one_of(field, _listed(text, value), is_text=is_text)
     return {"match_phrase": {field: value}} if is_text else {"term": {field: value}}
+
+
+def _other_end(field: str, operator: str) -> dict[str, str]:
+    """Older servers (9.2) refuse a range over metadata that is open at one end."""
+    if not field.startswith("metadata."):
+        return {}
+    return {"lte": LAST} if operator in (">", ">=") else {"gte": FIRST}
 
 
 def split_filter(text: str) -> tuple[str, str, str]:

@@ -1,0 +1,74 @@
+"""The commands and the fusion by hand of docs/search.md, on a real server with the encoder of words."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commands import run
+from elasticsearch import Elasticsearch
+from indices import LETTERS, WordEncoder, load, make_index
+from searching import rows_of
+
+PAGE = (Path(__file__).parent.parent / "docs" / "search.md").read_text("utf-8")
+COMMANDS = [
+    line for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S) for line in block.splitlines()
+]
+[BY_HAND] = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+
+
+@pytest.fixture
+def notes(client: Elasticsearch, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    encoder = make_index(client, "notes", WordEncoder())
+    load(client, "notes", [replace(document, id=f"{document.id}.txt") for document in LETTERS], encoder)
+    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder)
+    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
+    yield "notes"
+    client.indices.delete(index="notes")
+
+
+def shell(line: str) -> str:
+    """A line of the page in this process: with `printf ... |` before it, or `> file` after it."""
+    words = shlex.split(line)
+    given = ""
+    if "|" in words:
+        given = words[1].replace("\\n", "\n")
+        words = words[words.index("|") + 1 :]
+    file = None
+    if ">" in words:
+        file = Path(words[-1])
+        words = words[: words.index(">")]
+    assert words[0] == "es-latechunk"
+    result = run(*words[1:], input=given)
+    assert (result.exit_code, result.stderr) == (0, ""), line
+    if file:
+        file.write_text(result.stdout, encoding="utf-8")
+    return result.stdout
+
+
+def test_the_page_can_be_followed(
+    notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in COMMANDS:
+        shown = shell(line)
+        assert shown.strip()
+        assert "no hits" not in shown, line
+    capsys.readouterr()
+    exec(BY_HAND, {})  # noqa: S102
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    hits = rows_of("Which city is old?", "--index", notes)
+    assert [(name, float(score)) for name, score in printed] == [
+        (hit["id"], pytest.approx(hit["score"])) for hit in hits
+    ]
+
+
+def test_every_option_of_a_search_is_told() -> None:
+    shown = run("search", "--help").stdout.partition("--console")[0] + "--console"
+    options = set(re.findall(r"^  (?:-., )?(--?[a-z][a-z-]*)", shown, re.M))
+    assert {"-k", "--mode", "--filter"} <= options
+    assert options <= set(re.findall(r"--?[a-z][a-z-]*", PAGE))
