@@ -160,7 +160,7 @@ def main() -> None:
             for shape in SHAPES:
                 if shape == "short" or MODELS[name][0] != SHAPES["short"][1]:
                     row = ["--row", name, dtype, shape, "--repeat", str(options.repeat)]
-                    subprocess.run([sys.executable, __file__, *row], check=True)  # noqa: S603
+                    subprocess.run([sys.executable, __file__, *row], check=True)
 
 
 if __name__ == "__main__":

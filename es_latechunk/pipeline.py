@@ -6,6 +6,7 @@ Elasticsearch's client is imported where a server is asked, so that the stages b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,15 +123,14 @@ def fresh_index_for(
     recorded = mapping.read_identity(client, alias) if current else None
     encoder = load_for(recorded.encoder) if recorded else load()
 
+    identity = IndexIdentity(encoder.identity, "sentences", DEFAULT_MAX_TOKENS)
+    template = load_template()
+    if recorded:
+        identity = replace(recorded, encoder=encoder.identity)
+        template = mapping.template_of(client, current[0])
+
     def create(name: str) -> None:
-        create_index(
-            name,
-            encoder=encoder,
-            client=client,
-            max_tokens=recorded.max_tokens if recorded else DEFAULT_MAX_TOKENS,
-            chunker=recorded.chunker if recorded else "sentences",
-            pooling=recorded.pooling if recorded else "late",
-        )
+        mapping.create_index(client, name, index_body(identity, template=template), identity)
 
     return aliases.fresh_index(client, alias, create), encoder
 

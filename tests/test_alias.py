@@ -103,6 +103,20 @@ def test_a_change_of_model_without_a_minute_of_wrong_answers(
         assert len(row["content_embedding"]) == dims
 
 
+def test_the_next_index_is_made_like_the_one_before(client: Elasticsearch, alias: str, source: Path) -> None:
+    """Its own choices (here no neighbours' words, full vectors, small chunks) last over a change of model."""
+    first = f"{alias}-000001"
+    make_index(client, first, encoder=MODELS["old"], max_tokens=7, quantization="none", context_fields=False)
+    client.indices.put_alias(index=first, name=alias)
+    fill(alias, source, "--model", "new")
+    second = f"{alias}-000002"
+    mapping = client.indices.get_mapping(index=second)[second]["mappings"]
+    vector = mapping["properties"]["content_embedding"]
+    assert (vector["dims"], vector["index_options"]["type"]) == (8, "hnsw")
+    assert "near" not in mapping["properties"]
+    assert mapping["_meta"]["es_latechunk"]["max_tokens"] == 7
+
+
 def test_an_index_that_was_swapped_out_does_not_wait_again(
     client: Elasticsearch, alias: str, source: Path
 ) -> None:

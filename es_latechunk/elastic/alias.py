@@ -69,7 +69,7 @@ def _next_name(client: Elasticsearch, alias: str) -> str:
     made = _made_for(client, alias)
     last = max(made, key=lambda name: _number(alias, name), default=alias)
     number = _number(alias, last)
-    if number and not made[last]:
+    if number and not made[last] and last not in current_indices(client, alias):
         with server_errors(client, last):
             number -= client.count(index=last)["count"] == 0
     return f"{alias}-{number + 1:06d}"

@@ -36,6 +36,9 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
     return False
 
 
+LASTING = ("number_of_shards", "number_of_replicas", "auto_expand_replicas", "analysis", "similarity")
+
+
 @dataclass(frozen=True, slots=True)
 class IndexRecord:
     """The indices that a name stands for now, what they record of their vectors, and their fields."""
@@ -70,6 +73,19 @@ def read_record(client: Elasticsearch, name: str) -> IndexRecord:
 def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
     """What the index, or every index behind the alias, records about its vectors."""
     return read_record(client, name).identity
+
+
+def template_of(client: Elasticsearch, name: str) -> dict[str, Any]:
+    """The template that would give another index like this one: its fields and lasting settings, for any model."""
+    with server_errors(client, name):
+        index = client.indices.get(index=name)[name]
+    mappings = {key: value for key, value in index["mappings"].items() if key != "_meta"}
+    mappings["properties"][VECTOR_FIELD].pop("dims", None)
+    settings = index["settings"]["index"]
+    return {
+        "settings": {"index": {key: settings[key] for key in LASTING if key in settings}},
+        "mappings": mappings,
+    }
 
 
 def single_index(client: Elasticsearch, name: str) -> str:
