@@ -22,6 +22,7 @@ COMMANDS = {
     "search": "Find the chunks nearest to a query.",
     "compare": "Late next to naive similarity, chunk by chunk, no server.",
     "models": "The models that late chunking fits, and those it does not.",
+    "serve": "The local model over HTTP: embeddings and late chunking.",
 }
 
 

@@ -1,0 +1,126 @@
+"""`es-latechunk serve`: the local model over HTTP."""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import click
+
+from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.cli.output import note, print_json
+from es_latechunk.errors import PreconditionError, UsageError
+from es_latechunk.serve.limits import Limits
+from es_latechunk.types import TokenEncoder
+
+if TYPE_CHECKING:
+    from es_latechunk.types import Encoder
+
+DEFAULTS = Limits()
+TOKEN = "ES_LATECHUNK_TOKEN"  # noqa: S105
+SHUTDOWN_SECONDS = 120
+COUNT = click.IntRange(1)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one."
+)
+@click.option("--token", envvar=TOKEN, metavar="WORD", help=f"What clients must send; better in {TOKEN}.")
+@click.option("--max-body-bytes", type=COUNT, default=DEFAULTS.body_bytes, show_default=True)
+@click.option(
+    "--max-inputs", type=COUNT, default=DEFAULTS.inputs, show_default=True, help="Texts or chunks a request."
+)
+@click.option("--max-request-tokens", type=COUNT, default=DEFAULTS.request_tokens, show_default=True)
+@click.option(
+    "--max-queue-tokens", type=COUNT, default=DEFAULTS.queue_tokens, show_default=True, help="More wait: 503."
+)
+@model_options
+@json_option
+def serve(
+    host: str,
+    port: int,
+    token: str | None,
+    max_body_bytes: int,
+    max_inputs: int,
+    max_request_tokens: int,
+    max_queue_tokens: int,
+    model: ModelChoice,
+    as_json: bool,
+) -> None:
+    """Serve the local model over HTTP until Ctrl-C or SIGTERM; what was asked before is still answered.
+
+    It speaks OpenAI's embeddings (/v1/embeddings), Hugging Face's feature extraction (/ and /embed), and takes
+    documents at /late_chunk. With --json, one line says where it listens.
+    """
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise UsageError(
+            f"--token ({TOKEN}) is empty or holds a space or another character that no token has"
+        )
+    _check_installed()
+    limits = Limits(max_body_bytes, max_inputs, max_request_tokens, max_queue_tokens)
+    with _listen(host, port) as listening:
+        encoder = _local(model.load())
+        encoder.encode_documents(["loaded before anyone asks"])
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        if token is None and not _is_loopback(host):
+            note(f"{url} asks for no token: whoever reaches it can use it; set {TOKEN}", "warning")
+        if as_json:
+            print_json({"url": url, "model": encoder.identity.model, "dimensions": encoder.dim})
+        note(f"{encoder.identity.model}, {encoder.dim} dimensions, on {url}; Ctrl-C ends it")
+        _run(encoder, token, limits, listening)
+    note("stopped")
+
+
+def _run(encoder: TokenEncoder, token: str | None, limits: Limits, listening: socket.socket) -> None:
+    import uvicorn
+
+    from es_latechunk.serve.app import create_app
+
+    config = uvicorn.Config(
+        create_app(encoder, token=token, limits=limits),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn ends cleanly, and then raises the signal again
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    missing = [
+        name for name in ("uvicorn", "starlette", "prometheus_client", "orjson") if find_spec(name) is None
+    ]
+    if missing:
+        raise UsageError(f"serve needs {', '.join(missing)}; install it: pip install 'es-latechunk[serve]'")
+
+
+def _local(encoder: Encoder) -> TokenEncoder:
+    if not isinstance(encoder, TokenEncoder):
+        raise UsageError(
+            f"model {encoder.identity.model}: is hosted elsewhere; serve a model of this machine"
+        )
+    return encoder
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        cause = error.strerror or error
+        raise PreconditionError(f"--host {host} --port {port}: {cause}; choose another one") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,219 @@
+"""The HTTP application: who may ask, how much, and which answer goes where."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from es_latechunk.errors import DocumentError
+from es_latechunk.serve.batcher import Batcher, Job
+from es_latechunk.serve.description import GETS, POSTS, describe
+from es_latechunk.serve.desk import Desk
+from es_latechunk.serve.limits import Limits, RequestError, busy
+from es_latechunk.serve.metrics import Measured, Metrics
+from es_latechunk.serve.protocols import (
+    EmbeddingsAsk,
+    FeatureExtractionAsk,
+    InputType,
+    LateChunkAsk,
+    error_answer,
+    hugging_face_answer,
+    late_chunk_answer,
+    openai_answer,
+    validation_message,
+)
+from es_latechunk.types import FloatArray, TokenEncoder
+
+BODY_SECONDS = 60.0
+CLIENT_GONE = 499
+OPEN_PATHS = ("/health",)
+
+Answer = Callable[[FloatArray], bytes]
+Read = Callable[["Service", bytes, InputType], tuple[Job, Answer]]
+
+
+class Service:
+    """What the routes share: one encoder with its batches, the limits, and the counts."""
+
+    def __init__(self, encoder: TokenEncoder, limits: Limits) -> None:
+        self.desk = Desk(encoder, limits)
+        self.limits = limits
+        self.metrics = Metrics()
+        self.batcher = Batcher(
+            encoder, queue_tokens=limits.queue_tokens, on_round=self.metrics.rounds.observe
+        )
+        self.metrics.waiting.set_function(lambda: self.batcher.tokens)
+        self.requests = 0
+
+    async def answer(self, request: Request, read: Read) -> Response:
+        """Read a body, encode what it asks for, and write the answer; only the encoding waits in line."""
+        if self.requests >= self.limits.requests:
+            raise busy(f"{self.requests} requests are under way already")
+        self.requests += 1
+        try:
+            body = await _read_body(request, self.limits.body_bytes)
+            job, write = await run_in_threadpool(read, self, body, _input_type(request))
+            vectors = await _while_connected(request, self.batcher.embed(job))
+            self.metrics.tokens.inc(job.tokens)
+            content = await run_in_threadpool(write, vectors)
+        finally:
+            self.requests -= 1
+        return Response(content, media_type="application/json")
+
+
+def create_app(encoder: TokenEncoder, *, token: str | None = None, limits: Limits | None = None) -> Starlette:
+    """The application for one encoder; with a token, all but /health asks for it."""
+    service = Service(encoder, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with service.batcher.running():
+            yield
+
+    return Starlette(
+        routes=[*_posts(service, token), *_gets(service, token)],
+        middleware=[Middleware(Measured, service.metrics, frozenset({*POSTS, *GETS}))],
+        exception_handlers={
+            RequestError: _refuse,
+            DocumentError: _refuse,
+            ValidationError: _refuse,
+            HTTPException: _refuse,
+        },
+        lifespan=lifespan,
+    )
+
+
+def _posts(service: Service, token: str | None) -> list[Route]:
+    reads: dict[str, Read] = {
+        "/v1/embeddings": _embeddings,
+        "/": _feature_extraction,
+        "/embed": _feature_extraction,
+        "/late_chunk": _late_chunk,
+    }
+
+    def route(path: str, read: Read) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await service.answer(request, read)
+
+        return Route(path, _guarded(endpoint, token), methods=["POST"])
+
+    return [route(path, read) for path, read in reads.items()]
+
+
+def _gets(service: Service, token: str | None) -> list[Route]:
+    model, description = service.desk.model, describe(secured=token is not None)
+    facts: dict[str, Any] = {
+        "/health": {"status": "ok", "model": model},
+        "/v1/models": {
+            "object": "list",
+            "data": [{"id": model, "object": "model", "owned_by": "es-latechunk"}],
+        },
+        "/openapi.json": description,
+    }
+
+    def route(path: str, fact: Any) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return JSONResponse(fact)
+
+        return Route(path, endpoint if path in OPEN_PATHS else _guarded(endpoint, token))
+
+    async def metrics(request: Request) -> Response:
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [*(route(path, fact) for path, fact in facts.items()), Route("/metrics", _guarded(metrics, token))]
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def _guarded(endpoint: Endpoint, token: str | None) -> Endpoint:
+    if token is None:
+        return endpoint
+    expected = f"Bearer {token}".encode()
+
+    async def guarded(request: Request) -> Response:
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(given, expected):
+            raise RequestError(401, "the bearer token is missing or wrong; send Authorization: Bearer TOKEN")
+        return await endpoint(request)
+
+    return guarded
+
+
+def _embeddings(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
+    ask = EmbeddingsAsk.model_validate_json(body)
+    job = service.desk.embeddings(ask, input_type)
+    return job, lambda vectors: openai_answer(ask, job, vectors, service.desk.model)
+
+
+def _feature_extraction(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
+    job = service.desk.feature_extraction(FeatureExtractionAsk.model_validate_json(body), input_type)
+    return job, hugging_face_answer
+
+
+def _late_chunk(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
+    job = service.desk.late_chunk(LateChunkAsk.model_validate_json(body))
+    return job, lambda vectors: late_chunk_answer(job, vectors)
+
+
+def _input_type(request: Request) -> InputType:
+    given = request.query_params.get("input_type", "document")
+    if given not in ("document", "query"):
+        raise RequestError(422, "input_type: should be document or query")
+    return cast(InputType, given)
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > limit:
+                    raise RequestError(413, f"the body has more than {limit} bytes; send less at once")
+    except TimeoutError:
+        raise RequestError(408, f"the body did not come within {BODY_SECONDS:.0f} s") from None
+    except ClientDisconnect:
+        raise RequestError(CLIENT_GONE, "the client is gone") from None
+    return bytes(body)
+
+
+async def _while_connected(request: Request, work: Awaitable[FloatArray]) -> FloatArray:
+    """The work's result; where the client goes first, the work is given up."""
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    if not working.done():
+        working.cancel()
+        raise RequestError(CLIENT_GONE, "the client is gone")
+    return working.result()
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    headers: dict[str, str] = {}
+    if isinstance(error, RequestError):
+        status, message = error.status, error.message
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, HTTPException):
+        status, message, headers = error.status_code, error.detail, dict(error.headers or {})
+    else:
+        status = 422
+        message = validation_message(error) if isinstance(error, ValidationError) else str(error)
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error_answer(request.url.path, status, message), status, headers)

@@ -1,0 +1,153 @@
+"""Batches across concurrent requests: one thread owns the encoder, everything else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+
+from es_latechunk.errors import DocumentError
+from es_latechunk.late import embed_chunks
+from es_latechunk.serve.limits import RequestError, busy
+from es_latechunk.types import ChunkedDocument, FloatArray, TokenEncoder
+
+# Requests that arrive together share a batch; alone, one waits this much longer.
+GATHER_SECONDS = 0.003
+BATCHES_A_ROUND = 4
+
+Kind = Literal["late", "naive", "query"]
+KINDS: tuple[Kind, ...] = ("late", "naive", "query")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one request wants encoded: one vector a chunk. A query is a document of one chunk."""
+
+    documents: Sequence[ChunkedDocument]
+    kind: Kind = "late"
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(chunked.tokens) for chunked in self.documents)
+
+    @property
+    def chunks(self) -> int:
+        return sum(len(chunked.spans) for chunked in self.documents)
+
+
+def embed_jobs(encoder: TokenEncoder, jobs: Sequence[Job]) -> list[FloatArray]:
+    """The vectors (chunks, dim) of each job, as if it were alone."""
+    vectors: dict[int, FloatArray] = {}
+    for kind in KINDS:
+        alike = [number for number, job in enumerate(jobs) if job.kind == kind]
+        if alike:
+            together = _embed(encoder, list(chain(*(jobs[number].documents for number in alike))), kind)
+            ends = np.cumsum([jobs[number].chunks for number in alike])
+            vectors.update(zip(alike, np.split(together, ends[:-1]), strict=True))
+    return [vectors[number] for number in range(len(jobs))]
+
+
+def _embed(encoder: TokenEncoder, documents: Sequence[ChunkedDocument], kind: Kind) -> FloatArray:
+    if kind == "query":
+        return encoder.encode_queries([chunked.document.text for chunked in documents])
+    rows = []
+    for block in embed_chunks(documents, encoder=encoder, pooling=kind):
+        if isinstance(block, DocumentError):
+            raise block
+        rows.append(block.vectors)
+    return np.concatenate(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    job: Job
+    answer: asyncio.Future[FloatArray] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Batcher:
+    """Encodes jobs in the order in which they come, as many at once as make a few good batches.
+
+    `on_round` hears the number of jobs of each round.
+    """
+
+    def __init__(
+        self, encoder: TokenEncoder, *, queue_tokens: int, on_round: Callable[[int], None] = lambda jobs: None
+    ) -> None:
+        self._encoder = encoder
+        self._queue_tokens = queue_tokens
+        self._on_round = on_round
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self.tokens = 0  # that wait or are being encoded
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Encodes for as long as the block runs."""
+        with ThreadPoolExecutor(1, thread_name_prefix="encoder") as thread:
+            work = asyncio.create_task(self._work(thread))
+            try:
+                yield
+            finally:
+                work.cancel()
+
+    async def embed(self, job: Job) -> FloatArray:
+        """Vectors (chunks, dim). RequestError 503 where too much waits, 500 where the encoder fails on it."""
+        if self.tokens and self.tokens + job.tokens > self._queue_tokens:
+            raise busy(f"{self.tokens} tokens wait already and at most {self._queue_tokens} may")
+        waiting = _Waiting(job)
+        self.tokens += job.tokens
+        try:
+            self._queue.put_nowait(waiting)
+            return await waiting.answer
+        finally:
+            self.tokens -= job.tokens
+
+    async def _work(self, thread: ThreadPoolExecutor) -> None:
+        while True:
+            first = await self._queue.get()
+            await asyncio.sleep(GATHER_SECONDS)
+            round_ = self._gather(first)
+            if round_:
+                self._on_round(len(round_))
+                await self._encode(round_, thread)
+
+    def _gather(self, first: _Waiting) -> list[_Waiting]:
+        """`first` and what came after it, without what nobody waits for any longer."""
+        gathered, room = [first], BATCHES_A_ROUND * self._encoder.batch_tokens - first.job.tokens
+        while room > 0 and not self._queue.empty():
+            gathered.append(self._queue.get_nowait())
+            room -= gathered[-1].job.tokens
+        return [waiting for waiting in gathered if not waiting.answer.done()]
+
+    async def _encode(self, round_: list[_Waiting], thread: ThreadPoolExecutor) -> None:
+        jobs = [waiting.job for waiting in round_]
+        encoding = asyncio.wrap_future(thread.submit(embed_jobs, self._encoder, jobs))
+        await asyncio.wait([encoding])
+        error = encoding.exception()
+        if error is None:
+            for waiting, vectors in zip(round_, encoding.result(), strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(vectors)
+        elif len(round_) == 1:
+            self._fail(round_[0], error)
+        else:  # one of them may be to blame: the others shall not fail with it
+            for waiting in round_:
+                await self._encode([waiting], thread)
+
+    def _fail(self, waiting: _Waiting, error: BaseException) -> None:
+        # Without the error's message, which may quote the text.
+        places = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("encoding failed with %s\n%s", type(error).__name__, places)
+        if not waiting.answer.done():
+            told = f"the model failed on this request ({type(error).__name__}); the server's log says where"
+            waiting.answer.set_exception(RequestError(500, told))

@@ -1,0 +1,133 @@
+"""What clients ask and get: OpenAI's embeddings, Hugging Face's feature extraction, and late chunking."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from es_latechunk.chunking import DEFAULT_MAX_TOKENS
+from es_latechunk.serve.batcher import Job
+from es_latechunk.types import FloatArray
+
+InputType = Literal["document", "query"]
+JSON = orjson.OPT_SERIALIZE_NUMPY
+
+
+def _as_list(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    numbers = isinstance(value, list) and value and isinstance(value[0], int | list)
+    if numbers:
+        raise ValueError("token ids are of another model's vocabulary; send the text itself")
+    return value
+
+
+Texts = Annotated[
+    list[str],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+    ),
+]
+
+
+class Ask(BaseModel):
+    """A request's body, types taken as they are: "5" is no number."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class EmbeddingsAsk(Ask):
+    """OpenAI's request for embeddings, with `input_type` beside it."""
+
+    input: Texts
+    model: str | None = Field(None, description="The served model's name, or left out.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, description="The served model's own, or left out.")
+    input_type: InputType | None = Field(
+        None, description="Default: document. Also as ?input_type= in the URL."
+    )
+
+
+class FeatureExtractionAsk(Ask):
+    """Hugging Face's request for feature extraction. Texts are never truncated, whatever `truncate` says."""
+
+    inputs: Texts
+    normalize: Literal[True] | None = Field(None, description="Vectors always have length 1.")
+    truncate: bool | None = None
+    prompt_name: InputType | None = Field(
+        None, description="Default: document. Also as ?input_type= in the URL."
+    )
+    dimensions: int | None = Field(None, description="The served model's own, or left out.")
+
+
+class LateChunkAsk(Ask):
+    """A document to be chunked late: by a chunker, or into `chunks` given as [start, end) in characters."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    id: str = "document"
+    text: str
+    title: str = Field(
+        "", description="Taken as ingest takes it, so that a document can be sent whole; not embedded."
+    )
+    chunker: Literal["sentences", "paragraph", "tokens"] = "sentences"
+    max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Tokens a chunk, at most.")
+    chunks: list[tuple[int, int]] | None = Field(None, min_length=1)
+    pooling: Literal["late", "naive"] = "late"
+
+
+def openai_answer(ask: EmbeddingsAsk, job: Job, vectors: FloatArray, model: str) -> bytes:
+    """OpenAI's list of embeddings; base64 holds little-endian float32."""
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encoded(row, ask.encoding_format)}
+        for index, row in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": job.tokens, "total_tokens": job.tokens}
+    return orjson.dumps({"object": "list", "data": data, "model": model, "usage": usage}, option=JSON)
+
+
+def _encoded(row: FloatArray, encoding_format: str) -> FloatArray | str:
+    return row if encoding_format == "float" else base64.b64encode(row.astype("<f4").tobytes()).decode()
+
+
+def hugging_face_answer(vectors: FloatArray) -> bytes:
+    """An array of vectors, for one text too."""
+    return orjson.dumps(list(vectors), option=JSON)
+
+
+def late_chunk_answer(job: Job, vectors: FloatArray) -> bytes:
+    """The document's chunks, with the fields that `es-latechunk embed` prints."""
+    [chunked] = job.documents
+    text = chunked.document.text
+    chunks = [
+        {
+            "ordinal": ordinal,
+            "start": span.start,
+            "end": span.end,
+            "content": text[span.start : span.end],
+            "vector": vectors[ordinal],
+        }
+        for ordinal, span in enumerate(chunked.spans)
+    ]
+    return orjson.dumps({"id": chunked.document.id, "chunks": chunks, "tokens": job.tokens}, option=JSON)
+
+
+def error_answer(path: str, status: int, message: str) -> dict[str, Any]:
+    """An error in the shape that clients of this path read."""
+    if path.startswith("/v1/"):
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return {"error": message, "error_type": "validation" if status < 500 else "backend"}
+
+
+def validation_message(error: ValidationError) -> str:
+    """The first thing that is wrong with a body, without quoting it."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {said}" if place else said
