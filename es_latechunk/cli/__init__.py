@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "Late next to naive similarity, chunk by chunk, no server.",
     "models": "The models that late chunking fits, and those it does not.",
     "serve": "The local model over HTTP: embeddings and late chunking.",
+    "inference": "Endpoints by which Elasticsearch itself asks for vectors.",
 }
 
 

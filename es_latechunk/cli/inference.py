@@ -1,0 +1,111 @@
+"""`es-latechunk inference`: endpoints by which Elasticsearch itself asks for vectors."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from es_latechunk.cli.options import connection_options, json_option
+from es_latechunk.cli.output import note, print_json
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from es_latechunk.elastic.inference import Service
+
+SERVICES = ("hugging_face", "openai", "jinaai", "elasticsearch")
+KEYS = {"hugging_face": "ES_LATECHUNK_TOKEN", "openai": "ES_LATECHUNK_TOKEN", "jinaai": "JINA_API_KEY"}
+QUESTION = "How many people live in Berlin?"
+
+
+@click.group()
+def inference() -> None:
+    """Inference endpoints: Elasticsearch embeds texts and queries by itself."""
+
+
+@inference.command()
+@click.argument("name")
+@click.option("--service", type=click.Choice(SERVICES), default="hugging_face", show_default=True)
+@click.option("--serve-url", metavar="URL", help="es-latechunk serve, as Elasticsearch reaches it.")
+@click.option("--model-id", metavar="ID", help="The service's model; for openai what serve prints.")
+@click.option(
+    "--service-key", metavar="KEY", help="Better in ES_LATECHUNK_TOKEN, or JINA_API_KEY for jinaai."
+)
+@click.option("--queries", is_flag=True, help="For queries, where the served model has a prefix for them.")
+@click.option(
+    "--wait", type=click.FloatRange(0), default=120.0, show_default=True, help="Seconds, for a vector."
+)
+@connection_options
+@json_option
+def put(
+    name: str,
+    service: Service,
+    serve_url: str | None,
+    model_id: str | None,
+    service_key: str | None,
+    queries: bool,
+    wait: float,
+    client: Elasticsearch,
+    as_json: bool,
+) -> None:
+    """Create an endpoint, wait until it gives vectors, and show what to do with it.
+
+    hugging_face and openai ask `es-latechunk serve`, jinaai asks Jina with late chunking, elasticsearch runs a
+    model inside the cluster. The cluster needs an Enterprise licence or a trial.
+    """
+    from es_latechunk.elastic.console import console_request
+    from es_latechunk.elastic.inference import (
+        Endpoint,
+        put_endpoint,
+        semantic_query,
+        semantic_text_mapping,
+        words_to_vector_query,
+    )
+
+    key = service_key or os.environ.get(KEYS.get(service, ""))
+    endpoint = Endpoint(service, url=serve_url, model_id=model_id, key=key, queries=queries)
+    dimensions = put_endpoint(client, name, endpoint, wait=wait)
+    if as_json:
+        print_json({"inference_id": name, "service": service, "dimensions": dimensions})
+        return
+    note(f"inference endpoint {name}: {service}, {dimensions} dimensions")
+    click.echo(console_request("PUT", "semantic-notes", semantic_text_mapping(name)))
+    click.echo(console_request("GET", "semantic-notes/_search", semantic_query(QUESTION)))
+    click.echo(console_request("GET", "notes/_search", words_to_vector_query(name, QUESTION)))
+
+
+@inference.command()
+@click.argument("name")
+@connection_options
+@json_option
+def show(name: str, client: Elasticsearch, as_json: bool) -> None:
+    """What Elasticsearch knows of an endpoint; a key is never in it."""
+    from es_latechunk.elastic.console import render_json
+    from es_latechunk.elastic.inference import show_endpoint
+
+    found = show_endpoint(client, name)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(render_json(found))
+
+
+@inference.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also where an index or a pipeline uses it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connection_options
+@json_option
+def delete(name: str, force: bool, yes: bool, client: Elasticsearch, as_json: bool) -> None:
+    """Delete an endpoint. Asks, unless --yes is given."""
+    from es_latechunk.elastic.inference import delete_endpoint
+
+    if not yes:
+        click.confirm(f"Delete inference endpoint {name}?", abort=True, err=True)
+    delete_endpoint(client, name, force=force)
+    if as_json:
+        print_json({"inference_id": name, "deleted": True})
+        return
+    note(f"inference endpoint {name} deleted")

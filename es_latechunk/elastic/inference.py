@@ -1,0 +1,180 @@
+"""Inference endpoints: Elasticsearch asks a service for vectors, for `semantic_text` and for kNN by words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from elasticsearch import ApiError, AuthorizationException, BadRequestError
+
+from es_latechunk.elastic.connection import reason, server_address, server_errors
+from es_latechunk.elastic.retry import PassingError, persist
+from es_latechunk.errors import PreconditionError, ServerError, UsageError
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+Service = Literal["hugging_face", "openai", "jinaai", "elasticsearch"]
+DEFAULT_MODELS = {"jinaai": "jina-embeddings-v3", "elasticsearch": ".multilingual-e5-small"}
+TASK: Literal["text_embedding"] = "text_embedding"
+NO_KEY = "none"  # the services that speak to `serve` insist on a key, also where it asks for none
+DEPLOYING = 408
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What an inference endpoint asks. `url` is that of `es-latechunk serve`, as Elasticsearch reaches it.
+
+    `key` is the service's: `serve`'s token, or Jina's API key. `queries` makes an endpoint for queries, where
+    the served model has another prefix for them.
+    """
+
+    service: Service
+    url: str | None = None
+    model_id: str | None = None
+    key: str | None = field(default=None, repr=False)
+    queries: bool = False
+
+
+def endpoint_body(endpoint: Endpoint) -> dict[str, Any]:
+    """The body of `PUT _inference/text_embedding/ID`; a UsageError names what is missing or too much."""
+    build = {
+        "hugging_face": _hugging_face,
+        "openai": _openai,
+        "jinaai": _jinaai,
+        "elasticsearch": _elasticsearch,
+    }
+    return {"service": endpoint.service, **build[endpoint.service](endpoint)}
+
+
+def _hugging_face(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.model_id:
+        raise UsageError(
+            f"--model-id {endpoint.model_id}: hugging_face takes none, serve has one model; leave it out"
+        )
+    return {"service_settings": {"url": _served(endpoint, "/"), "api_key": endpoint.key or NO_KEY}}
+
+
+def _openai(endpoint: Endpoint) -> dict[str, Any]:
+    if not endpoint.model_id:
+        raise UsageError("--model-id is missing; give the name that serve prints at its start")
+    url = _served(endpoint, "/v1/embeddings")
+    settings = {"url": url, "model_id": endpoint.model_id, "api_key": endpoint.key or NO_KEY}
+    return {"service_settings": {**settings, "similarity": "cosine"}}
+
+
+def _jinaai(endpoint: Endpoint) -> dict[str, Any]:
+    if not endpoint.key:
+        raise UsageError("--service-key (JINA_API_KEY) is missing; the jinaai service needs a key of Jina's")
+    _no_url(endpoint)
+    settings = {"model_id": endpoint.model_id or DEFAULT_MODELS["jinaai"], "api_key": endpoint.key}
+    return {
+        "service_settings": {**settings, "similarity": "cosine"},
+        "task_settings": {"late_chunking": True},
+    }
+
+
+def _elasticsearch(endpoint: Endpoint) -> dict[str, Any]:
+    _no_url(endpoint)
+    model_id = endpoint.model_id or DEFAULT_MODELS["elasticsearch"]
+    return {"service_settings": {"model_id": model_id, "num_allocations": 1, "num_threads": 1}}
+
+
+def _served(endpoint: Endpoint, path: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s?#@]+/?", endpoint.url or ""):
+        raise UsageError(
+            "--serve-url: give the address of es-latechunk serve as Elasticsearch reaches it, without a path, such "
+            "as http://serve:8000"
+        )
+    query = "?input_type=query" if endpoint.queries else ""
+    return f"{str(endpoint.url).rstrip('/')}{path}{query}"
+
+
+def _no_url(endpoint: Endpoint) -> None:
+    if endpoint.url or endpoint.queries:
+        raise UsageError(f"--serve-url and --queries are not for {endpoint.service}; leave them out")
+
+
+def put_endpoint(client: Elasticsearch, name: str, endpoint: Endpoint, *, wait: float) -> int:
+    """Create an endpoint and wait until it embeds; gives the vectors' dimensions.
+
+    Raises WriteError where it does not within `wait` seconds, PreconditionError where the server has no
+    inference, ServerError for other refusals, in which the key does not appear.
+    """
+    body = endpoint_body(endpoint)
+    try:
+        with _inference_errors(client):
+            client.inference.put(task_type=TASK, inference_id=name, inference_config=body)
+            return persist(
+                lambda: _embed(client, name), retry_for=wait, what=f"inference endpoint {name}: no vector"
+            )
+    except ServerError as error:
+        if endpoint.key and endpoint.key in str(error):
+            raise ServerError(str(error).replace(endpoint.key, "***")) from None
+        raise
+
+
+def _embed(client: Elasticsearch, name: str) -> int:
+    try:
+        answer = client.inference.inference(task_type=TASK, inference_id=name, input=["Is it there?"])
+    except ApiError as error:
+        if error.meta.status == DEPLOYING:
+            raise PassingError(reason(error)) from error
+        raise
+    return len(answer[TASK][0]["embedding"])
+
+
+def show_endpoint(client: Elasticsearch, name: str) -> dict[str, Any]:
+    """What Elasticsearch knows of an endpoint; it never gives a key away."""
+    with _inference_errors(client):
+        found: list[dict[str, Any]] = client.inference.get(inference_id=name)["endpoints"]
+    return found[0]
+
+
+def delete_endpoint(client: Elasticsearch, name: str, *, force: bool) -> None:
+    """Delete an endpoint; one that an index or a pipeline uses only with `force`."""
+    with _inference_errors(client):
+        client.inference.delete(inference_id=name, force=force)
+
+
+@contextmanager
+def _inference_errors(client: Elasticsearch) -> Iterator[None]:
+    address = server_address(client)
+    with server_errors(client):
+        try:
+            yield
+        except BadRequestError as error:
+            if "no handler found" not in reason(error):
+                raise
+            raise PreconditionError(
+                f"{address}: has no inference API, as the small build that `node start` runs; "
+                "use a full Elasticsearch distribution (make up), with a trial or an Enterprise licence"
+            ) from error
+        except AuthorizationException as error:
+            if "non-compliant" not in reason(error):
+                raise
+            raise PreconditionError(
+                f"{address}: its licence does not cover inference ({reason(error)}); it needs Enterprise, or a trial: "
+                "POST /_license/start_trial?acknowledge=true"
+            ) from error
+
+
+def semantic_text_mapping(name: str, search_name: str | None = None) -> dict[str, Any]:
+    """The body that creates an index whose field `content` is embedded by Elasticsearch itself."""
+    ids = {"inference_id": name, **({"search_inference_id": search_name} if search_name else {})}
+    return {"mappings": {"properties": {"content": {"type": "semantic_text", **ids}}}}
+
+
+def semantic_query(text: str) -> Mapping[str, Any]:
+    """A search of that field."""
+    return {"query": {"semantic": {"field": "content", "query": text}}}
+
+
+def words_to_vector_query(name: str, text: str) -> Mapping[str, Any]:
+    """A kNN search of an index that `ingest` wrote, where Elasticsearch embeds the query itself."""
+    builder = {"text_embedding": {"model_id": name, "model_text": text}}
+    knn = {"field": "content_embedding", "k": 10, "num_candidates": 100, "query_vector_builder": builder}
+    return {"knn": knn, "_source": ["doc_id", "ordinal", "content"]}
