@@ -73,8 +73,9 @@ def first_visible(visible: npt.NDArray[np.bool_], tokens: Tokens) -> tuple[IntAr
     """The tokens that have a visible character (V,), and the position of the first one of each (V,)."""
     first = tokens.offsets[:, 0].copy()
     end = np.minimum(tokens.offsets[:, 1], len(visible))
-    undecided = np.flatnonzero(first < end)
     found = np.zeros(len(first), dtype=np.bool_)
+    found[first < end] = visible[first[first < end]]
+    undecided = np.flatnonzero(~found & (first < end))  # few: those that begin with a space
     while len(undecided):
         seen = visible[first[undecided]]
         found[undecided[seen]] = True
@@ -87,19 +88,31 @@ def first_visible(visible: npt.NDArray[np.bool_], tokens: Tokens) -> tuple[IntAr
 
 def _places(codes: npt.NDArray[np.uint32], visible: npt.NDArray[np.bool_], first: IntArray) -> bytes:
     places = np.zeros(len(first) + 1, dtype=np.uint8)
-    here = first[1:]
-    inner = places[1:-1]
-    inner[:] = IN_WORD
-    inner[_in_cluster(codes, here)] = IN_CLUSTER
-    wide = _wide(codes[first])
-    inner[wide[1:] & wide[:-1] & (inner == IN_WORD)] = BETWEEN_WIDE
-    spaced = ~visible[here - 1]
-    inner[spaced] = AT_SPACE
     breaks = positions_of(codes, _LINE_BREAKS)
-    lines = np.searchsorted(breaks, first)
-    inner[spaced & (lines[1:] > lines[:-1])] = AT_LINE_BREAK
-    inner[here == first[:-1]] = 0
+    for start in range(1, len(first), _BLOCK):  # block by block, as it takes several times its size
+        part = first[start - 1 : start + _BLOCK]
+        places[start : start + len(part) - 1] = _places_after_first(codes, visible, breaks, part)
     return places.tobytes()
+
+
+def _places_after_first(
+    codes: npt.NDArray[np.uint32],
+    visible: npt.NDArray[np.bool_],
+    breaks: npt.NDArray[np.intp],
+    first: IntArray,
+) -> npt.NDArray[np.uint8]:
+    """How good a place lies before each token but the first one."""
+    here = first[1:]
+    places = np.full(len(here), IN_WORD, dtype=np.uint8)
+    places[_in_cluster(codes, here)] = IN_CLUSTER
+    wide = _wide(codes[first])
+    places[wide[1:] & wide[:-1] & (places == IN_WORD)] = BETWEEN_WIDE
+    spaced = ~visible[here - 1]
+    places[spaced] = AT_SPACE
+    lines = np.searchsorted(breaks, first)
+    places[spaced & (lines[1:] > lines[:-1])] = AT_LINE_BREAK
+    places[here == first[:-1]] = 0
+    return places
 
 
 def _in_cluster(codes: npt.NDArray[np.uint32], here: IntArray) -> npt.NDArray[np.bool_]:

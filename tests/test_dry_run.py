@@ -1,0 +1,111 @@
+"""--dry-run: what it says is what then happens, and it writes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import run
+from elasticsearch import Elasticsearch
+from faults import NEW, encoder, make_old, whole_state
+from indices import WordEncoder, make_index
+
+from es_latechunk import Document
+from es_latechunk.elastic.ingest import IngestOptions
+from es_latechunk.elastic.ingest import ingest as run_ingest
+from es_latechunk.elastic.plan import plan_ingest
+from es_latechunk.errors import DocumentError
+
+BAD = [
+    Document("empty", " "),
+    Document("d00", "an id that was used before"),
+    Document("nan", "x", metadata={"n": float("nan")}),
+]
+
+
+def test_its_counts_are_those_of_the_run_and_nothing_is_written(
+    client: Elasticsearch, index_name: str
+) -> None:
+    make_old(client, index_name)
+    before = whole_state(client, index_name)
+    planned: list[DocumentError] = []
+    failed: list[DocumentError] = []
+    plan = plan_ingest(
+        [*NEW, *BAD],
+        client=client,
+        index=index_name,
+        encoder=encoder(),
+        options=IngestOptions(planned.append),
+    )
+    assert whole_state(client, index_name) == before
+    report = run_ingest(
+        [*NEW, *BAD], client=client, index=index_name, encoder=encoder(), options=IngestOptions(failed.append)
+    )
+    assert (plan.documents, plan.chunks, plan.failed) == (report.documents, report.chunks, report.failed)
+    assert (plan.to_index, plan.unchanged, plan.to_delete, plan.tokens) == (
+        report.indexed, report.unchanged, report.deleted, report.tokens,
+    )  # fmt: skip
+    assert (plan.failed, plan.to_delete > 0, plan.unchanged > 0) == (3, True, True)
+    assert [str(error) for error in planned] == [str(error) for error in failed]
+
+
+def test_a_plan_for_an_unchanged_source_is_to_do_nothing(client: Elasticsearch, index_name: str) -> None:
+    words = make_index(client, index_name)
+    run_ingest(NEW, client=client, index=index_name, encoder=words)
+    plan = plan_ingest(NEW, client=client, index=index_name, encoder=words)
+    assert (plan.to_index, plan.to_delete, plan.tokens) == (0, 0, 0)
+    assert (plan.estimated_seconds, plan.estimated_bytes) == (0, 0)
+    assert plan.unchanged == plan.chunks > 0
+
+
+@pytest.mark.parametrize(("quantization", "dim"), [("int8", 384), ("none", 384), ("bbq", 128), ("flat", 32)])
+@pytest.mark.parametrize("context_fields", [True, False])
+def test_the_size_is_of_the_right_order(
+    client: Elasticsearch, index_name: str, quantization: str, dim: int, context_fields: bool
+) -> None:
+    """Within a factor of two of what the store says, of several hundred chunks of ordinary text."""
+    words = WordEncoder(dim=dim)
+    make_index(
+        client, index_name, words, max_tokens=40, quantization=quantization, context_fields=context_fields
+    )
+    text = Path(__file__).parents[1].joinpath("docs/node.md").read_text(encoding="utf-8").replace("|", " ")
+    documents = [Document(f"{n}", f"{n} {text[start:]}") for n, start in enumerate(range(0, 5000, 500))]
+    plan = plan_ingest(documents, client=client, index=index_name, encoder=words)
+    report = run_ingest(documents, client=client, index=index_name, encoder=words)
+    assert report.indexed > 300
+    client.indices.flush(index=index_name)
+    client.indices.forcemerge(index=index_name, max_num_segments=1)
+    stats: Any = client.indices.stats(index=index_name, metric="store")
+    size = stats["_all"]["primaries"]["store"]["size_in_bytes"]
+    assert size / 2 < plan.estimated_bytes < size * 2
+
+
+@pytest.fixture
+def words(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
+    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder())
+    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
+    return encoder()
+
+
+def test_the_command_says_it_and_touches_no_file(
+    client: Elasticsearch, index_name: str, words: WordEncoder, tmp_path: Path
+) -> None:
+    make_index(client, index_name, words)
+    (tmp_path / "a.txt").write_text("One here. Two here.")
+    (tmp_path / "b.txt").write_text("")
+    letters = tmp_path.parent / f"{index_name}.ndjson"
+    letters.write_text("kept")
+    command = ["ingest", tmp_path, "--index", index_name, "--dry-run", "--dead-letter", letters]
+    done = run(*command, "--json")
+    assert done.exit_code == 1
+    assert "b.txt" in done.stderr
+    plan = json.loads(done.stdout)
+    assert (plan["documents"], plan["failed"], plan["to_index"]) == (1, 1, plan["chunks"])
+    assert client.count(index=index_name)["count"] == 0
+    assert letters.read_text() == "kept"
+    told = run(*command).stdout
+    assert told.startswith(
+        f"would write {plan['chunks']} chunks ({plan['tokens']} tokens) of 1 documents, delete 0;"
+    )
