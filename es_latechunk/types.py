@@ -138,7 +138,9 @@ class EncoderIdentity:
     document_prefix: str = ""
     query_prefix: str = ""
     assumed_mean_pooling: bool = False
-    revision: str | None = None  # where the weights came from; the same weights elsewhere are the same model
+    # Where the weights came from, to find them again; the same weights elsewhere are the same model.
+    revision: str | None = None
+    folder: str | None = None
     document_task: str = ""
     query_task: str = ""
 

@@ -41,7 +41,7 @@ def test_the_same_weights_elsewhere_are_set_up_alike(folder: Path, tmp_path: Pat
     )
     moved = Path(shutil.copytree(folder, tmp_path / "moved"))
     found = load_recorded(recorded, name=str(moved)).identity
-    assert found == replace(recorded, model="moved", revision=None)
+    assert found == replace(recorded, model="moved", revision=None, folder=str(moved))
 
 
 def test_other_weights_keep_their_own_settings(folder: Path, tmp_path: Path) -> None:
@@ -51,8 +51,15 @@ def test_other_weights_keep_their_own_settings(folder: Path, tmp_path: Path) -> 
     assert (found.window, found.dimensions, found.document_prefix) == (96, 32, "")
 
 
+def test_a_folder_is_found_again_from_anywhere(folder: Path) -> None:
+    recorded = load_encoder(str(folder), options=OPTIONS).identity
+    assert recorded.folder == str(folder)
+    assert load_recorded(recorded).identity == recorded
+
+
 def test_a_folder_that_is_gone_is_asked_for(folder: Path) -> None:
     recorded = load_encoder(str(folder), options=OPTIONS).identity
+    folder.rename(folder.parent / "elsewhere")
     with pytest.raises(
         ModelError, match=r"model mine: it was a folder when the index was made.*--model FOLDER"
     ):

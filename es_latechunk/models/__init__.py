@@ -100,6 +100,8 @@ def load_recorded(
     given = options or ModelOptions()
     assume = given.assume_mean_pooling or recorded.assumed_mean_pooling
     how: _How = {"device": device, "dtype": dtype, "offline": offline}
+    if name is None and recorded.folder and Path(recorded.folder).is_dir():
+        name = recorded.folder
     moved = name is not None and name != recorded.model
     if moved:
         other = load_encoder(name, options=replace(given, assume_mean_pooling=assume), **how)
@@ -107,7 +109,8 @@ def load_recorded(
             return other
     elif _was_folder(recorded):
         raise ModelError(
-            f"model {recorded.model}: it was a folder when the index was made, and is none here; pass --model FOLDER"
+            f"model {recorded.model}: it was a folder when the index was made ({recorded.folder}), and is none here; "
+            "pass --model FOLDER"
         )
     as_recorded = ModelOptions(
         window=given.window or recorded.window,
@@ -123,7 +126,7 @@ def load_recorded(
 
 
 def _was_folder(recorded: EncoderIdentity) -> bool:
-    """Only a folder's own name is recorded, without a slash; what came from a hub has a revision."""
+    """A folder's name has no slash; what came from a hub has a revision."""
     local = recorded.weights is not None and recorded.revision is None and "/" not in recorded.model
     return local and not Path(recorded.model).is_dir()
 

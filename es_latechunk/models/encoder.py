@@ -67,6 +67,7 @@ class LocalEncoder:
             query_prefix=self._spec.query_prefix,
             assumed_mean_pooling=self._spec.assumed_mean_pooling,
             revision=self._spec.revision,
+            folder=str(self._spec.path.resolve()) if _is_own_folder(self._spec) else None,
         )
 
     @property
@@ -128,6 +129,11 @@ class LocalEncoder:
         for number, text in enumerate(texts):
             document = Document(id=f"text {number}", text=text)
             yield chunk_document(document, chunker=WholeText(), tokenizer=self.tokenizer)
+
+
+def _is_own_folder(spec: ModelSpec) -> bool:
+    """A folder that the user named, not one of a hub's cache or of a package: its name has no slash."""
+    return spec.revision is None and "/" not in spec.name
 
 
 class WholeText:
