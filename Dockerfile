@@ -5,7 +5,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY es_latechunk es_latechunk
 COPY mappings mappings
-RUN pip install --no-cache-dir ".[local]"
+RUN pip install --no-cache-dir ".[local,serve]"
 
 RUN useradd --create-home latechunk
 USER latechunk

@@ -78,6 +78,7 @@ def test_meta_records_the_model_and_how_texts_are_cut(client: Elasticsearch, ind
         "query_task": "",
         "assumed_mean_pooling": False,
         "revision": None,
+        "folder": None,
         "chunker": "sentences",
         "max_tokens": 7,
         "pooling": "late",
