@@ -38,7 +38,7 @@ NEW = [
 
 def use_small_requests(setattr: Callable[[Any, str, Any], object]) -> None:
     """So that a small source makes many requests, and waits are short."""
-    setattr(bulk, "BATCH_ACTIONS", 7)
+    setattr(bulk, "BATCH_ACTIONS", 3)
     setattr(state, "LOOK_UP_DOCUMENTS", 8)
     setattr(retry, "LONGEST_WAIT", 0.05)
 
