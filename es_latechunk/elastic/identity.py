@@ -59,7 +59,9 @@ def check_encoder(index: str, recorded: EncoderIdentity, given: EncoderIdentity)
             f"index {index}: holds vectors of {_named(recorded)}, the model given is {_named(given)}; "
             "use the index's model, or make another index"
         )
-    _refuse_differences(index, asdict(recorded), asdict(given), ignore=("model", "weights", "revision", "folder"))
+    _refuse_differences(
+        index, asdict(recorded), asdict(given), ignore=("model", "weights", "revision", "folder")
+    )
 
 
 def check_identity(index: str, recorded: IndexIdentity, given: IndexIdentity) -> None:
