@@ -26,7 +26,7 @@ from es_latechunk.node.account import server_account
 from es_latechunk.node.places import HOME_VARIABLE, make_folder, write_atomically
 
 DOCS = Path(__file__).parents[1] / "docs" / "security.md"
-NAME = "tests-roles"
+NAME = "default"  # beside the session's node, this is the one that is used when none is named
 PASSWORD = "correct horse battery"
 HASH = "$2a$04$abcdefghijklmnopqrstuuqREtd3VJD2QVZbuFskFSLk6eRIrQoOS"  # of that password, by bcrypt
 SECRET = "s3cret/with@marks"
