@@ -17,7 +17,7 @@ import yaml
 from commands import error_of, run
 from elasticsearch import AuthorizationException, Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
-from servers import HEAP, java_for, versions_here
+from servers import HEAP, free_port, java_for, versions_here
 
 from es_latechunk import Connection, connect, search
 from es_latechunk.errors import LateChunkError, ServerError, UsageError
@@ -60,7 +60,12 @@ def secure_node(secure_home: Path) -> Node:
     of_users = "".join(f"{role}:{role}\n" for role in roles())
     write_atomically(config / "users_roles", of_users, owner=account.uid)
     return start_node(
-        NAME, secure=True, elasticsearch_version=version, java_home=java_for(version), heap=HEAP
+        NAME,
+        port=free_port(),
+        secure=True,
+        elasticsearch_version=version,
+        java_home=java_for(version),
+        heap=HEAP,
     )
 
 
