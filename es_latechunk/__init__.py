@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from es_latechunk.elastic.report import IngestReport
     from es_latechunk.errors import LateChunkError
     from es_latechunk.models import load_encoder
+    from es_latechunk.models.rerank import load_reranker
     from es_latechunk.pipeline import create_index, embed_documents, ingest, search
     from es_latechunk.types import ChunkSpan, ChunkVector, Document, Hit
 
@@ -33,6 +34,7 @@ _PLACES = {
     "embed_documents": "pipeline",
     "ingest": "pipeline",
     "load_encoder": "models",
+    "load_reranker": "models.rerank",
     "read_documents": "documents",
     "search": "pipeline",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "embed_documents",
     "ingest",
     "load_encoder",
+    "load_reranker",
     "read_documents",
     "search",
 ]

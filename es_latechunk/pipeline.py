@@ -18,7 +18,16 @@ from es_latechunk.elastic.template import index_body, load_template
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import EmbeddedChunks, embed_chunks
 from es_latechunk.models import load_recorded
-from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, EncoderIdentity, Hit, Pooling
+from es_latechunk.types import (
+    ChunkedDocument,
+    ChunkVector,
+    Document,
+    Encoder,
+    EncoderIdentity,
+    Hit,
+    Pooling,
+    Reranker,
+)
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -173,11 +182,14 @@ def search(
     num_candidates: int | None = None,
     filters: Iterable[str] = (),
     options: SearchOptions | None = None,
+    reranker: Reranker | None = None,
+    rank_window_size: int | None = None,
 ) -> list[Hit]:
     """The `k` best chunks for a query, best first; `options` takes all that SearchOptions has instead.
 
     The mode is hybrid where the chunks' text is indexed; a kNN score is (1 + cosine) / 2. Without an encoder,
-    the model that the index records is loaded: keep one and pass it for many queries.
+    the model that the index records is loaded: keep one and pass it for many queries. A reranker (see
+    `load_reranker`) puts the first `rank_window_size` hits (default 50, at least k) in its own order.
     """
     from es_latechunk.elastic import connection
     from es_latechunk.elastic.search import search as run
@@ -186,7 +198,15 @@ def search(
     options = options or SearchOptions(k=k, mode=mode, num_candidates=num_candidates, filters=tuple(filters))
     if encoder is None and options.mode != "bm25":
         encoder = _recorded_encoder(client, index)
-    return run(query, client=client, index=index, encoder=encoder, options=options)
+    return run(
+        query,
+        client=client,
+        index=index,
+        encoder=encoder,
+        options=options,
+        reranker=reranker,
+        rank_window_size=rank_window_size,
+    )
 
 
 def _recorded_encoder(client: Elasticsearch, index: str) -> Encoder:

@@ -109,8 +109,8 @@ class Passage:
 class Hit:
     """One chunk that a search found. `score` is Elasticsearch's, the fusion's in hybrid mode.
 
-    The last three are there when they were asked for: the content with the query's words in <em>, the other
-    hits of the same document, and the passage around the hit.
+    The last four are there when they were asked for: the content with the query's words in <em>, the other
+    hits of the same document, the passage around the hit, and a reranker's score (then the order is its own).
     """
 
     id: str
@@ -125,6 +125,7 @@ class Hit:
     highlight: str | None = None
     inner_hits: tuple[Hit, ...] | None = None
     passage: Passage | None = None
+    rerank_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,16 @@ class Encoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> FloatArray:
         """One vector (N, dim) a query, with the query's prefix or task."""
+
+
+class Reranker(Protocol):
+    """A model that reads a query and a text together."""
+
+    @property
+    def name(self) -> str: ...
+
+    def score(self, query: str, texts: Sequence[str]) -> FloatArray:
+        """One score (N,) float32 a text, the higher the better; its scale is the model's own."""
 
 
 @runtime_checkable

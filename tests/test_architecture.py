@@ -27,7 +27,8 @@ ORDER = (*FOUNDATION, *ROOMS, *EDGES)
 
 TORCH = {"torch", "transformers", "sentence_transformers", "safetensors", "tokenizers"}
 ELASTICSEARCH = {"elasticsearch", "elastic_transport"}
-SLOW_TO_IMPORT = TORCH | ELASTICSEARCH | {"httpx", "rich", "jgo", "starlette", "fastapi", "uvicorn", "ray"}
+WEB = {"httpx", "starlette", "uvicorn", "pydantic", "orjson", "prometheus_client"}
+SLOW_TO_IMPORT = TORCH | ELASTICSEARCH | WEB | {"rich", "jgo", "lxml"}
 
 HELP = [[], *([name] for name in COMMANDS if (PACKAGE / "cli" / f"{name}.py").is_file())]
 

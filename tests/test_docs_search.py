@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from commands import run
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 from searching import rows_of
 
+from es_latechunk.types import FloatArray
+
 PAGE = (Path(__file__).parent.parent / "docs" / "search.md").read_text("utf-8")
 COMMANDS = [
     line for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S) for line in block.splitlines()
 ]
-[BY_HAND] = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+BY_HAND, RERANKING = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 
 
 @pytest.fixture
 def notes(client: Elasticsearch, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     encoder = make_index(client, "notes", WordEncoder())
     load(client, "notes", [replace(document, id=f"{document.id}.txt") for document in LETTERS], encoder)
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder)
+    for place in ("cli.options", "pipeline"):
+        monkeypatch.setattr(f"es_latechunk.{place}.load_recorded", lambda *_, **__: encoder)
+    monkeypatch.setattr("es_latechunk.models.rerank.load_reranker", lambda *_, **__: Longest())
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
     yield "notes"
     client.indices.delete(index="notes")
+
+
+class Longest:
+    """A reranker without a model: the longest chunk is the best."""
+
+    name = "fake/longest"
+
+    def score(self, query: str, texts: Sequence[str]) -> FloatArray:
+        return np.array([len(text) for text in texts], dtype=np.float32)
 
 
 def shell(line: str) -> str:
@@ -65,6 +80,11 @@ def test_the_page_can_be_followed(
     assert [(name, float(score)) for name, score in printed] == [
         (hit["id"], pytest.approx(hit["score"])) for hit in hits
     ]
+    names: dict[str, Any] = {}
+    exec(RERANKING, names)  # noqa: S102
+    assert [hit.rerank_score for hit in names["hits"]] == sorted(
+        (len(hit["content"]) for hit in hits), reverse=True
+    )
 
 
 def test_every_option_of_a_search_is_told() -> None:

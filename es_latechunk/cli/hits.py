@@ -9,7 +9,7 @@ from typing import Any
 from es_latechunk.cli.output import print_json
 from es_latechunk.types import Hit
 
-WHEN_ASKED = ("highlight", "inner_hits", "passage")
+WHEN_ASKED = ("highlight", "inner_hits", "passage", "rerank_score")
 
 
 def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) -> None:
@@ -23,19 +23,27 @@ def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) 
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    hits = list(hits)
+    if reranked := any(hit.rerank_score is not None for hit in hits):
+        table.add_column("rerank", no_wrap=True)
     table.add_column("score", no_wrap=True)
     table.add_column("chunk", overflow="fold", max_width=30)
     table.add_column("characters", no_wrap=True)
     table.add_column("content", overflow="fold", ratio=1)
     for hit in hits:
         start, end, text = _shown(hit)
-        table.add_row(f"{hit.score:.4f}", Text(hit.id), f"{start}-{end}", Text(" ".join(text.split())))
+        scores = [f"{hit.rerank_score:.4f}"] if reranked else []
+        table.add_row(
+            *scores, f"{hit.score:.4f}", Text(hit.id), f"{start}-{end}", Text(" ".join(text.split()))
+        )
     Console(highlight=False).print(table if table.row_count else "no hits")
 
 
 def hit_row(hit: Hit) -> dict[str, Any]:
     """A hit as a JSON row; what was not asked for is left out."""
     row = {name: value for name, value in asdict(hit).items() if name not in WHEN_ASKED}
+    if hit.rerank_score is not None:
+        row["rerank_score"] = hit.rerank_score
     if hit.highlight is not None:
         row["highlight"] = hit.highlight
     if hit.inner_hits is not None:

@@ -15,7 +15,7 @@ from es_latechunk.models import DTYPES, ModelOptions, load_encoder, load_recorde
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from es_latechunk.types import Encoder, EncoderIdentity
+    from es_latechunk.types import Encoder, EncoderIdentity, Reranker
 
 CONNECTION = (
     click.option("--url", metavar="URL", help="Elasticsearch; else ELASTICSEARCH_URL, else the local node."),
@@ -81,11 +81,18 @@ class ModelChoice:
             offline=self.offline,
         )
 
+    def load_reranker(self, name: str) -> Reranker:
+        """A reranker, on the same device as the model."""
+        from es_latechunk.models.rerank import load_reranker
+
+        return load_reranker(name, device=self.device, offline=self.offline)
+
     def load_for(self, recorded: EncoderIdentity) -> Encoder:
         """The model that an index records, where the command line names no other."""
         return load_recorded(
             recorded,
             name=self.name,
+            revision=self.revision,
             options=self.options,
             device=self.device,
             dtype=self.dtype,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 
 from es_latechunk.cli.hits import print_hits
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
+from es_latechunk.cli.output import logged_notes
 from es_latechunk.elastic.console import console_msearch, console_request
 from es_latechunk.elastic.query import BM25_WEIGHT, FUSIONS, MODES, SearchOptions
 from es_latechunk.errors import UsageError
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
     from es_latechunk.elastic.search import Found, Searcher
-    from es_latechunk.types import FloatArray
+    from es_latechunk.types import FloatArray, Reranker
 
 QUERIES_AT_ONCE = 64
 CANDIDATES_AT_ONCE = 20_000  # hits of one answer, which are all in memory
@@ -51,6 +53,10 @@ CANDIDATES_AT_ONCE = 20_000  # hits of one answer, which are all in memory
 @click.option(
     "--neighbours", type=click.IntRange(0, 50), default=0, metavar="N", help="Join N chunks on each side."
 )
+@click.option("--rerank", metavar="MODEL", help="A cross-encoder: folder, Hugging Face id, or jina-api:NAME.")
+@click.option(
+    "--rank-window-size", type=int, metavar="N", help="Hits that --rerank reads; default 50, at least k."
+)
 @click.option("--from-file", type=click.Path(path_type=Path), help="Many queries, one a line; - is stdin.")
 @click.option(
     "--console", is_flag=True, help="Print the request for Kibana's Dev Tools instead of sending it."
@@ -62,6 +68,8 @@ def search(
     query: str | None,
     index: str,
     neighbours: int,
+    rerank: str | None,
+    rank_window_size: int | None,
     from_file: Path | None,
     console: bool,
     model: ModelChoice,
@@ -73,16 +81,21 @@ def search(
 
     knn: nearest vectors, the score is (1 + cosine) / 2. bm25: the words of the chunk and, where they are
     indexed, of its neighbours. hybrid: both lists of --num-candidates chunks, each score stretched to 0..1
-    over its list, and summed by --weight.
+    over its list, and summed by --weight. With --rerank, the order of the first hits is the reranker's.
     """
+    from es_latechunk.elastic.rerank import first_stage
     from es_latechunk.elastic.search import Searcher, check_query
 
     if (query is None) == (from_file is None):
         raise UsageError("search needs either a QUERY or --from-file FILE")
     if query is not None:
         check_query(query)
+    if rank_window_size is not None and rerank is None:
+        raise UsageError("--rank-window-size is of a reranker; name one with --rerank MODEL")
     options = SearchOptions(**wanted)
-    searcher = Searcher(client, index, options)
+    searcher = Searcher(client, index, first_stage(options, rank_window_size) if rerank else options)
+    reranker = model.load_reranker(rerank) if rerank and not console else None
+    printer = _Printer(client, searcher, neighbours, reranker, options.k, from_file is not None, as_json)
     encoder = None if searcher.mode == "bm25" else model.load_for(searcher.record.identity.encoder)
     at_once = min(QUERIES_AT_ONCE, 1 + CANDIDATES_AT_ONCE // options.candidates())
     for queries in _batches(query, from_file, at_once):
@@ -93,8 +106,9 @@ def search(
             for text, vector in zip(queries, vectors, strict=True):
                 click.echo(_console(index, searcher.requests(text, vector)))
             continue
-        for found in searcher.run(queries, vectors):
-            _print(client, index, searcher, found, neighbours, many=from_file is not None, as_json=as_json)
+        with logged_notes():
+            for found in searcher.run(queries, vectors):
+                printer.show(found)
 
 
 def _batches(query: str | None, from_file: Path | None, at_once: int) -> Iterator[list[str]]:
@@ -116,22 +130,28 @@ def _console(index: str, requests: list[dict[str, Any]]) -> str:
     return console_msearch(index, requests)
 
 
-def _print(
-    client: Elasticsearch,
-    index: str,
-    searcher: Searcher,
-    found: Found,
-    neighbours: int,
-    *,
-    many: bool,
-    as_json: bool,
-) -> None:
-    from es_latechunk.elastic.passages import add_passages
+@dataclass(frozen=True, slots=True)
+class _Printer:
+    """What becomes of a query's hits between the server and the screen."""
 
-    hits = found.hits
-    if neighbours:
-        hits = add_passages(client, ",".join(searcher.record.names), hits, neighbours)
-    extra: dict[str, Any] = {"query": found.query} if many else {}
-    if many and not as_json:
-        click.echo(f"\n{found.query}")
-    print_hits(hits, extra={**extra, "latency_ms": found.milliseconds}, as_json=as_json)
+    client: Elasticsearch
+    searcher: Searcher
+    neighbours: int
+    reranker: Reranker | None
+    k: int
+    many: bool
+    as_json: bool
+
+    def show(self, found: Found) -> None:
+        from es_latechunk.elastic.passages import add_passages
+        from es_latechunk.elastic.rerank import rerank_hits
+
+        hits = found.hits
+        if self.reranker:
+            hits = rerank_hits(found.query, hits, reranker=self.reranker, k=self.k)
+        if self.neighbours:
+            hits = add_passages(self.client, ",".join(self.searcher.record.names), hits, self.neighbours)
+        extra: dict[str, Any] = {"query": found.query} if self.many else {}
+        if self.many and not self.as_json:
+            click.echo(f"\n{found.query}")
+        print_hits(hits, extra={**extra, "latency_ms": found.milliseconds}, as_json=self.as_json)

@@ -14,8 +14,9 @@ from es_latechunk.elastic.fusion import collapse, convex_sum, reciprocal_rank
 from es_latechunk.elastic.identity import check_encoder
 from es_latechunk.elastic.mapping import IndexRecord, read_record
 from es_latechunk.elastic.query import INNER_HITS, INNER_SIZE, RRF_CONSTANT, QueryBuilder, SearchOptions
+from es_latechunk.elastic.rerank import first_stage, rerank_hits
 from es_latechunk.errors import LateChunkError, PreconditionError, ServerError, UsageError
-from es_latechunk.types import Encoder, FloatArray, Hit
+from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +117,22 @@ def search(
     index: str,
     encoder: Encoder | None,
     options: SearchOptions | None = None,
+    reranker: Reranker | None = None,
+    rank_window_size: int | None = None,
 ) -> list[Hit]:
     """The best chunks for a query, best first; see SearchOptions for what can be asked.
 
     A kNN score is (1 + cosine) / 2, BM25's is Elasticsearch's own, and a hybrid score is the fusion's. Without
-    an encoder, the mode must be bm25.
+    an encoder, the mode must be bm25. A reranker puts the first `rank_window_size` hits (default 50, at least k)
+    in its own order, of which k are given.
     """
-    searcher = Searcher(client, index, options or SearchOptions())
+    options = options or SearchOptions()
+    searcher = Searcher(client, index, first_stage(options, rank_window_size) if reranker else options)
     vector = None
     if encoder is not None and searcher.mode != "bm25":
         vector = searcher.encode([query], encoder)[0]
-    return searcher.run([query], [vector])[0].hits
+    hits = searcher.run([query], [vector])[0].hits
+    return rerank_hits(query, hits, reranker=reranker, k=options.k) if reranker else hits
 
 
 def _cause(error: Mapping[str, Any]) -> str:

@@ -87,6 +87,7 @@ def load_recorded(
     recorded: EncoderIdentity,
     *,
     name: str | None = None,
+    revision: str | None = None,
     options: ModelOptions | None = None,
     device: str = "auto",
     dtype: Dtype = "auto",
@@ -94,7 +95,7 @@ def load_recorded(
 ) -> Encoder:
     """The encoder that an index records, set up as it was then.
 
-    What the caller gives (another name, options) takes its place; whether the result fits the index is
+    What the caller gives (another name or revision, options) takes its place; whether the result fits the index is
     for the index to check.
     """
     given = options or ModelOptions()
@@ -104,7 +105,8 @@ def load_recorded(
         name = recorded.folder
     moved = name is not None and name != recorded.model
     if moved:
-        other = load_encoder(name, options=replace(given, assume_mean_pooling=assume), **how)
+        options = replace(given, assume_mean_pooling=assume)
+        other = load_encoder(name, revision=revision, options=options, **how)
         if other.identity.weights is None or other.identity.weights != recorded.weights:
             return other
     elif _was_folder(recorded):
@@ -121,7 +123,8 @@ def load_recorded(
         document_task=given.document_task or recorded.document_task or None,
         query_task=given.query_task or recorded.query_task or None,
     )
-    revision = None if moved else recorded.revision
+    if not moved:
+        revision = revision or recorded.revision
     return load_encoder(name or recorded.model, revision=revision, options=as_recorded, **how)
 
 

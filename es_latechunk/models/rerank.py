@@ -1,0 +1,132 @@
+"""Rerankers: a model reads the query and a chunk together, and says how well the one answers the other."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.models.architecture import quiet
+from es_latechunk.models.hub import ModelFolder, resolve_model
+from es_latechunk.models.precision import choose_hardware
+from es_latechunk.types import FloatArray, Reranker
+
+JINA_API = "jina-api:"
+BATCH = 32  # pairs
+HEAD = "ForSequenceClassification"
+
+_log = logging.getLogger(__name__)
+
+
+def load_reranker(
+    name: str, *, revision: str | None = None, device: str = "auto", offline: bool = False
+) -> Reranker:
+    """The cross-encoder of a folder or a Hugging Face id, or a hosted one ("jina-api:jina-reranker-m0").
+
+    Raises ModelError where the model cannot be loaded or gives no single score, UsageError where
+    sentence-transformers or the API's key is missing.
+    """
+    if name.startswith(JINA_API):
+        return JinaApiReranker(name.removeprefix(JINA_API))
+    if find_spec("sentence_transformers") is None:
+        raise UsageError(
+            "a reranker runs in sentence-transformers, which is not installed; "
+            "install it: pip install 'es-latechunk[rerank]'"
+        )
+    folder = resolve_model(name, revision=revision, offline=offline)
+    return CrossEncoderReranker(folder, device=choose_hardware(device, "float32").device)
+
+
+class CrossEncoderReranker:
+    """A local cross-encoder, in float32; the weights are loaded at the first call."""
+
+    def __init__(self, folder: ModelFolder, *, device: str) -> None:
+        _check_head(folder)
+        self.name = folder.name
+        self._folder = folder
+        self._device = device
+
+    @cached_property
+    def _model(self) -> Any:
+        from sentence_transformers import CrossEncoder
+
+        try:
+            with quiet():
+                model = CrossEncoder(str(self._folder.path), device=self._device, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            cause = " ".join(str(error).split())[:200]
+            raise ModelError(f"reranker {self.name}: cannot be loaded ({cause}); check its files") from error
+        if model.num_labels != 1:
+            raise ModelError(
+                f"reranker {self.name}: gives {model.num_labels} scores for a pair, where one is needed; choose a "
+                "model that was trained to rank"
+            )
+        return model
+
+    def score(self, query: str, texts: Sequence[str]) -> FloatArray:
+        """One score (N,) float32 a text, the higher the better; what the model cannot read whole is logged."""
+        if not texts:
+            return np.zeros(0, dtype=np.float32)
+        self._tell_of_long_ones(query, texts)
+        pairs = [(query, text) for text in texts]
+        scores = np.asarray(self._model.predict(pairs, batch_size=BATCH, show_progress_bar=False), np.float32)
+        if not np.isfinite(scores).all():
+            raise ModelError(f"reranker {self.name}: gives scores that are not finite; check the weights")
+        return scores
+
+    def _tell_of_long_ones(self, query: str, texts: Sequence[str]) -> None:
+        limit = self._model.max_seq_length
+        if limit is None:
+            return
+        with quiet():
+            pairs = self._model.tokenizer([query] * len(texts), list(texts))["input_ids"]
+        if too_long := sum(len(ids) > limit for ids in pairs):
+            _log.warning(
+                "reranker %s: %d of %d chunks are, with the query, longer than the %d tokens that it reads; the "
+                "rest of them does not count",
+                self.name,
+                too_long,
+                len(texts),
+                limit,
+            )
+
+
+class JinaApiReranker:
+    """A reranker behind the Jina API, with JINA_API_KEY and JINA_API_BASE_URL."""
+
+    def __init__(self, model: str) -> None:
+        from es_latechunk.models.jina_api.client import BASE_URL, KEY_VARIABLE, JinaApiClient
+        from es_latechunk.models.jina_api.encoder import URL_VARIABLE
+
+        self.name = JINA_API + model
+        self._model = model
+        url = os.environ.get(URL_VARIABLE) or BASE_URL
+        self._client = JinaApiClient(os.environ.get(KEY_VARIABLE, "").strip(), base_url=url)
+
+    def score(self, query: str, texts: Sequence[str]) -> FloatArray:
+        """One score (N,) float32 a text, the higher the better."""
+        scores = np.zeros(len(texts), dtype=np.float32)
+        for place, score in self._client.rerank(query, texts, model=self._model):
+            scores[place] = score
+        return scores
+
+
+def _check_head(folder: ModelFolder) -> None:
+    """An embedding model would load as well, with a last layer of random numbers."""
+    path = folder.path / "config.json"
+    try:
+        architectures = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"reranker {folder.name}: {path} cannot be read ({error})") from error
+    if not any(str(name).endswith(HEAD) for name in architectures):
+        raise ModelError(
+            f"reranker {folder.name}: {path} names {', '.join(map(str, architectures)) or 'no architecture'}, which "
+            f"ranks no pairs; give a cross-encoder (...{HEAD})"
+        )
