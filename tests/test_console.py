@@ -51,7 +51,7 @@ def send(client: Elasticsearch, text: str) -> Any:
     many = path.endswith("_msearch")
     kind = "application/x-ndjson" if many else "application/json"
     headers = {"content-type": kind, "accept": "application/json"}
-    lines: Any = [json.loads(line) for line in body.splitlines()] if many else json.loads(body)
+    lines: Any = [json.loads(line) for line in body.splitlines()] if many else json.loads(body or "null")
     return client.perform_request(method, path, headers=headers, body=lines).body
 
 
@@ -117,3 +117,37 @@ def test_any_json_reads_back_as_it_was(value: Any) -> None:
     assert json.loads(render_json(value)) == value
     [_, _, line] = console_msearch("a", [{"value": value}]).split("\n")
     assert json.loads(line) == {"value": value}
+
+
+def test_the_tour_through_an_index_can_be_pasted(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    client, encoder = filled
+    shown = run("index", "show", INDEX, "--console")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    blocks = shown.stdout.rstrip("\n").split("\n\n")
+    assert all(block.startswith("# ") for block in blocks)
+    answers = [send(client, block.partition("\n")[2]) for block in blocks]
+    mapping, count, counts, [size], chunks, vector, nearest, collapsed, words, both = answers
+    assert mapping[INDEX]["mappings"]["_meta"]["es_latechunk"]["model"] == "fake/words"
+    assert (count["count"], size["docs.count"]) == (144, "144")
+    rows = counts["aggregations"]["documents"]["buckets"]
+    assert {(row["doc_count"], row["chunk_count"]["value"]) for row in rows} == {(6, 6)}
+    sources = [hit["_source"] for hit in chunks["hits"]["hits"]]
+    [document] = [one for one in made_up_documents() if one.id == "doc-00"]
+    assert [row["content"] for row in sources] == [
+        document.text[row["start"] : row["end"]] for row in sources
+    ]
+    [own] = vector["hits"]["hits"]
+    assert len(own["fields"]["content_embedding"]) == encoder.dim
+    assert (
+        own["_id"] == hits_of(nearest)[0][0] == hits_of(collapsed)[0][0] == hits_of(words)[0][0] == "doc-00#0"
+    )
+    assert len({hit["_source"]["doc_id"] for hit in collapsed["hits"]["hits"]}) == 10
+    assert [hits_of(answer) for answer in both["responses"]] == [hits_of(words), hits_of(nearest)]
+
+
+def test_the_tour_of_an_empty_index_is_short(client: Elasticsearch, index_name: str) -> None:
+    make_index(client, index_name)
+    shown = run("index", "show", index_name, "--console").stdout
+    assert shown.count("\n# ") == 3
+    for block in shown.rstrip("\n").split("\n\n"):
+        send(client, block.partition("\n")[2])

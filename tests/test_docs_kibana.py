@@ -9,15 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import numpy as np
 import pytest
 from commands import run
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 
+from es_latechunk.elastic.query import QueryBuilder, SearchOptions
+
 TOUR = Path(__file__).parent.parent / "docs" / "kibana.md"
-REQUESTS = re.findall(
-    r"^```console\n(\w+) (\S+)\n(.*?)^```", TOUR.read_text("utf-8"), re.MULTILINE | re.DOTALL
+REQUESTS, LICENSED = (
+    re.findall(rf"^```{fence}\n(\w+) (\S+)\n(.*?)^```", TOUR.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    for fence in ("console", "console licensed")
 )
+SCHEMA = Path(__file__).parents[2] / "shared/data/elasticsearch_api/request-bodies.strict.schema.json"
+OPERATIONS = {"PUT": "indices-create", "POST": "search"}
 PLACEHOLDER = [0.031, -0.052, 0.017]
 INDEX = "notes"
 QUERY = "The city is old."
@@ -82,6 +89,13 @@ def nearest_of_each_document(answer: Any) -> None:
     assert [hit["_source"]["doc_id"] for hit in answer["hits"]["hits"]] == ["berlin.txt", "lisbon.txt"]
 
 
+def words_and_nearest(answer: Any) -> None:
+    found, near = answer["responses"]
+    assert ids(found)[0] == "berlin.txt#1"
+    assert set(ids(found)[1:]) == {"berlin.txt#0", "berlin.txt#2"}  # they see its words
+    nearest(near)
+
+
 def size_on_disk(answer: Any) -> None:
     [row] = answer
     assert (row["index"], row["health"], row["docs.count"]) == (INDEX, "green", "8")
@@ -97,24 +111,53 @@ CHECKS: list[Callable[[Any], None]] = [
     words,
     nearest,
     nearest_of_each_document,
+    words_and_nearest,
     size_on_disk,
 ]
 
 
 def test_every_request_has_a_check() -> None:
-    assert len(REQUESTS) == len(CHECKS) == TOUR.read_text("utf-8").count("```console")
+    assert len(REQUESTS) == len(CHECKS)
+    assert len(REQUESTS) + len(LICENSED) == TOUR.read_text("utf-8").count("```console")
+
+
+def filled_in(line: str, encoder: WordEncoder) -> Any:
+    body = json.loads(line)
+    if "knn" in body:
+        assert body["knn"]["query_vector"] == PLACEHOLDER
+        body["knn"]["query_vector"] = encoder.encode_queries([QUERY])[0].tolist()
+    return body
 
 
 @pytest.mark.parametrize("number", range(len(CHECKS)), ids=[check.__name__ for check in CHECKS])
 def test_a_request_of_the_tour(notes: tuple[Elasticsearch, WordEncoder], number: int) -> None:
     client, encoder = notes
     method, path, text = REQUESTS[number]
-    body = json.loads(text) if text else None
-    if body and "knn" in body:
-        assert body["knn"]["query_vector"] == PLACEHOLDER
-        body["knn"]["query_vector"] = encoder.encode_queries([QUERY])[0].tolist()
-    headers = {"accept": "application/json", "content-type": "application/json"}
+    many = path.endswith("_msearch")
+    bodies = [filled_in(part, encoder) for part in (text.splitlines() if many else [text]) if part]
+    kind = "application/x-ndjson" if many else "application/json"
+    headers = {"accept": "application/json", "content-type": kind}
+    body = bodies if many else next(iter(bodies), None)
     CHECKS[number](client.perform_request(method, path, headers=headers, body=body).body)
+
+
+@pytest.mark.skipif(not SCHEMA.exists(), reason="reads ../shared")
+@pytest.mark.parametrize(("method", "path", "text"), LICENSED)
+def test_a_request_that_needs_a_licence_fits_the_description(method: str, path: str, text: str) -> None:
+    schema = json.loads(SCHEMA.read_text("utf8"))
+    check = jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/request.{OPERATIONS[method]}"})
+    check.validate(json.loads(text))
+    assert path.endswith("/_search") == (method == "POST")
+    assert list(check.iter_errors({**json.loads(text), "unheard_of": 1}))
+
+
+def test_what_the_server_would_fuse_is_what_the_command_asks() -> None:
+    [fused] = [json.loads(text) for _, _, text in LICENSED if "linear" in text]
+    options = SearchOptions(num_candidates=100)
+    built = QueryBuilder({"content": {"type": "text"}}, True, options).server_fusion(
+        "old city", np.array(PLACEHOLDER)
+    )
+    assert fused["retriever"] == built["retriever"]
 
 
 def test_the_command_that_prints_a_request(

@@ -79,12 +79,17 @@ def create(
 
 @index.command()
 @click.argument("name")
+@click.option("--console", is_flag=True, help="Print requests for Kibana's Dev Tools that look into it.")
 @connection_options
 @json_option
-def show(name: str, client: Elasticsearch, as_json: bool) -> None:
+def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None:
     """What an index holds: chunks, documents, size, and the model that it records."""
     from es_latechunk.elastic.indices import describe_index
+    from es_latechunk.elastic.tour import console_tour
 
+    if console:
+        click.echo(console_tour(client, name))
+        return
     facts = describe_index(client, name)
     if as_json:
         print_json(facts)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 def console_request(method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
     """A request to paste into Dev Tools; a list of numbers stays on one line."""
-    head = f"{method} /{quote(path, safe='/,*_-.')}"
+    head = f"{method} /{quote(path, safe='/,*_-.?=&')}"
     return head if body is None else f"{head}\n{render_json(body)}"
 
 
