@@ -6,8 +6,8 @@ A chunk is relevant where it overlaps an answer of the question. "In-corpus" sea
 
     python benchmarks/search_quality.py FOLDER --max-tokens 128
 
-FOLDER holds squad_dev/ (documents.jsonl, questions.jsonl) and chunking_evaluation/ (corpus/*.txt,
-questions.jsonl); ours came from the repositories rajpurkar/SQuAD-explorer and
+FOLDER holds squad_dev/ and xquad/ (documents.jsonl, questions.jsonl) and chunking_evaluation/ (corpus/*.txt,
+questions.jsonl); ours came from the repositories rajpurkar/SQuAD-explorer, google-deepmind/xquad and
 brandonstarxel/chunking_evaluation.
 """
 
@@ -88,6 +88,22 @@ def chunking_evaluation(folder: Path) -> tuple[list[Document], list[Question]]:
     return documents, questions
 
 
+def xquad(folder: Path) -> tuple[list[Document], list[Question]]:
+    """Short articles in German and Spanish, which MiniLM hardly knows."""
+    languages = ("de", "es")
+    documents = [
+        Document(row["id"], row["text"], row["title"])
+        for row in _rows(folder / "documents.jsonl")
+        if row["lang"] in languages
+    ]
+    questions = [
+        Question(row["question"], row["doc_id"], _spans(row["answers"]))
+        for row in _rows(folder / "questions.jsonl")
+        if row["lang"] in languages
+    ]
+    return documents, questions
+
+
 def _rows(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -96,7 +112,7 @@ def _spans(rows: Sequence[Mapping[str, Any]]) -> tuple[Span, ...]:
     return tuple((row["start"], row["end"]) for row in rows)
 
 
-COLLECTIONS = {"squad_dev": squad, "chunking_evaluation": chunking_evaluation}
+COLLECTIONS = {"squad_dev": squad, "chunking_evaluation": chunking_evaluation, "xquad": xquad}
 
 
 def build(
