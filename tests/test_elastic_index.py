@@ -56,6 +56,32 @@ def test_creating_again_with_another_identity_is_refused_naming_both(
     assert client.indices.get(index=index_name)[index_name] == before
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ({}, {"quantization": "bbq_flat"}, ["content_embedding as int8_hnsw", "not as bbq_flat"]),
+        ({"quantization": "int4"}, {}, ["content_embedding as int4_hnsw", "not as int8_hnsw"]),
+        ({}, {"context_fields": False}, ["far as text", "not left out"]),
+        ({"context_fields": False}, {}, ["far left out", "not as text"]),
+    ],
+)
+def test_creating_again_with_other_fields_is_refused_naming_both(
+    client: Elasticsearch, index_name: str, first: Any, second: Any, both: list[str]
+) -> None:
+    encoder = make_index(client, index_name, WordEncoder(dim=64), **first)
+    with pytest.raises(IndexMismatchError) as refused:
+        create_index(index_name, encoder=encoder, client=client, **{"max_tokens": 7, **second})
+    assert all(value in str(refused.value) for value in [f"index {index_name}", *both])
+    assert create_index(index_name, encoder=encoder, client=client, **{"max_tokens": 7, **first}) is False
+
+
+def test_creating_again_in_another_language_is_refused(client: Elasticsearch, index_name: str) -> None:
+    """The small build has no language analyzer, so the one of the index itself is used."""
+    encoder = make_index(client, index_name, language="simple")
+    with pytest.raises(IndexMismatchError, match=r"content as text \(simple\), not as text \("):
+        create_index(index_name, encoder=encoder, client=client, max_tokens=7)
+
+
 def test_the_same_weights_under_another_name_are_the_same_model(
     client: Elasticsearch, index_name: str
 ) -> None:

@@ -130,12 +130,16 @@ def _holds(path: Path, file: Path) -> bool:
 def _target(
     client: Elasticsearch, model: ModelChoice, index: str | None, alias: str | None
 ) -> tuple[str, Encoder]:
+    from es_latechunk.elastic.identity import check_encoder
     from es_latechunk.elastic.mapping import read_identity
     from es_latechunk.pipeline import fresh_index_for
 
     if alias is None:
         name = str(index)
-        return name, model.load_for(read_identity(client, name).encoder)
+        recorded = read_identity(client, name).encoder
+        encoder = model.load_for(recorded)
+        check_encoder(name, recorded, encoder.identity)
+        return name, encoder
     return fresh_index_for(alias, client=client, load=model.load, load_for=model.load_for)
 
 

@@ -15,9 +15,9 @@ from es_latechunk.errors import IndexMismatchError, UsageError
 
 
 def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identity: IndexIdentity) -> bool:
-    """Create the index; True if it is new, False if it was there with the same identity.
+    """Create the index; True if it is new, False if it was there with the same identity and fields.
 
-    An index of that name with another identity is refused, naming both (IndexMismatchError).
+    An index of that name with another identity or other fields is refused, naming both (IndexMismatchError).
     """
     with server_errors(client, name):
         try:
@@ -32,8 +32,30 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
                 raise
         else:
             return True
-    check_identity(name, read_identity(client, name), identity)
+    record = read_record(client, name)
+    check_identity(name, record.identity, identity)
+    _check_fields(name, record.properties, body["mappings"]["properties"])
     return False
+
+
+def _check_fields(name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse an index that is there with another quantization, language or choice of context fields."""
+    for field in sorted((there.keys() | wanted.keys()) & {"content", VECTOR_FIELD, *CONTEXT_FIELDS}):
+        old, new = (_told(properties.get(field)) for properties in (there, wanted))
+        if old != new:
+            raise IndexMismatchError(
+                f"index {name}: was made with the field {field} {old}, not {new}; use another name, or delete it "
+                f"first: es-latechunk index delete {name}"
+            )
+
+
+def _told(field: Mapping[str, Any] | None) -> str:
+    if field is None:
+        return "left out"
+    kind = field.get("type", "object")
+    if kind == "dense_vector":
+        return f"as {field.get('index_options', {}).get('type', 'the default')}"
+    return f"as {kind} ({field.get('analyzer', 'standard')})" if kind == "text" else f"as {kind}"
 
 
 LASTING = ("number_of_shards", "number_of_replicas", "auto_expand_replicas", "analysis", "similarity")
