@@ -25,7 +25,7 @@ from es_latechunk.types import Encoder, TokenEncoder
 TEXTS = ["Berlin is big.", "It lies on the Spree. " * 30, "日本語 and emoji 🎉", "a"]
 DOCUMENT = "Berlin is the capital. The city has 3.6 million inhabitants. It lies on the Spree."
 LIMITS = Limits(body_bytes=20_000, inputs=60, request_tokens=600)
-POSTS = ("/", "/embed", "/v1/embeddings", "/late_chunk")
+POSTS = ("/", "/embed", "/v1/embeddings", "/late_chunk", "/compare", "/search")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,8 @@ def post(url: str, body: Any, **options: Any) -> httpx.Response:
 
 
 def body_for(path: str, text: str = "Berlin") -> dict[str, Any]:
+    if path == "/compare":
+        return {"query": "Is it big?", "text": text}
     return {{"/v1/embeddings": "input", "/late_chunk": "text"}.get(path, "inputs"): text}
 
 
@@ -169,6 +171,13 @@ def test_late_chunk_takes_chunks_that_are_cut_already(url: str) -> None:
         ("/late_chunk", {"text": "a b", "chunks": [[0, 1]]}, 422, "are in no chunk"),
         ("/late_chunk", {"text": "a b", "chunks": [[0, 3]], "max_tokens": 3}, 422, "are cut already"),
         ("/late_chunk", {"text": "a " * 61, "max_tokens": 1}, 422, "61 texts or chunks"),
+        ("/compare", {"query": " \n", "text": "a"}, 422, "query: is empty; write a few words"),
+        ("/compare", {"query": "a", "text": ""}, 422, "text: is empty; write a few words"),
+        ("/compare", {"query": "a", "text": "b", "k": 0}, 422, "k: "),
+        ("/compare", {"query": "a", "text": "b", "neighbors": 2}, 422, "neighbors"),
+        ("/compare", {"query": "a " * 601, "text": "b"}, 422, "601 tokens in one request, at most 600"),
+        ("/compare", {"query": "a", "text": "b " * 601}, 422, "601 tokens in one request, at most 600"),
+        ("/search", {"query": "a"}, 404, "no index is served here; start with: es-latechunk serve --index"),
     ],
 )
 def test_refusals_name_what_is_wrong(url: str, path: str, body: Any, status: int, told: str) -> None:
@@ -183,7 +192,7 @@ def test_unknown_paths_and_methods(url: str) -> None:
     assert httpx.get(f"{url}/v1/embeddings").json()["error"]["message"] == "Method Not Allowed"
 
 
-def test_with_a_token_only_health_is_open(encoder: TokenEncoder) -> None:
+def test_with_a_token_only_health_and_the_page_are_open(encoder: TokenEncoder) -> None:
     with served(encoder, token="s3cret") as url:
         assert httpx.get(f"{url}/health").json() == {"status": "ok", "model": encoder.identity.model}
         for given in ({}, {"Authorization": "Bearer s3cre"}, {"Authorization": b"Bearer s3cret\xe9"}):
@@ -191,8 +200,9 @@ def test_with_a_token_only_health_is_open(encoder: TokenEncoder) -> None:
                 refused = post(f"{url}{path}", body_for(path), headers=given)
                 assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
                 assert "s3cret" not in refused.text
-            for path in ("/metrics", "/openapi.json", "/v1/models"):
+            for path in ("/metrics", "/openapi.json", "/v1/models", "/about"):
                 assert httpx.get(f"{url}{path}", headers=given).status_code == 401
+            assert httpx.get(url, headers=given).text.startswith("<!doctype html>")
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="s3cret")
         assert client.embeddings.create(model=encoder.identity.model, input="a").data
         with pytest.raises(openai.AuthenticationError):

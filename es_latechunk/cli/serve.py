@@ -4,25 +4,85 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import note, print_json
 from es_latechunk.errors import PreconditionError, UsageError
 from es_latechunk.serve.limits import Limits
 from es_latechunk.types import TokenEncoder
 
 if TYPE_CHECKING:
-    from es_latechunk.types import Encoder
+    from elasticsearch import Elasticsearch
+    from starlette.applications import Starlette
+
+    from es_latechunk.serve.index import Index
+    from es_latechunk.types import Encoder, EncoderIdentity
 
 DEFAULTS = Limits()
 TOKEN = "ES_LATECHUNK_TOKEN"  # noqa: S105
 SHUTDOWN_SECONDS = 120
 COUNT = click.IntRange(1)
+CONNECTION_NAMES = ("url", "api_key", "username", "password", "ca_certs", "fingerprint", "insecure")
+
+
+LIMITS = (
+    click.option("--max-body-bytes", type=COUNT, default=DEFAULTS.body_bytes, show_default=True),
+    click.option(
+        "--max-inputs",
+        type=COUNT,
+        default=DEFAULTS.inputs,
+        show_default=True,
+        help="Texts or chunks a request.",
+    ),
+    click.option("--max-request-tokens", type=COUNT, default=DEFAULTS.request_tokens, show_default=True),
+    click.option(
+        "--max-queue-tokens",
+        type=COUNT,
+        default=DEFAULTS.queue_tokens,
+        show_default=True,
+        help="More wait: 503.",
+    ),
+)
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the limits; the command gets `limits`."""
+
+    @wraps(command)
+    def with_limits(*args: Any, **values: Any) -> Any:
+        names = ("max_body_bytes", "max_inputs", "max_request_tokens", "max_queue_tokens")
+        return command(*args, limits=Limits(*(values.pop(name) for name in names)), **values)
+
+    for option in reversed(LIMITS):
+        with_limits = option(with_limits)
+    return with_limits
+
+
+def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --index and the connection's options; the command gets `index` and `client`, or None for both."""
+    connected = connection_options(command)
+
+    @wraps(connected)
+    def with_index(*args: Any, index: str | None, **values: Any) -> Any:
+        if index is not None:
+            return connected(*args, index=index, **values)
+        for name in CONNECTION_NAMES:
+            if values.pop(name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is of no use without an index; add --index NAME"
+                )
+        return command(*args, index=None, client=None, **values)
+
+    return click.option("--index", metavar="NAME", help="An index or alias for the page to search.")(
+        with_index
+    )
 
 
 @click.command()
@@ -31,40 +91,34 @@ COUNT = click.IntRange(1)
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one."
 )
 @click.option("--token", envvar=TOKEN, metavar="WORD", help=f"What clients must send; better in {TOKEN}.")
-@click.option("--max-body-bytes", type=COUNT, default=DEFAULTS.body_bytes, show_default=True)
-@click.option(
-    "--max-inputs", type=COUNT, default=DEFAULTS.inputs, show_default=True, help="Texts or chunks a request."
-)
-@click.option("--max-request-tokens", type=COUNT, default=DEFAULTS.request_tokens, show_default=True)
-@click.option(
-    "--max-queue-tokens", type=COUNT, default=DEFAULTS.queue_tokens, show_default=True, help="More wait: 503."
-)
+@limit_options
 @model_options
+@index_options
 @json_option
 def serve(
     host: str,
     port: int,
     token: str | None,
-    max_body_bytes: int,
-    max_inputs: int,
-    max_request_tokens: int,
-    max_queue_tokens: int,
+    limits: Limits,
     model: ModelChoice,
+    index: str | None,
+    client: Elasticsearch | None,
     as_json: bool,
 ) -> None:
     """Serve the local model over HTTP until Ctrl-C or SIGTERM; what was asked before is still answered.
 
     It speaks OpenAI's embeddings (/v1/embeddings), Hugging Face's feature extraction (/ and /embed), and takes
-    documents at /late_chunk. With --json, one line says where it listens.
+    documents at /late_chunk. In a browser, / is a page that shows late next to naive: for the chunks of --index,
+    or of a text. With --json, one line says where it listens.
     """
-    if token is not None and not re.fullmatch(r"[!-~]+", token):
-        raise UsageError(
-            f"--token ({TOKEN}) is empty or holds a space or another character that no token has"
-        )
+    _check_token(token)
     _check_installed()
-    limits = Limits(max_body_bytes, max_inputs, max_request_tokens, max_queue_tokens)
+    from es_latechunk.serve.app import create_app
+
+    recorded = _recorded(client, index) if client and index else None
     with _listen(host, port) as listening:
-        encoder = _local(model.load())
+        encoder = _local(model.load_for(recorded) if recorded else model.load())
+        behind = _index(client, index, encoder) if client and index else None
         encoder.encode_documents(["loaded before anyone asks"])
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         if token is None and not _is_loopback(host):
@@ -72,17 +126,33 @@ def serve(
         if as_json:
             print_json({"url": url, "model": encoder.identity.model, "dimensions": encoder.dim})
         note(f"{encoder.identity.model}, {encoder.dim} dimensions, on {url}; Ctrl-C ends it")
-        _run(encoder, token, limits, listening)
+        _run(create_app(encoder, token=token, limits=limits, index=behind), listening)
     note("stopped")
 
 
-def _run(encoder: TokenEncoder, token: str | None, limits: Limits, listening: socket.socket) -> None:
+def _recorded(client: Elasticsearch, name: str) -> EncoderIdentity:
+    """The model of an index that has late vectors."""
+    from es_latechunk.elastic.mapping import read_identity
+    from es_latechunk.serve.index import check_index
+
+    identity = read_identity(client, name)
+    check_index(name, identity)
+    return identity.encoder
+
+
+def _index(client: Elasticsearch, name: str, encoder: TokenEncoder) -> Index:
+    from es_latechunk.serve.index import Index
+
+    index = Index(client, name, encoder.identity)
+    index.check()
+    return index
+
+
+def _run(application: Starlette, listening: socket.socket) -> None:
     import uvicorn
 
-    from es_latechunk.serve.app import create_app
-
     config = uvicorn.Config(
-        create_app(encoder, token=token, limits=limits),
+        application,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -91,6 +161,13 @@ def _run(encoder: TokenEncoder, token: str | None, limits: Limits, listening: so
     )
     with suppress(KeyboardInterrupt):  # uvicorn ends cleanly, and then raises the signal again
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _check_token(token: str | None) -> None:
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        raise UsageError(
+            f"--token ({TOKEN}) is empty or holds a space or another character that no token has"
+        )
 
 
 def _check_installed() -> None:

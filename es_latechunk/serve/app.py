@@ -6,7 +6,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -19,12 +19,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import IndexMismatchError, LateChunkError, ServerError
 from es_latechunk.serve.batcher import Batcher, Job
-from es_latechunk.serve.description import GETS, POSTS, describe
+from es_latechunk.serve.comparison import Comparison
+from es_latechunk.serve.description import GETS, OPEN, POSTS, describe
 from es_latechunk.serve.desk import Desk
 from es_latechunk.serve.limits import Limits, RequestError, busy
 from es_latechunk.serve.metrics import Measured, Metrics
+from es_latechunk.serve.page import FILES, page_routes
 from es_latechunk.serve.protocols import (
     EmbeddingsAsk,
     FeatureExtractionAsk,
@@ -38,18 +40,21 @@ from es_latechunk.serve.protocols import (
 )
 from es_latechunk.types import FloatArray, TokenEncoder
 
+if TYPE_CHECKING:
+    from es_latechunk.serve.index import Index
+
 BODY_SECONDS = 60.0
 CLIENT_GONE = 499
-OPEN_PATHS = ("/health",)
 
 Answer = Callable[[FloatArray], bytes]
+Work = Callable[[bytes], Awaitable[bytes]]
 Read = Callable[["Service", bytes, InputType], tuple[Job, Answer]]
 
 
 class Service:
     """What the routes share: one encoder with its batches, the limits, and the counts."""
 
-    def __init__(self, encoder: TokenEncoder, limits: Limits) -> None:
+    def __init__(self, encoder: TokenEncoder, limits: Limits, index: Index | None) -> None:
         self.desk = Desk(encoder, limits)
         self.limits = limits
         self.metrics = Metrics()
@@ -57,27 +62,45 @@ class Service:
             encoder, queue_tokens=limits.queue_tokens, on_round=self.metrics.rounds.observe
         )
         self.metrics.waiting.set_function(lambda: self.batcher.tokens)
+        self.comparison = Comparison(self.desk, self.embed, index)
         self.requests = 0
 
-    async def answer(self, request: Request, read: Read) -> Response:
+    async def embed(self, job: Job) -> FloatArray:
+        """The job's vectors, once it is its turn."""
+        vectors = await self.batcher.embed(job)
+        self.metrics.tokens.inc(job.tokens)
+        return vectors
+
+    async def vectors(self, read: Read, body: bytes, input_type: InputType) -> bytes:
         """Read a body, encode what it asks for, and write the answer; only the encoding waits in line."""
+        job, write = await run_in_threadpool(read, self, body, input_type)
+        return await run_in_threadpool(write, await self.embed(job))
+
+    async def answer(self, request: Request, work: Work) -> Response:
+        """What `work` makes of the request's body, if not too many others are being answered."""
         if self.requests >= self.limits.requests:
             raise busy(f"{self.requests} requests are under way already")
         self.requests += 1
         try:
             body = await _read_body(request, self.limits.body_bytes)
-            job, write = await run_in_threadpool(read, self, body, _input_type(request))
-            vectors = await _while_connected(request, self.batcher.embed(job))
-            self.metrics.tokens.inc(job.tokens)
-            content = await run_in_threadpool(write, vectors)
+            content = await _while_connected(request, work(body))
         finally:
             self.requests -= 1
         return Response(content, media_type="application/json")
 
 
-def create_app(encoder: TokenEncoder, *, token: str | None = None, limits: Limits | None = None) -> Starlette:
-    """The application for one encoder; with a token, all but /health asks for it."""
-    service = Service(encoder, limits or Limits())
+def create_app(
+    encoder: TokenEncoder,
+    *,
+    token: str | None = None,
+    limits: Limits | None = None,
+    index: Index | None = None,
+) -> Starlette:
+    """The application for one encoder, and for an index of its vectors.
+
+    With a token, all asks for it but /health and the page, which holds nothing but how to ask.
+    """
+    service = Service(encoder, limits or Limits(), index)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -85,11 +108,11 @@ def create_app(encoder: TokenEncoder, *, token: str | None = None, limits: Limit
             yield
 
     return Starlette(
-        routes=[*_posts(service, token), *_gets(service, token)],
-        middleware=[Middleware(Measured, service.metrics, frozenset({*POSTS, *GETS}))],
+        routes=[*page_routes(), *_posts(service, token), *_gets(service, token, index)],
+        middleware=[Middleware(Measured, service.metrics, frozenset({*POSTS, *GETS, *FILES}))],
         exception_handlers={
             RequestError: _refuse,
-            DocumentError: _refuse,
+            LateChunkError: _refuse,
             ValidationError: _refuse,
             HTTPException: _refuse,
         },
@@ -105,23 +128,36 @@ def _posts(service: Service, token: str | None) -> list[Route]:
         "/late_chunk": _late_chunk,
     }
 
-    def route(path: str, read: Read) -> Route:
+    def embedding(path: str, read: Read) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await service.answer(request, read)
+            input_type = _input_type(request)
+            return await service.answer(request, lambda body: service.vectors(read, body, input_type))
 
         return Route(path, _guarded(endpoint, token), methods=["POST"])
 
-    return [route(path, read) for path, read in reads.items()]
+    def comparing(path: str, work: Work) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await service.answer(request, work)
+
+        return Route(path, _guarded(endpoint, token), methods=["POST"])
+
+    return [
+        *(embedding(path, read) for path, read in reads.items()),
+        comparing("/compare", service.comparison.in_text),
+        comparing("/search", service.comparison.in_index),
+    ]
 
 
-def _gets(service: Service, token: str | None) -> list[Route]:
-    model, description = service.desk.model, describe(secured=token is not None)
+def _gets(service: Service, token: str | None, index: Index | None) -> list[Route]:
+    model = service.desk.model
+    description = describe(secured=token is not None, searching=index is not None)
     facts: dict[str, Any] = {
         "/health": {"status": "ok", "model": model},
         "/v1/models": {
             "object": "list",
             "data": [{"id": model, "object": "model", "owned_by": "es-latechunk"}],
         },
+        "/about": {"model": model, "index": index and index.name},
         "/openapi.json": description,
     }
 
@@ -129,7 +165,7 @@ def _gets(service: Service, token: str | None) -> list[Route]:
         async def endpoint(request: Request) -> Response:
             return JSONResponse(fact)
 
-        return Route(path, endpoint if path in OPEN_PATHS else _guarded(endpoint, token))
+        return Route(path, endpoint if path in OPEN else _guarded(endpoint, token))
 
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -192,7 +228,7 @@ async def _read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _while_connected(request: Request, work: Awaitable[FloatArray]) -> FloatArray:
+async def _while_connected(request: Request, work: Awaitable[bytes]) -> bytes:
     """The work's result; where the client goes first, the work is given up."""
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
     await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -211,9 +247,16 @@ async def _refuse(request: Request, error: Exception) -> Response:
             headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, HTTPException):
         status, message, headers = error.status_code, error.detail, dict(error.headers or {})
+    elif isinstance(error, ValidationError):
+        status, message = 422, validation_message(error)
     else:
-        status = 422
-        message = validation_message(error) if isinstance(error, ValidationError) else str(error)
+        status, message = _status(error), str(error)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(error_answer(request.url.path, status, message), status, headers)
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, ServerError):
+        return 502
+    return 409 if isinstance(error, IndexMismatchError) else 422

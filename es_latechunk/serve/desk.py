@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from es_latechunk.chunking import chunk_document, make_chunker
+from es_latechunk.chunking.marks import StopIds
 from es_latechunk.serve.batcher import Job
 from es_latechunk.serve.limits import Limits, RequestError
-from es_latechunk.serve.protocols import EmbeddingsAsk, FeatureExtractionAsk, InputType, LateChunkAsk
-from es_latechunk.types import Chunker, ChunkSpan, Document, TokenEncoder
+from es_latechunk.serve.passages import sentence_spans
+from es_latechunk.serve.protocols import (
+    CompareAsk,
+    EmbeddingsAsk,
+    FeatureExtractionAsk,
+    InputType,
+    LateChunkAsk,
+)
+from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, TokenEncoder
 
 
 class Desk:
@@ -18,6 +26,7 @@ class Desk:
     def __init__(self, encoder: TokenEncoder, limits: Limits) -> None:
         self._encoder = encoder
         self._limits = limits
+        self._stops = StopIds(encoder.tokenizer)
         self._chunker = lru_cache(maxsize=32)(self._make_chunker)
         self.model = encoder.identity.model
 
@@ -38,8 +47,39 @@ class Desk:
         spans = None if ask.chunks is None else tuple(ChunkSpan(start, end) for start, end in ask.chunks)
         document = Document(id=ask.id, text=ask.text, title=ask.title, spans=spans)
         chunker = self._chunker(ask.chunker, ask.max_tokens)
-        cut = chunk_document(document, chunker=chunker, tokenizer=self._encoder.tokenizer)
-        return self._within_limits(Job([cut], ask.pooling))
+        return self.within_limits(Job([self._cut(document, chunker)], ask.pooling))
+
+    def compare(self, ask: CompareAsk) -> Job:
+        """One vector a chunk of the text that is sent."""
+        chunker = self._chunker(ask.chunker, ask.max_tokens)
+        return self.within_limits(Job([self._cut(Document(id="text", text=ask.text), chunker)]))
+
+    def question(self, query: str) -> Job:
+        """The vector of a query."""
+        return self._texts([query], None, "query")
+
+    def whole(self, texts: Sequence[str]) -> list[ChunkedDocument]:
+        """Each text as one chunk, also one that without its neighbours has no token."""
+        tokens = map(self._encoder.tokenizer.tokenize, texts)
+        return [
+            ChunkedDocument(Document(id=text, text=text), (ChunkSpan(0, len(text)),), found)
+            for text, found in zip(texts, tokens, strict=True)
+        ]
+
+    def sentences(self, text: str) -> ChunkedDocument:
+        """A text with each sentence as a chunk."""
+        spans = sentence_spans(text, self._encoder.tokenizer.tokenize(text), self._stops)
+        return self._cut(Document(id="passage", text=text, spans=spans), self._chunker("tokens", 1))
+
+    def within_limits(self, job: Job) -> Job:
+        """The same job, if it is not too large for one request."""
+        self._check_inputs(job.chunks)
+        if job.tokens > self._limits.request_tokens:
+            raise RequestError(
+                422,
+                f"{job.tokens} tokens in one request, at most {self._limits.request_tokens}; send less at once",
+            )
+        return job
 
     def _texts(self, texts: Sequence[str], dimensions: int | None, input_type: InputType) -> Job:
         if dimensions not in (None, self._encoder.dim):
@@ -53,20 +93,8 @@ class Desk:
             for number, text in enumerate(texts)
         ]
         chunker = self._chunker("tokens", 1)  # not asked, as each text is one chunk
-        cut = [
-            chunk_document(document, chunker=chunker, tokenizer=self._encoder.tokenizer)
-            for document in documents
-        ]
-        return self._within_limits(Job(cut, "query" if input_type == "query" else "late"))
-
-    def _within_limits(self, job: Job) -> Job:
-        self._check_inputs(job.chunks)
-        if job.tokens > self._limits.request_tokens:
-            raise RequestError(
-                422,
-                f"{job.tokens} tokens in one request, at most {self._limits.request_tokens}; send less at once",
-            )
-        return job
+        cut = [self._cut(document, chunker) for document in documents]
+        return self.within_limits(Job(cut, "query" if input_type == "query" else "late"))
 
     def _check_inputs(self, count: int) -> None:
         if count > self._limits.inputs:
@@ -74,6 +102,9 @@ class Desk:
                 422,
                 f"{count} texts or chunks in one request, at most {self._limits.inputs}; send fewer at once",
             )
+
+    def _cut(self, document: Document, chunker: Chunker) -> ChunkedDocument:
+        return chunk_document(document, chunker=chunker, tokenizer=self._encoder.tokenizer)
 
     def _make_chunker(self, name: str, max_tokens: int) -> Chunker:
         return make_chunker(name, tokenizer=self._encoder.tokenizer, max_tokens=max_tokens)

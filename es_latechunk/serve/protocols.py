@@ -6,7 +6,15 @@ import base64
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from es_latechunk.chunking import DEFAULT_MAX_TOKENS
 from es_latechunk.serve.batcher import Job
@@ -79,6 +87,41 @@ class LateChunkAsk(Ask):
     max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Tokens a chunk, at most.")
     chunks: list[tuple[int, int]] | None = Field(None, min_length=1)
     pooling: Literal["late", "naive"] = "late"
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty; write a few words")
+    return value
+
+
+Words = Annotated[str, AfterValidator(_not_blank)]
+
+
+class SearchAsk(Ask):
+    """A query to the served index, for the chunks that are nearest by late vectors and by naive ones."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    query: Words
+    k: int = Field(10, ge=1, le=100, description="Hits in each list.")
+    neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit, in its passage.")
+    candidates: int = Field(
+        50, ge=1, le=1000, description="Chunks by late kNN, and as many by BM25, that naive pooling ranks."
+    )
+
+
+class CompareAsk(Ask):
+    """A query to a text that comes along, whose chunks are embedded late and naive."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    query: Words
+    text: Words
+    chunker: Literal["sentences", "paragraph", "tokens"] = "sentences"
+    max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Tokens a chunk, at most.")
+    k: int = Field(10, ge=1, le=100, description="Hits in each list.")
+    neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit, in its passage.")
 
 
 def openai_answer(ask: EmbeddingsAsk, job: Job, vectors: FloatArray, model: str) -> bytes:

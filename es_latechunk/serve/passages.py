@@ -1,0 +1,78 @@
+"""The passage around a hit: sentence by sentence, each with how near it is to the query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from es_latechunk.chunking.blocks import find_blocks
+from es_latechunk.chunking.chunkers import trimmed
+from es_latechunk.chunking.marks import StopIds
+from es_latechunk.chunking.sentences import sentence_ends
+from es_latechunk.types import ChunkSpan, FloatArray, Hit, Passage, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The characters [start, end) of a text, to be read, and the hit among them."""
+
+    text: str
+    start: int
+    end: int
+    hit: ChunkSpan
+
+
+def shown_passage(hit: Hit, passage: Passage) -> Shown:
+    """A hit in its passage.
+
+    Whitespace between chunks may be shorter in the passage than in the document, never longer: that leaves
+    the hit only a few places, also where the same words stand before it.
+    """
+    text, length = passage.text, len(hit.content)
+    first = len(text) - length - (passage.end - hit.end)
+    start = text.index(hit.content, max(first, 0), hit.start - passage.start + length)
+    return Shown(text, 0, len(text), ChunkSpan(start, start + length))
+
+
+def passage_in(text: str, spans: Sequence[ChunkSpan], ordinal: int, neighbours: int) -> Shown:
+    """A chunk of a document that is here, with up to `neighbours` chunks on each side."""
+    around = spans[max(0, ordinal - neighbours) : ordinal + neighbours + 1]
+    return Shown(text, around[0].start, around[-1].end, spans[ordinal])
+
+
+def sentence_spans(text: str, tokens: Tokens, stops: StopIds) -> tuple[ChunkSpan, ...]:
+    """Every sentence, heading and list item of a text, without the whitespace at both ends."""
+    blocks = find_blocks(text)
+    begins = (blocks.paragraphs, blocks.headings, blocks.bodies, blocks.lines)
+    cuts = np.unique(np.concatenate([sentence_ends(text, tokens, stops), *begins]))
+    bounds = [0, *cuts.tolist(), len(text)]
+    spans = (trimmed(text, start, end) for start, end in pairwise(bounds))
+    return tuple(span for span in spans if span.start < span.end)
+
+
+def pieces(shown: Shown, spans: Sequence[ChunkSpan], similarities: FloatArray) -> list[dict[str, Any]]:
+    """The whole passage in pieces that follow each other: sentences, and what stands between them.
+
+    `spans` are the sentences of the text. One that reaches out of the hit or the passage is cut there.
+    `similarity` is None between sentences.
+    """
+    cuts = {shown.start, shown.end, shown.hit.start, shown.hit.end}
+    cuts.update(end for span in spans for end in (span.start, span.end) if shown.start < end < shown.end)
+    rows: list[dict[str, Any]] = []
+    sentence = 0
+    for start, end in pairwise(sorted(cuts)):
+        while sentence < len(spans) and spans[sentence].end <= start:
+            sentence += 1
+        inside = sentence < len(spans) and spans[sentence].start <= start
+        rows.append(
+            {
+                "text": shown.text[start:end],
+                "hit": shown.hit.start <= start < shown.hit.end,
+                "similarity": float(similarities[sentence]) if inside else None,
+            }
+        )
+    return rows

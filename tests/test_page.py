@@ -1,0 +1,281 @@
+"""What the page asks for: late next to naive, over an index and over a text, passage by passage."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from commands import error_of, run
+from elasticsearch import Elasticsearch
+from hypothesis import given
+from hypothesis import strategies as st
+from indices import LETTERS, WordEncoder, load, make_index
+from searching import QUERIES, made_up_documents
+from serving import served
+
+from es_latechunk import Document, SearchOptions, embed_documents, search
+from es_latechunk.elastic.passages import join_passage
+from es_latechunk.evaluation import compare
+from es_latechunk.serve import page
+from es_latechunk.serve.index import Index
+from es_latechunk.serve.limits import Limits
+from es_latechunk.serve.passages import passage_in, pieces, shown_passage
+from es_latechunk.types import ChunkSpan, Hit
+
+INDEX, NAIVE = "page", "page-naive"
+DOCUMENTS = {document.id: document for document in made_up_documents()}
+LETTER = (
+    "Berlin lies on the Spree. The city is old.\n\nIt has many lakes. Trams cross it! Who counts them? Few."
+)
+
+
+@pytest.fixture(scope="module")
+def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]]:
+    with Elasticsearch(elasticsearch_url) as client:
+        encoder = make_index(client, INDEX, max_tokens=14)  # two sentences a chunk
+        load(client, INDEX, DOCUMENTS.values(), encoder)
+        make_index(client, NAIVE, encoder, pooling="naive")
+        yield client, encoder
+        client.indices.delete(index=[INDEX, NAIVE])
+
+
+@pytest.fixture(scope="module")
+def url(filled: tuple[Elasticsearch, WordEncoder]) -> Iterator[str]:
+    client, encoder = filled
+    with served(encoder, index=Index(client, INDEX, encoder.identity)) as url:
+        yield url
+
+
+def ask(url: str, path: str, **body: Any) -> dict[str, Any]:
+    answer = httpx.post(f"{url}{path}", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    said: dict[str, Any] = answer.json()
+    return said
+
+
+def cosines(encoder: WordEncoder, query: str, texts: list[str]) -> list[float]:
+    [question] = encoder.encode_queries([query])
+    return [float(cosine) for cosine in encoder.encode_documents(texts) @ question]
+
+
+@pytest.mark.parametrize("candidates", [5, 50])
+@pytest.mark.parametrize("query", QUERIES)
+def test_both_lists_are_what_python_computes(
+    filled: tuple[Elasticsearch, WordEncoder], url: str, query: str, candidates: int
+) -> None:
+    client, encoder = filled
+    late, words = (
+        search(
+            query,
+            client=client,
+            index=INDEX,
+            encoder=encoder,
+            options=SearchOptions(k=candidates, mode=mode),
+        )
+        for mode in ("knn", "bm25")
+    )
+    found = {hit.id: hit for hit in (*late, *words)}
+    alone = dict(zip(found, cosines(encoder, query, [hit.content for hit in found.values()]), strict=True))
+    naive = sorted(alone, key=lambda name: -alone[name])
+    late_rank = {hit.id: rank for rank, hit in enumerate(late, 1)}
+    near = {hit.id: pytest.approx(2 * hit.score - 1) for hit in late}
+
+    said = ask(url, "/search", query=query, candidates=candidates, k=4)
+    assert (said["candidates"], len(said["late"])) == (len(found), 4)
+    assert [hit["id"] for hit in said["late"]] == [hit.id for hit in late[:4]]
+    assert [hit["id"] for hit in said["naive"]] == naive[:4]
+    for hit in (*said["late"], *said["naive"]):
+        name = hit["id"]
+        assert (hit["late_rank"], hit["naive_rank"]) == (late_rank.get(name), naive.index(name) + 1)
+        assert hit["naive"] == pytest.approx(alone[name], abs=1e-5)
+        assert hit["late"] == near.get(name)
+        assert (hit["title"], hit["content"]) == (DOCUMENTS[hit["doc_id"]].title, found[name].content)
+
+
+def test_words_bring_candidates_that_late_vectors_do_not(url: str) -> None:
+    said = ask(url, "/search", query=QUERIES[3], candidates=5, k=10)
+    assert any(hit["late_rank"] is None for hit in said["naive"])
+    assert len(said["late"]) == 5 < len(said["naive"])
+
+
+@pytest.mark.parametrize("neighbours", [0, 1, 10])
+def test_a_passage_is_the_document_s_text_with_the_hit_in_it(url: str, neighbours: int) -> None:
+    said = ask(url, "/search", query=QUERIES[0], neighbours=neighbours)
+    for hit in (*said["late"], *said["naive"]):
+        text = "".join(piece["text"] for piece in hit["passage"])
+        assert text in DOCUMENTS[hit["doc_id"]].text
+        first, last = max(0, hit["ordinal"] - neighbours), min(2, hit["ordinal"] + neighbours)
+        assert text.count(".") == 2 * (last - first + 1)
+        assert "".join(piece["text"] for piece in hit["passage"] if piece["hit"]) == hit["content"]
+
+
+def test_sentences_are_late_in_one_list_and_alone_in_the_other(
+    filled: tuple[Elasticsearch, WordEncoder], url: str
+) -> None:
+    encoder, query = filled[1], QUERIES[1]
+    [question] = encoder.encode_queries([query])
+    said = ask(url, "/search", query=query)
+    for pooling in ("late", "naive"):
+        for hit in said[pooling]:
+            text = "".join(piece["text"] for piece in hit["passage"])
+            sentences = [piece for piece in hit["passage"] if piece["similarity"] is not None]
+            spans = tuple(ChunkSpan(*match.span()) for match in re.finditer(r"\S[^.]*\.", text))
+            assert [piece["text"] for piece in sentences] == [text[span.start : span.end] for span in spans]
+            document = Document("passage", text, spans=spans)
+            expected = [
+                float(chunk.vector @ question)
+                for chunk in embed_documents([document], encoder=encoder, pooling=pooling)  # type: ignore[arg-type]
+            ]
+            assert [piece["similarity"] for piece in sentences] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("chunker", ["sentences", "paragraph", "tokens"])
+def test_a_text_is_compared_as_compare_does(url: str, chunker: str) -> None:
+    encoder = WordEncoder()
+    query = "old lakes"
+    rows = compare([Document("text", LETTER)], query, encoder=encoder, max_tokens=6, chunker=chunker)
+    said = ask(url, "/compare", query=query, text=LETTER, max_tokens=6, chunker=chunker, k=3)
+    expected = sorted(rows, key=lambda row: row.naive_rank)
+    for hits, wanted in ((said["late"], rows), (said["naive"], expected)):
+        assert [hit["ordinal"] for hit in hits] == [row.chunk.ordinal for row in wanted[:3]]
+        for hit, row in zip(hits, wanted, strict=False):
+            assert (hit["late"], hit["naive"]) == (pytest.approx(row.late), pytest.approx(row.naive))
+            assert (hit["late_rank"], hit["naive_rank"]) == (row.late_rank, row.naive_rank)
+            assert "".join(piece["text"] for piece in hit["passage"] if piece["hit"]) == row.chunk.text
+            assert "".join(piece["text"] for piece in hit["passage"]) in LETTER
+
+
+def test_a_sentence_of_a_text_has_one_shade_in_every_passage(url: str) -> None:
+    said = ask(url, "/compare", query="old lakes", text=LETTER, max_tokens=6)
+    for pooling in ("late", "naive"):
+        shades: dict[str, set[float]] = {}
+        for piece in (piece for hit in said[pooling] for piece in hit["passage"]):
+            shades.setdefault(piece["text"], set()).add(piece["similarity"])
+        assert len({*map(frozenset, shades.values())}) > 3
+        assert all(len(shade) == 1 for shade in shades.values())
+
+
+def test_an_index_without_a_hit_answers_with_empty_lists(client: Elasticsearch, index_name: str) -> None:
+    encoder = make_index(client, index_name)
+    with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
+        said = ask(url, "/search", query="anything")
+    assert (said["candidates"], said["late"], said["naive"]) == (0, [], [])
+
+
+def test_an_index_that_no_longer_fits_is_refused_in_words(client: Elasticsearch, index_name: str) -> None:
+    encoder = make_index(client, index_name)
+    load(client, index_name, LETTERS, encoder)
+    with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
+        assert ask(url, "/search", query="old")["late"]
+        client.indices.delete(index=index_name)
+        gone = httpx.post(f"{url}/search", json={"query": "old"})
+        make_index(client, index_name, WordEncoder(weights="sha256:other"))
+        other = httpx.post(f"{url}/search", json={"query": "old"})
+    assert (gone.status_code, other.status_code) == (409, 409)
+    assert f"index {index_name} does not exist" in gone.json()["error"]
+    assert "holds vectors of fake/words (sha256:other)" in other.json()["error"]
+
+
+def test_a_lost_elasticsearch_is_told_and_the_rest_goes_on() -> None:
+    encoder = WordEncoder()
+    with (
+        Elasticsearch("http://127.0.0.1:9", request_timeout=5, max_retries=0) as client,
+        served(encoder, index=Index(client, "any", encoder.identity)) as url,
+    ):
+        lost = httpx.post(f"{url}/search", json={"query": "old"}, timeout=60)
+        assert ask(url, "/compare", query="old", text="It is old.")["late"]
+    assert lost.status_code == 502
+    assert "127.0.0.1:9: cannot be reached" in lost.json()["error"]
+
+
+def test_a_search_with_too_many_tokens_is_refused(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    client, encoder = filled
+    index = Index(client, INDEX, encoder.identity)
+    with served(encoder, index=index, limits=Limits(request_tokens=100)) as url:
+        refused = httpx.post(f"{url}/search", json={"query": QUERIES[0]}, timeout=60)
+        assert ask(url, "/search", query=QUERIES[0], candidates=3, k=1)["late"]
+    assert (refused.status_code, "at most 100" in refused.json()["error"]) == (422, True)
+
+
+def test_it_says_what_is_served(url: str) -> None:
+    assert httpx.get(f"{url}/about").json() == {"model": "fake/words", "index": INDEX}
+    assert "/search" in httpx.get(f"{url}/openapi.json").json()["paths"]
+    with served(WordEncoder()) as plain:
+        assert httpx.get(f"{plain}/about").json() == {"model": "fake/words", "index": None}
+        assert "/search" not in httpx.get(f"{plain}/openapi.json").json()["paths"]
+
+
+def test_the_page_s_files_name_no_other_place(url: str) -> None:
+    for path in page.FILES:
+        answer = httpx.get(f"{url}{path}")
+        assert (answer.status_code, answer.headers["x-content-type-options"]) == (200, "nosniff")
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        names = set(re.findall(r"(?:https?:)?//[\w.-]+", re.sub(r"// .*", "", answer.text)))
+        assert names <= {"http://www.w3.org"}  # a namespace, which is never asked for
+        assert "innerHTML" not in answer.text
+    assert httpx.head(url).headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_without_an_index_elasticsearch_s_client_stays_away() -> None:
+    code = "import sys, es_latechunk.serve.app; print([m for m in sys.modules if m.startswith('elastic')])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_the_command_refuses_what_it_cannot_compare(
+    filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "es_latechunk.cli.options.load_recorded", lambda *_, **__: WordEncoder(weights="sha256:b")
+    )
+    there = ("--url", elasticsearch_url, "--port", 0)
+    assert "index nowhere does not exist" in error_of(run("serve", "--index", "nowhere", *there), 2)
+    assert "was made with naive pooling" in error_of(run("serve", "--index", NAIVE, *there), 2)
+    assert "the model given is fake/words (sha256:b)" in error_of(run("serve", "--index", INDEX, *there), 2)
+    lost = run("serve", "--index", INDEX, "--url", "http://127.0.0.1:9")
+    assert "cannot be reached" in error_of(lost, 2)
+    assert error_of(run("serve", *there), 2) == "--url is of no use without an index; add --index NAME"
+
+
+GAPS = st.sampled_from(["", " ", "\n\n", "\n \n\n   "])
+WORDS = st.text("ab. ", min_size=1, max_size=6).filter(str.strip).map(str.strip)
+
+
+@given(st.lists(st.tuples(WORDS, GAPS), min_size=1, max_size=5), st.data())
+def test_the_hit_is_found_in_its_passage(parts: list[tuple[str, str]], data: st.DataObject) -> None:
+    text, hits = "", []
+    for ordinal, (content, gap) in enumerate(parts):
+        start = len(text) + (len(gap) if ordinal else 0)
+        text += (gap if ordinal else "") + content
+        hits.append(Hit(f"d#{ordinal}", "d", ordinal, 1.0, start, start + len(content), content, "", {}))
+    place = data.draw(st.integers(0, len(hits) - 1))
+    before = join_passage(hits[: place + 1]).text
+    shown = shown_passage(hits[place], join_passage(hits))
+    assert shown.text[shown.hit.start : shown.hit.end] == hits[place].content
+    if all(len(gap) < 3 for _, gap in parts):
+        assert shown.hit.end == len(before)
+
+
+@given(st.lists(st.tuples(WORDS, GAPS), min_size=1, max_size=6), st.data())
+def test_pieces_are_the_whole_passage(parts: list[tuple[str, str]], data: st.DataObject) -> None:
+    text, chunks, sentences = "", [], []
+    for content, gap in parts:
+        chunks.append(ChunkSpan(len(text), len(text) + len(content)))
+        sentences += [
+            ChunkSpan(len(text) + match.start(), len(text) + match.end())
+            for match in re.finditer(r"[^\s.]+|\.+", content)
+        ]
+        text += content + gap
+    ordinal = data.draw(st.integers(0, len(chunks) - 1))
+    shown = passage_in(text, chunks, ordinal, data.draw(st.integers(0, 3)))
+    rows = pieces(shown, sentences, np.arange(len(sentences), dtype=np.float32))
+    assert "".join(row["text"] for row in rows) == text[shown.start : shown.end]
+    chunk = chunks[ordinal]
+    assert "".join(row["text"] for row in rows if row["hit"]) == text[chunk.start : chunk.end]
+    assert all((row["similarity"] is None) == (not row["text"].strip()) for row in rows)
