@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+FRAMEWORKS := .venv-frameworks
 BIN := $(VENV)/bin
 # uv installs several times faster than pip: the one on PATH, else one that .venv gets for itself.
 UV = $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
@@ -10,22 +11,28 @@ INSTALL = $(UV) pip install --python $(BIN)/python
 
 # In CI a test that does not run has not passed.
 ifeq ($(CI),true)
-PYTEST = PYTHONPATH=tests $(BIN)/python -m pytest -p ci_no_skips
+pytest_of = PYTHONPATH=tests $(1)/bin/python -m pytest -p ci_no_skips
 else
-PYTEST = $(BIN)/python -m pytest
+pytest_of = $(1)/bin/python -m pytest
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel up down clean
+.PHONY: help quickstart test test-frameworks lint wheel up down clean
 
 help: ## List what make can do here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 quickstart: $(VENV)/local-is-installed ## Index and search a sample on a local Elasticsearch, with late next to naive
 	$(BIN)/es-latechunk quickstart
 
 test: $(VENV)/dev-is-installed ## Run the tests, on a real Elasticsearch and a real model
-	$(PYTEST) $(ARGS)
+	$(call pytest_of,$(VENV)) $(ARGS)
+
+# LangChain, LlamaIndex and Haystack bring elasticsearch 8, so they have an environment of their own, and a part
+# of the other tests runs with that client as well: an index's life, loading it, every way to search it.
+test-frameworks: export ES_LATECHUNK_TEST_VERSIONS ?= 9.2.4
+test-frameworks: $(FRAMEWORKS)/is-installed ## Run docs/frameworks.md, and a part of the tests on elasticsearch 8
+	$(call pytest_of,$(FRAMEWORKS)) tests/frameworks tests/test_elastic_index.py tests/test_search_modes.py $(ARGS)
 
 lint: $(VENV)/dev-is-installed ## Check style, types and docker-compose.yml
 	$(BIN)/ruff check .
@@ -44,8 +51,8 @@ up: .env ## Start Elasticsearch and Kibana in Docker, with security on
 down: .env ## Stop them; their data stays
 	docker compose --profile serve down
 
-clean: ## Remove .venv, the built wheel and every tool's cache
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## Remove the environments, the built wheel and every tool's cache
+	rm -rf $(VENV) $(FRAMEWORKS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find es_latechunk tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/local-is-installed: pyproject.toml | $(BIN)/python
@@ -55,6 +62,11 @@ $(VENV)/local-is-installed: pyproject.toml | $(BIN)/python
 $(VENV)/dev-is-installed: pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable '.[local,dev]'
 	@touch $(VENV)/local-is-installed $@
+
+$(FRAMEWORKS)/is-installed: pyproject.toml | $(BIN)/python
+	test -x $(FRAMEWORKS)/bin/python || $(UV) venv --quiet --python $(BIN)/python $(FRAMEWORKS)
+	$(UV) pip install --python $(FRAMEWORKS)/bin/python --editable '.[local,frameworks]'
+	@touch $@
 
 $(BIN)/python:
 	@command -v "$(PYTHON)" >/dev/null || { \
