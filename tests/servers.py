@@ -1,4 +1,4 @@
-"""A real Elasticsearch for the tests: one node a version for the whole session, started when first asked for.
+"""A real Elasticsearch for the tests: one node a release for the whole session, started when first asked for.
 
 ES_LATECHUNK_TEST_VERSIONS=9.2.4 limits the versions; without it they are all that a Java here can run.
 """
@@ -50,7 +50,15 @@ def node_home() -> Iterator[Path]:
     shutil.rmtree(home)
 
 
-@pytest.fixture(scope="session", params=versions_here())
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The newest release for every test, and all of them for what depends on the release (`every_version`)."""
+    if "server_version" in metafunc.fixturenames:
+        every = metafunc.definition.get_closest_marker("every_version")
+        versions = versions_here() if every else versions_here()[-1:]
+        metafunc.parametrize("server_version", versions, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def server_version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -11,7 +11,6 @@ from click.testing import Result
 from commands import error_of, run, run_process
 from elasticsearch import Elasticsearch
 from indices import WordEncoder, make_index
-from servers import versions_here
 
 HIT_KEYS = ["id", "doc_id", "ordinal", "score", "start", "end", "content", "title", "metadata"]
 REPORT_KEYS = {"documents", "chunks", "indexed", "unchanged", "deleted", "failed", "tokens", "seconds"}
@@ -206,7 +205,6 @@ def test_a_mapping_of_the_user_s_own(
     assert not client.indices.exists(index=index_name)
 
 
-@pytest.mark.parametrize("server_version", versions_here()[-1:], indirect=True)
 def test_the_real_model_in_a_real_shell(
     client: Elasticsearch, index_name: str, elasticsearch_url: str
 ) -> None:

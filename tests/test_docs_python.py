@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
-from servers import versions_here
 
 from es_latechunk import errors
 
@@ -16,7 +15,6 @@ PAGE = Path(__file__).parent.parent / "docs" / "python.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("server_version", versions_here()[-1:], indirect=True)
 def test_the_examples_run(elasticsearch_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     printed: list[list[str]] = []

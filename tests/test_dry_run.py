@@ -16,6 +16,7 @@ from es_latechunk import Document
 from es_latechunk.elastic.ingest import IngestOptions
 from es_latechunk.elastic.ingest import ingest as run_ingest
 from es_latechunk.elastic.plan import plan_ingest
+from es_latechunk.elastic.template import load_template
 from es_latechunk.errors import DocumentError
 
 BAD = [
@@ -63,13 +64,16 @@ def test_a_plan_for_an_unchanged_source_is_to_do_nothing(client: Elasticsearch, 
 @pytest.mark.parametrize(("quantization", "dim"), [("int8", 384), ("none", 384), ("bbq", 128), ("flat", 32)])
 @pytest.mark.parametrize("context_fields", [True, False])
 def test_the_size_is_of_the_right_order(
-    client: Elasticsearch, index_name: str, quantization: str, dim: int, context_fields: bool
+    client: Elasticsearch, index_name: str, tmp_path: Path, quantization: str, dim: int, context_fields: bool
 ) -> None:
     """Within a factor of two of what the store says, of several hundred chunks of ordinary text."""
     words = WordEncoder(dim=dim)
-    make_index(
-        client, index_name, words, max_tokens=40, quantization=quantization, context_fields=context_fields
-    )
+    template = load_template()
+    template["settings"]["index"]["store.stats_refresh_interval"] = "0s"  # else the size is 10 s old
+    path = tmp_path / "template.json"
+    path.write_text(json.dumps(template))
+    options = {"quantization": quantization, "context_fields": context_fields, "template": path}
+    make_index(client, index_name, words, max_tokens=40, **options)
     text = Path(__file__).parents[1].joinpath("docs/node.md").read_text(encoding="utf-8").replace("|", " ")
     documents = [Document(f"{n}", f"{n} {text[start:]}") for n, start in enumerate(range(0, 5000, 500))]
     plan = plan_ingest(documents, client=client, index=index_name, encoder=words)

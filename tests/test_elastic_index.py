@@ -15,6 +15,8 @@ from es_latechunk.elastic.indices import delete_index, describe_index
 from es_latechunk.elastic.template import QUANTIZATIONS, load_template
 from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError, UsageError
 
+pytestmark = pytest.mark.every_version
+
 
 def template_file(tmp_path: Path, template: dict[str, Any]) -> Path:
     path = tmp_path / "mine.json"

@@ -20,7 +20,6 @@ import pytest
 from elasticsearch import Elasticsearch
 from faults import ADDED, NEW, SEED, WatchedProxy, assert_same, load_new, make_new, make_old, whole_state
 from proxy import CutAnswer, Delay, Fault, LostAnswer, Request, Reset, Rewrite, Status
-from servers import versions_here
 
 from es_latechunk import Connection, connect
 from es_latechunk.elastic.state import StoredDocument
@@ -28,7 +27,6 @@ from es_latechunk.errors import LateChunkError
 
 KILLS, STORMS, LOSSES = 20, 5, 5
 STARTING = 4  # requests before the load begins: a server that is not there at all is told at once
-NEWEST = pytest.mark.parametrize("server_version", versions_here()[-1:], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +66,6 @@ def drawn(what: str, number: int, points: range) -> tuple[random.Random, int]:
     return source, point
 
 
-@NEWEST
 @pytest.mark.parametrize("number", range(KILLS))
 def test_a_kill_at_any_point(
     client: Elasticsearch, elasticsearch_url: str, clean: dict[str, Any], index_name: str, number: int
@@ -187,7 +184,6 @@ def whole_new_chunks(chunks: dict[str, Any]) -> int:
     )
 
 
-@NEWEST
 @pytest.mark.parametrize(
     ("number", "method", "path", "nth"),
     [

@@ -18,6 +18,7 @@ from es_latechunk.elastic import ingest as ingest_module
 from es_latechunk.elastic import state
 from es_latechunk.errors import IndexMismatchError
 
+pytestmark = pytest.mark.every_version
 BERLIN, LISBON, KOELN = LETTERS
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from servers import versions_here
 
 from es_latechunk.chunking import visible
 from es_latechunk.types import Tokens
@@ -32,7 +31,6 @@ def measured(url: str, *options: str) -> dict[str, Any]:
     return facts
 
 
-@pytest.mark.parametrize("server_version", versions_here()[-1:], indirect=True)
 def test_memory_does_not_grow_with_the_number_of_documents(elasticsearch_url: str) -> None:
     """What the run needs beyond the loaded libraries, in the last tenth next to the second one."""
     facts = measured(elasticsearch_url, "--documents", "10000")

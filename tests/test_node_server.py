@@ -4,12 +4,12 @@ import json
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -23,6 +23,8 @@ from es_latechunk.node import Node, node_status, running_node, start_node, stop_
 from es_latechunk.node.distribution import install
 from es_latechunk.node.places import HOME_VARIABLE
 
+TWICE = "twice"
+
 
 @pytest.fixture
 def own_home(node_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -34,6 +36,38 @@ def own_home(node_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         if path.name not in before:
             stop_node(path.name)
             shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def started_twice(node_home: Path) -> Iterator[list[dict[str, Any]]]:
+    """A node that two commands started at the same moment: what each of them printed."""
+    java = java_for(SMALLEST)
+    arguments = [
+        "--name",
+        TWICE,
+        "--elasticsearch-version",
+        SMALLEST,
+        "--java-home",
+        str(java),
+        "--heap",
+        HEAP,
+    ]
+    program = [sys.executable, "-m", "es_latechunk", "node", "start", *arguments, "--json"]
+    environment = {**os.environ, HOME_VARIABLE: str(node_home)}
+    both = [subprocess.Popen(program, stdout=subprocess.PIPE, env=environment) for _ in range(2)]
+    answers = [json.loads(one.communicate()[0]) for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    yield answers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(node_home))
+        stop_node(TWICE)
+
+
+@pytest.fixture
+def twice(started_twice: list[dict[str, Any]], own_home: Path) -> Node:
+    node = node_status(TWICE)
+    assert node is not None
+    return node
 
 
 def start(name: str, **options: object) -> Node:
@@ -84,55 +118,44 @@ def test_its_files_are_closed_to_others(elasticsearch_node: Node) -> None:
         assert (home / name).stat().st_mode & 0o077 == 0
 
 
-def test_data_survives_stop_kill_and_start(own_home: Path, index_name: str) -> None:
-    first = start("keeps")
-    httpx.put(f"{first.url}/{index_name}/_doc/1?refresh=true", json={"text": "Berlin"})
-    stopped = command("stop", "--name", "keeps", "--json")
-    assert (stopped.exit_code, json.loads(stopped.stdout)["status"]) == (0, "stopped")
-    assert processes_of(first.home) == []
+def test_starts_at_the_same_moment_make_one_node(started_twice: list[dict[str, Any]], twice: Node) -> None:
+    assert started_twice[0] == started_twice[1] == twice.as_json()
+    again = command("start", "--name", TWICE, "--json")
+    assert (again.exit_code, again.stderr) == (0, f"node '{TWICE}' runs already\n")
+    assert json.loads(again.stdout) == twice.as_json()
 
-    second = start_node("keeps", java_home=java_for(SMALLEST))
-    assert (second.url, second.version) == (first.url, SMALLEST), "the port and the version are remembered"
+
+def test_two_nodes_run_side_by_side(twice: Node, elasticsearch_node: Node) -> None:
+    assert elasticsearch_node.pid != twice.pid
+    nodes = (twice, elasticsearch_node)
+    names = [httpx.get(f"{node.url}/_cluster/health").json()["cluster_name"] for node in nodes]
+    assert names == [f"es-latechunk-{node.name}" for node in nodes]
+    listed = [json.loads(line) for line in command("status", "--json").stdout.splitlines()]
+    assert {node.name for node in nodes} <= {node["name"] for node in listed if node["status"] == "running"}
+    with pytest.raises(NodeError, match=r"several local nodes.* at .* at .*--url"):
+        running_node()
+    with pytest.raises(NodeError, match=rf"runs already, as {SMALLEST} at {twice.url}; stop it first"):
+        start(TWICE, port=free_port())
+    with pytest.raises(NodeError, match=rf"port {twice.port} is in use by node '{TWICE}'"):
+        start("third", port=twice.port)
+
+
+def test_data_survives_stop_kill_and_start(twice: Node, index_name: str) -> None:
+    httpx.put(f"{twice.url}/{index_name}/_doc/1?refresh=true", json={"text": "Berlin"})
+    stopped = command("stop", "--name", TWICE, "--json")
+    assert (stopped.exit_code, json.loads(stopped.stdout)["status"]) == (0, "stopped")
+    assert processes_of(twice.home) == []
+
+    second = start_node(TWICE, java_home=java_for(SMALLEST))
+    assert (second.url, second.version) == (twice.url, SMALLEST), "the port and the version are remembered"
     assert httpx.get(f"{second.url}/{index_name}/_doc/1").json()["_source"] == {"text": "Berlin"}
 
     kill(second)
-    killed = node_status("keeps")
+    killed = node_status(TWICE)
     assert killed is not None
     assert (killed.status, killed.pid) == ("died", None)
-    third = start_node("keeps", java_home=java_for(SMALLEST))
+    third = start_node(TWICE, java_home=java_for(SMALLEST))
     assert httpx.get(f"{third.url}/{index_name}/_doc/1").json()["_source"] == {"text": "Berlin"}
-
-
-def test_two_nodes_run_side_by_side_and_a_second_start_says_so(own_home: Path) -> None:
-    one = start("one", port=free_port())
-    again = command("start", "--name", "one", "--json")
-    assert (again.exit_code, again.stderr) == (0, "node 'one' runs already\n")
-    assert json.loads(again.stdout) == one.as_json()
-
-    other = start("other")
-    assert other.pid != one.pid
-    assert {httpx.get(f"{node.url}/_cluster/health").json()["cluster_name"] for node in (one, other)} == {
-        "es-latechunk-one",
-        "es-latechunk-other",
-    }
-    listed = [json.loads(line) for line in command("status", "--json").stdout.splitlines()]
-    assert {"one", "other"} <= {node["name"] for node in listed if node["status"] == "running"}
-    with pytest.raises(NodeError, match=r"several local nodes.*one at.*other at.*--url"):
-        running_node()
-    with pytest.raises(NodeError, match=rf"runs already, as {SMALLEST} at {one.url}; stop it first"):
-        start("one", port=free_port())
-    with pytest.raises(NodeError, match=rf"port {one.port} is in use by node 'one'"):
-        start("third", port=one.port)
-
-
-def test_starts_at_the_same_moment_make_one_node(own_home: Path) -> None:
-    java = java_for(SMALLEST)
-    arguments = ["--name", "twice", "--elasticsearch-version", SMALLEST, "--java-home", str(java), "--json"]
-    program = [sys.executable, "-c", "from es_latechunk.cli import main; main()", "node", "start", *arguments]
-    both = [subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    answers = [json.loads(one.communicate()[0]) for one in both]
-    assert [one.returncode for one in both] == [0, 0]
-    assert answers[0] == answers[1]
 
 
 def test_a_crash_at_boot_gives_the_logs_own_reason(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,37 +206,6 @@ def test_an_own_distribution_is_used_and_left_as_it_is(own_home: Path, tmp_path:
     shutil.rmtree(own)
 
 
-def test_a_secure_node_asks_for_its_password_over_tls(own_home: Path) -> None:
-    shown = command("start", "--name", "secure", "--secure", "--json", *smallest())
-    assert shown.exit_code == 0, shown.stderr
-    node = node_status("secure")
-    assert node is not None
-    password = node.password() or ""
-    assert len(password) >= 24
-    assert json.loads(shown.stdout)["password_file"] == str(node.password_file)
-    told = shown.stdout + shown.stderr + command("status", "--name", "secure").stdout
-    assert password not in told
-    assert not any(
-        password in part for process in psutil.process_iter(["cmdline"]) for part in cmdline(process)
-    )
-    assert node.password_file is not None
-    assert node.password_file.stat().st_mode & 0o077 == 0
-
-    trusted = ssl.create_default_context(cafile=str(node.ca_certs))
-
-    def asked(**options: object) -> int:
-        return httpx.get(f"{node.url}/_cluster/health", verify=trusted, **options).status_code  # type: ignore[arg-type]
-
-    assert asked() == 401
-    assert asked(auth=(node.username, "wrong")) == 401
-    assert asked(auth=(node.username, password)) == 200
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(node.url)
-
-    with pytest.raises(NodeError, match="secure; stop it first"):
-        start_node("secure", secure=False)
-
-
 @pytest.mark.parametrize("arguments", [["stop", "--name", "nobody"], ["stop", "--name", "nobody", "--json"]])
 def test_stopping_what_does_not_run_is_no_failure(own_home: Path, arguments: list[str]) -> None:
     stopped = command(*arguments)
@@ -225,10 +217,6 @@ def test_the_status_of_an_unknown_node_says_how_to_make_it(own_home: Path) -> No
     shown = command("status", "--name", "nobody")
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert shown.stderr == "error: no node is named 'nobody': es-latechunk node start --name nobody\n"
-
-
-def smallest() -> list[str]:
-    return ["--elasticsearch-version", SMALLEST, "--java-home", str(java_for(SMALLEST)), "--heap", HEAP]
 
 
 def cmdline(process: psutil.Process) -> list[str]:

@@ -11,14 +11,9 @@ from pathlib import Path
 import pytest
 from elasticsearch import Elasticsearch
 
-from tests.servers import versions_here
-
 README = Path(__file__).parent.parent / "README.md"
 BERLIN = "Berlin is the capital of Germany. The city has more than 3.6 million inhabitants."
 OSLO = "Oslo is the capital of Norway. About 700,000 people live there, by the fjord."
-
-
-one_version = pytest.mark.parametrize("server_version", [versions_here()[-1]], indirect=True)
 
 
 def blocks(language: str) -> list[str]:
@@ -58,7 +53,6 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-@one_version
 @pytest.mark.usefixtures("no_indices_left")
 def test_the_commands_of_the_readme_work_in_order(folder: Path, environment: dict[str, str]) -> None:
     output = [run(["sh", "-e", "-c", block], folder, environment) for block in blocks("sh")]
@@ -73,7 +67,6 @@ def test_the_commands_of_the_readme_work_in_order(folder: Path, environment: dic
     assert console.startswith("POST /notes/_msearch\n{}")
 
 
-@one_version
 @pytest.mark.usefixtures("no_indices_left")
 def test_the_python_of_the_readme_works(folder: Path, environment: dict[str, str]) -> None:
     (code,) = blocks("python")

@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 import yaml
+from click.testing import Result
 from commands import error_of, run
 from elasticsearch import AuthorizationException, Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from servers import HEAP, free_port, java_for, versions_here
 
 from es_latechunk import Connection, connect, search
-from es_latechunk.errors import LateChunkError, ServerError, UsageError
-from es_latechunk.node import Node, start_node, stop_node
+from es_latechunk.errors import LateChunkError, NodeError, ServerError, UsageError
+from es_latechunk.node import Node, node_status, start_node, stop_node
 from es_latechunk.node.account import server_account
 from es_latechunk.node.places import HOME_VARIABLE, make_folder, write_atomically
 
@@ -48,8 +51,8 @@ def secure_home(node_home: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def secure_node(secure_home: Path) -> Node:
-    """A secure node of the newest release, with a user for each role."""
+def started(secure_home: Path) -> Result:
+    """What the command said that started a secure node of the newest release, with a user for each role."""
     account, version = server_account(), versions_here()[-1]
     config = secure_home / "nodes" / NAME / "config"
     make_folder(config.parent)
@@ -59,14 +62,17 @@ def secure_node(secure_home: Path) -> Node:
     write_atomically(config / "users", "".join(f"{role}:{HASH}\n" for role in roles()), owner=account.uid)
     of_users = "".join(f"{role}:{role}\n" for role in roles())
     write_atomically(config / "users_roles", of_users, owner=account.uid)
-    return start_node(
-        NAME,
-        port=free_port(),
-        secure=True,
-        elasticsearch_version=version,
-        java_home=java_for(version),
-        heap=HEAP,
-    )
+    java = java_for(version)
+    options = ["--elasticsearch-version", version, "--heap", HEAP, *(["--java-home", java] if java else [])]
+    return run("node", "start", "--name", NAME, "--port", str(free_port()), "--secure", "--json", *options)
+
+
+@pytest.fixture(scope="module")
+def secure_node(started: Result) -> Node:
+    assert started.exit_code == 0, started.stderr
+    node = node_status(NAME)
+    assert node is not None
+    return node
 
 
 @pytest.fixture
@@ -222,14 +228,33 @@ def test_secrets_are_in_no_log_error_or_index(
     assert password not in told
 
 
-def test_no_process_of_ours_carries_the_password(asked: Node) -> None:
-    import psutil
+def test_it_asks_for_its_password_over_tls(asked: Node, started: Result) -> None:
+    password = asked.password() or ""
+    assert len(password) >= 24
+    assert json.loads(started.stdout)["password_file"] == str(asked.password_file)
+    assert password not in started.output + run("node", "status", "--name", NAME).output
+    trusted = ssl.create_default_context(cafile=str(asked.ca_certs))
 
+    def status(**options: Any) -> int:
+        return httpx.get(f"{asked.url}/_cluster/health", verify=trusted, **options).status_code
+
+    assert status() == 401
+    assert status(auth=(asked.username, "wrong")) == 401
+    assert status(auth=(asked.username, password)) == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(asked.url)
+    with pytest.raises(NodeError, match="secure; stop it first"):
+        start_node(NAME, secure=False)
+
+
+def test_no_process_of_ours_carries_the_password(asked: Node) -> None:
     server = psutil.Process(asked.pid)
     family = [server, *server.children(recursive=True)]
     told = repr([(one.cmdline(), one.environ()) for one in family])
     assert str(asked.home) in told
     assert (asked.password() or "") not in told
+    commands = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
+    assert not any((asked.password() or "") in part for command in commands for part in command)
 
 
 def test_its_secrets_are_readable_by_their_owner_alone(asked: Node) -> None:
