@@ -87,6 +87,6 @@ def _sample(client: Elasticsearch, index: str) -> dict[str, Any] | None:
             query={"term": {"ordinal": 0}},
             sort=["doc_id"],
             source={"includes": ["doc_id", "content"]},
-            fields=[VECTOR_FIELD],
+            fields=[{"field": VECTOR_FIELD}],
         )
     return next(iter(answer["hits"]["hits"]), None)
