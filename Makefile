@@ -17,7 +17,7 @@ pytest_of = $(1)/bin/python -m pytest
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-frameworks lint wheel up down clean
+.PHONY: help quickstart test test-frameworks lint bench wheel up down clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: $(VENV)/dev-is-installed ## Check style, types and docker-compose.yml
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+bench: $(VENV)/dev-is-installed ## Measure the encoder's speed next to sentence-transformers' (two minutes)
+	$(BIN)/python benchmarks/encoding.py
 
 wheel: $(BIN)/python ## Build the wheel into dist/
 	rm -rf dist
