@@ -26,6 +26,8 @@ async function ask(path, body) {
 }
 
 async function attempt(action) {
+  const main = document.querySelector("main");
+  main.ariaBusy = "true";
   at("error").hidden = true;
   try {
     await action();
@@ -36,6 +38,7 @@ async function attempt(action) {
     if (error instanceof TokenNeeded) askForToken(action);
     else tell(error.message);
   }
+  main.ariaBusy = "false";
 }
 
 function askForToken(action) {
@@ -67,9 +70,12 @@ async function search() {
   const answer = about.index
     ? await ask("search", { query })
     : await ask("compare", { query, text: at("text").value, max_tokens: at("max-tokens").valueAsNumber });
-  show(answer);
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  at("status").textContent = `${answer.late.length} hits late and ${answer.naive.length} naive, in ${seconds} s`;
+  at("results").hidden = !answer.late.length && !answer.naive.length;
+  at("status").textContent = at("results").hidden
+    ? "Nothing was found: the index is empty."
+    : `${answer.late.length} hits late and ${answer.naive.length} naive, in ${seconds} s`;
+  if (!at("results").hidden) show(answer);
 }
 
 function show(answer) {
@@ -92,7 +98,6 @@ function show(answer) {
   for (const kind of ["late", "naive"]) {
     at(kind).replaceChildren(...answer[kind].map((hit) => card(hit, kind, answer, share)));
   }
-  at("results").hidden = false;
 }
 
 function card(hit, kind, answer, share) {
