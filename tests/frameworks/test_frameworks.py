@@ -5,7 +5,6 @@ They have an environment of their own: `make test-frameworks`.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -65,13 +64,14 @@ def shared(elasticsearch_url: str) -> Iterator[dict[str, Any]]:
 
 
 def run(code: str, url: str, names: dict[str, Any]) -> None:
-    exec(code.replace(LOCALHOST, url), names)  # noqa: S102
+    """As a reader would: this file's `from __future__` is not the page's."""
+    exec(compile(code.replace(LOCALHOST, url), PAGE.name, "exec", dont_inherit=True), names)  # noqa: S102
 
 
-def nearest(shared: Mapping[str, Any], **options: Any) -> list[Hit]:
+def nearest(shared: Mapping[str, Any]) -> list[Hit]:
     """Our own kNN search for the page's question."""
     place = {"client": shared["client"], "index": "cities", "encoder": shared["encoder"]}
-    hits = search(shared["question"], mode="knn", k=3, **place, **options)
+    hits = search(shared["question"], mode="knn", k=3, **place)
     assert hits
     return hits
 
@@ -145,7 +145,7 @@ def test_llama_index(
     found = filtered.retrieve("a city")
     assert {row.node.node_id for row in found} == {"oslo#0", "oslo#1"}
     assert found[0].node.metadata == {"by": "sea"}
-    asyncio.get_event_loop().run_until_complete(names["asynchronous"].close())
+    names["store"].close()
 
 
 def test_haystack(shared: dict[str, Any], elasticsearch_url: str, capsys: pytest.CaptureFixture[str]) -> None:
