@@ -203,6 +203,12 @@ def test_a_search_with_too_many_tokens_is_refused(filled: tuple[Elasticsearch, W
     assert (refused.status_code, "at most 100" in refused.json()["error"]) == (422, True)
 
 
+def test_sentences_are_no_inputs() -> None:
+    with served(WordEncoder(), limits=Limits(inputs=3)) as few:
+        said = ask(few, "/compare", query="old lakes", text=LETTER, max_tokens=100)
+    assert sum(piece["similarity"] is not None for piece in said["late"][0]["passage"]) == 6
+
+
 def test_it_says_what_is_served(url: str) -> None:
     assert httpx.get(f"{url}/about").json() == {"model": "fake/words", "index": INDEX}
     assert "/search" in httpx.get(f"{url}/openapi.json").json()["paths"]

@@ -88,7 +88,7 @@ class Comparison:
         """For each document, the cosines (chunks,) of its chunks to the query."""
         if not documents:
             return []
-        job = self._desk.within_limits(Job(documents, kind))
+        job = self._desk.with_few_tokens(Job(documents, kind))
         cosines = (await self._embed(job)) @ question
         return np.split(cosines, np.cumsum([len(chunked.spans) for chunked in documents])[:-1])
 

@@ -47,12 +47,12 @@ class Desk:
         spans = None if ask.chunks is None else tuple(ChunkSpan(start, end) for start, end in ask.chunks)
         document = Document(id=ask.id, text=ask.text, title=ask.title, spans=spans)
         chunker = self._chunker(ask.chunker, ask.max_tokens)
-        return self.within_limits(Job([self._cut(document, chunker)], ask.pooling))
+        return self._within_limits(Job([self._cut(document, chunker)], ask.pooling))
 
     def compare(self, ask: CompareAsk) -> Job:
         """One vector a chunk of the text that is sent."""
         chunker = self._chunker(ask.chunker, ask.max_tokens)
-        return self.within_limits(Job([self._cut(Document(id="text", text=ask.text), chunker)]))
+        return self._within_limits(Job([self._cut(Document(id="text", text=ask.text), chunker)]))
 
     def question(self, query: str) -> Job:
         """The vector of a query."""
@@ -71,9 +71,12 @@ class Desk:
         spans = sentence_spans(text, self._encoder.tokenizer.tokenize(text), self._stops)
         return self._cut(Document(id="passage", text=text, spans=spans), self._chunker("tokens", 1))
 
-    def within_limits(self, job: Job) -> Job:
-        """The same job, if it is not too large for one request."""
+    def _within_limits(self, job: Job) -> Job:
         self._check_inputs(job.chunks)
+        return self.with_few_tokens(job)
+
+    def with_few_tokens(self, job: Job) -> Job:
+        """The same job, if it does not hold too many tokens for one request."""
         if job.tokens > self._limits.request_tokens:
             raise RequestError(
                 422,
@@ -94,7 +97,7 @@ class Desk:
         ]
         chunker = self._chunker("tokens", 1)  # not asked, as each text is one chunk
         cut = [self._cut(document, chunker) for document in documents]
-        return self.within_limits(Job(cut, "query" if input_type == "query" else "late"))
+        return self._within_limits(Job(cut, "query" if input_type == "query" else "late"))
 
     def _check_inputs(self, count: int) -> None:
         if count > self._limits.inputs:

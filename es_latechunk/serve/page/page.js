@@ -45,6 +45,7 @@ function askForToken(action) {
   again = action;
   if (token) tell("The server refuses this token.");
   at("token-form").hidden = false;
+  at("token").focus();
   at("token").select();
 }
 
@@ -60,6 +61,7 @@ async function start() {
   at("paste").hidden = Boolean(about.index);
   at("search-form").hidden = false;
   if (!about.index) at("query").value = "How many people live in Bergen?";
+  at("query").focus();
   at("query").select();
 }
 
