@@ -62,7 +62,7 @@ METHODS = (
     Method("bm25 with context", SearchOptions(k=K, mode="bm25")),
     Method("rrf (bm25, knn)", SearchOptions(k=K, mode="hybrid", fusion="rrf", weight=0.5), context=False),
     Method("hybrid", SearchOptions(k=K)),
-    Method("hybrid, 500 candidates", SearchOptions(k=K, num_candidates=500)),
+    Method("hybrid, 100 candidates", SearchOptions(k=K, num_candidates=100)),
 )
 
 

@@ -101,7 +101,7 @@ def test_the_server_s_fusion_weighs_as_ours() -> None:
         (0.7, "minmax"),
         (0.3, "minmax"),
     ]
-    assert linear["rank_window_size"] == linear["retrievers"][1]["retriever"]["knn"]["k"] == 100
+    assert linear["rank_window_size"] == linear["retrievers"][1]["retriever"]["knn"]["k"] == 500
 
 
 def test_words_are_looked_for_in_the_neighbours_where_they_are_indexed() -> None:

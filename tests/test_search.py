@@ -118,9 +118,9 @@ def test_a_filter_without_field_and_value_is_refused(loaded: Any, text: str) -> 
 @pytest.mark.parametrize(
     ("options", "candidates"),
     [
-        (SearchOptions(), 100),
-        (SearchOptions(k=1), 100),
-        (SearchOptions(k=50), 500),
+        (SearchOptions(), 500),
+        (SearchOptions(k=1), 500),
+        (SearchOptions(k=60), 600),
         (SearchOptions(k=5000), 10_000),
         (SearchOptions(k=10_000), 10_000),
         (SearchOptions(k=10, num_candidates=10), 10),

@@ -33,7 +33,7 @@ CANDIDATES_AT_ONCE = 20_000  # hits of one answer, which are all in memory
 @click.option("-k", type=int, default=10, show_default=True, metavar="N", help="How many hits.")
 @click.option("--mode", type=click.Choice(MODES), help="Default: hybrid, where the chunks' text is indexed.")
 @click.option(
-    "--num-candidates", type=int, metavar="N", help="Chunks each mode looks at; default 10 k, at least 100."
+    "--num-candidates", type=int, metavar="N", help="Chunks each mode looks at; default 10 k, at least 500."
 )
 @click.option("--similarity", type=float, metavar="COSINE", help="The least cosine of a kNN hit.")
 @click.option(

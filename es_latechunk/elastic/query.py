@@ -16,6 +16,7 @@ Fusion = Literal["convex", "rrf", "server"]
 MODES: tuple[Mode, ...] = ("knn", "bm25", "hybrid")
 FUSIONS: tuple[Fusion, ...] = ("convex", "rrf", "server")
 MOST_CANDIDATES = 10_000
+LEAST_CANDIDATES = 500  # by default; docs/search.md has what it gains over 100
 SOURCE_FIELDS = ("doc_id", "ordinal", "start", "end", "content", "title", "metadata")
 # A chunk's term frequency is tf + .2 tf(chunks +-1) + .1 tf(chunks +-2), times ten, as is k1 in the mapping.
 CONTEXT_WEIGHTS = ("content^10", "near^2", "far^1")
@@ -30,7 +31,7 @@ WHOLE = 2_147_483_647  # characters: a chunk without the words is given as it is
 class SearchOptions:
     """What a search may be told; None means: as is best for the index.
 
-    `k` hits. Each mode looks at `num_candidates` chunks (on each shard; default 10 k, at least 100), and in
+    `k` hits. Each mode looks at `num_candidates` chunks (on each shard; default 10 k, at least 500), and in
     hybrid mode each of the two lists holds so many. `similarity` is the least cosine of a kNN hit. `rescore`
     looks at so many times k quantised candidates and scores them with the full vectors. `weight` is BM25's
     share in a fusion, the vectors have the rest. `filters` are "field=value" and the like, all must hold.
@@ -53,7 +54,7 @@ class SearchOptions:
             raise UsageError(f"-k {self.k} is not between 1 and {MOST_CANDIDATES}")
         wanted = self.num_candidates
         if wanted is None:
-            return min(max(10 * self.k, 100), MOST_CANDIDATES)
+            return min(max(10 * self.k, LEAST_CANDIDATES), MOST_CANDIDATES)
         if not self.k <= wanted <= MOST_CANDIDATES:
             raise UsageError(f"--num-candidates {wanted} is not between -k {self.k} and {MOST_CANDIDATES}")
         return wanted
