@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -114,8 +113,3 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     driver = webdriver.Chrome(options=options, service=Service(chromedriver))
     yield Page(driver)
     driver.quit()
-
-
-def save_screenshot(page: Page, path: Path) -> None:
-    """The window as a PNG."""
-    assert page.driver.save_screenshot(str(path))

@@ -172,6 +172,7 @@ def test_late_chunk_takes_chunks_that_are_cut_already(url: str) -> None:
         ("/late_chunk", {"text": "a b", "chunks": [[0, 3]], "max_tokens": 3}, 422, "are cut already"),
         ("/late_chunk", {"text": "a " * 61, "max_tokens": 1}, 422, "61 texts or chunks"),
         ("/compare", {"query": " \n", "text": "a"}, 422, "query: is empty; write a few words"),
+        ("/compare", {"query": "\u200b", "text": "a"}, 422, "query: none of its 1 characters gives a token"),
         ("/compare", {"query": "a", "text": ""}, 422, "text: is empty; write a few words"),
         ("/compare", {"query": "a", "text": "b", "k": 0}, 422, "k: "),
         ("/compare", {"query": "a", "text": "b", "neighbors": 2}, 422, "neighbors"),

@@ -56,7 +56,8 @@ class Desk:
 
     def question(self, query: str) -> Job:
         """The vector of a query."""
-        return self._texts([query], None, "query")
+        document = Document(id="query", text=query, spans=(ChunkSpan(0, len(query)),))
+        return self._within_limits(Job([self._cut(document, self._chunker("tokens", 1))], "query"))
 
     def whole(self, texts: Sequence[str]) -> list[ChunkedDocument]:
         """Each text as one chunk, also one that without its neighbours has no token."""

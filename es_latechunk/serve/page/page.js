@@ -120,7 +120,8 @@ function markTwins(id, on) {
 
 function head(hit, kind, answer) {
   const title = element("span", "title", about.index ? hit.title || hit.doc_id : "");
-  const place = element("span", "place", `${about.index && hit.title ? `${hit.doc_id}, ` : ""}chunk ${hit.ordinal + 1}`);
+  const named = !about.index || !hit.title || hit.title === hit.doc_id;
+  const place = element("span", "place", `${named ? "" : `${hit.doc_id}, `}chunk ${hit.ordinal + 1}`);
   const scores = element("span", "scores", `cosine ${hit[kind].toFixed(3)} · `, move(hit, kind, answer));
   return element("div", "head", element("span", "rank", String(hit[`${kind}_rank`])), element("span", "", title, place), scores);
 }
