@@ -14,7 +14,7 @@ from es_latechunk.types import Document
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the collections are not beside the project")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared")
 
 
 def documents() -> Iterator[Document]:

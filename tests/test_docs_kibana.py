@@ -141,7 +141,7 @@ def test_a_request_of_the_tour(notes: tuple[Elasticsearch, WordEncoder], number:
     CHECKS[number](client.perform_request(method, path, headers=headers, body=body).body)
 
 
-@pytest.mark.skipif(not SCHEMA.exists(), reason="reads ../shared")
+@pytest.mark.skipif(not SCHEMA.exists(), reason="needs ../shared")
 @pytest.mark.parametrize(("method", "path", "text"), LICENSED)
 def test_a_request_that_needs_a_licence_fits_the_description(method: str, path: str, text: str) -> None:
     schema = json.loads(SCHEMA.read_text("utf8"))

@@ -41,7 +41,7 @@ def server() -> Iterator[InferenceServer]:
         yield server
 
 
-@pytest.mark.skipif(not SCHEMA.exists(), reason="reads ../shared")
+@pytest.mark.skipif(not SCHEMA.exists(), reason="needs ../shared")
 def test_requests_fit_the_strict_description() -> None:
     schema = json.loads(SCHEMA.read_text("utf8"))
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -29,7 +30,6 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def check() -> Callable[[str, Any], None]:
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(SCHEMA.read_text("utf-8"))
 
     def validate(operation: str, body: Any) -> None:
@@ -51,7 +51,7 @@ def bodies(options: SearchOptions, *, context: bool = True) -> dict[str, dict[st
     }
 
 
-@pytest.mark.skipif(not SCHEMA.exists(), reason="the description of the API is not here")
+@pytest.mark.skipif(not SCHEMA.exists(), reason="needs ../shared")
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("context", [True, False])
 def test_every_body_is_as_the_api_has_it(
@@ -64,7 +64,7 @@ def test_every_body_is_as_the_api_has_it(
     check("msearch", [header, found["hybrid bm25"], header, found["hybrid knn"]])
 
 
-@pytest.mark.skipif(not SCHEMA.exists(), reason="the description of the API is not here")
+@pytest.mark.skipif(not SCHEMA.exists(), reason="needs ../shared")
 def test_the_check_can_fail(check: Callable[[str, Any], None]) -> None:
     body = bodies(SearchOptions())["knn"]
     body["knn"]["candidates"] = 3
