@@ -25,8 +25,8 @@ help: ## List what make can do here
 quickstart: $(VENV)/local-is-installed ## Index and search a sample on a local Elasticsearch, with late next to naive
 	$(BIN)/es-latechunk quickstart
 
-test: $(VENV)/dev-is-installed ## Run the tests, on a real Elasticsearch and a real model
-	$(call pytest_of,$(VENV)) $(ARGS)
+test: $(VENV)/dev-is-installed ## Run the tests, on a real Elasticsearch and a real model, in two processes
+	$(call pytest_of,$(VENV)) -n 2 --dist loadfile $(ARGS)
 
 # LangChain, LlamaIndex and Haystack bring elasticsearch 8, so they have an environment of their own, and a part
 # of the other tests runs with that client as well: an index's life, loading it, every way to search it.

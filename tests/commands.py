@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,34 @@ from click.testing import CliRunner, Result
 from es_latechunk.cli import main
 
 
-def run(*arguments: str | Path, **options: Any) -> Result:
+def run(*arguments: str | Path, input: str = "", **options: Any) -> Result:
     """A command in this process; an exception that is not ours escapes, as it would to the user."""
-    return CliRunner().invoke(main, [str(word) for word in arguments], catch_exceptions=False, **options)
+    given = io.BufferedReader(io.BytesIO(input.encode()))  # as a real standard input is
+    command = [str(word) for word in arguments]
+    return CliRunner().invoke(main, command, input=given, catch_exceptions=False, **options)
+
+
+def run_line(line: str) -> str:
+    """A line of a page in this process, with `printf ... |` or `echo ... |` before it or `> file` after it.
+
+    It has to succeed; gives what it prints.
+    """
+    words = shlex.split(line)
+    given = ""
+    if "|" in words:
+        given = words[1].replace("\\n", "\n")
+        words = words[words.index("|") + 1 :]
+    file = None
+    if ">" in words:
+        file = Path(words[-1])
+        words = words[: words.index(">")]
+    assert words[0] == "es-latechunk"
+    result = run(*words[1:], input=given)
+    assert result.exit_code == 0, f"{line}\n{result.stderr}"
+    assert "error" not in result.stderr
+    if file:
+        file.write_text(result.stdout, encoding="utf-8")
+    return result.stdout
 
 
 def run_process(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:

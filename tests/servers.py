@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from es_latechunk.node import Node, start_node, stop_node
+from es_latechunk.node.distribution import install
 from es_latechunk.node.java import bundled_runtime, find_runtimes
-from es_latechunk.node.places import HOME_VARIABLE
+from es_latechunk.node.places import HOME_VARIABLE, locked
 from es_latechunk.node.versions import RELEASES, best_runtime
 
 SMALLEST = "9.2.4"
@@ -46,6 +47,10 @@ def node_home() -> Iterator[Path]:
     """A home for nodes that is the tests' own, where the account that root's server runs as can go."""
     home = Path(tempfile.mkdtemp(prefix="es-latechunk-"))
     home.chmod(0o711)
+    # Several runs at the same moment, on a machine that has no release yet, shall fetch it once.
+    with locked(Path(tempfile.gettempdir()) / "es-latechunk-tests.lock"):
+        for version in versions_here():
+            install(home, version, progress=lambda _: None)
     yield home
     shutil.rmtree(home)
 

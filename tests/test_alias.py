@@ -16,6 +16,8 @@ from indices import WordEncoder, make_index, stored_chunks
 from es_latechunk.elastic.alias import ALIAS_KEY, Promotion, promote
 from es_latechunk.elastic.search import SearchOptions, search
 
+pytestmark = pytest.mark.every_version
+
 TEXTS = {
     "berlin": "Berlin lies on the Spree. The city is old.",
     "lisbon": "Trams climb the hills.",

@@ -12,14 +12,14 @@ import pytest
 TESTS = Path(__file__).parent
 
 
-def run(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, source: str, *options: str) -> subprocess.CompletedProcess[str]:
     repository = folder / "repository"
     repository.mkdir()
     (repository / "pytest.ini").write_text("[pytest]\n")
     (repository / "test_sample.py").write_text(f"import pytest\n{source}\n")
     (repository / "test_other.py").write_text("def test_other(): pass\n")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "ci_no_skips"],
+        [sys.executable, "-m", "pytest", "-p", "ci_no_skips", *options],
         cwd=repository,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
@@ -35,9 +35,10 @@ SKIPS = {
 }
 
 
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two processes"])
 @pytest.mark.parametrize("source", SKIPS.values(), ids=SKIPS)
-def test_a_skip_fails_the_run_and_is_named(tmp_path: Path, source: str) -> None:
-    done = run(tmp_path, source)
+def test_a_skip_fails_the_run_and_is_named(tmp_path: Path, source: str, options: tuple[str, ...]) -> None:
+    done = run(tmp_path, source, *options)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "in CI every test has to run" in done.stdout
     assert "test_sample.py" in done.stdout.partition("in CI every test has to run")[2]

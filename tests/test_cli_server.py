@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from commands import error_of, run, run_process
+from commands import error_of, run
 from elasticsearch import Elasticsearch
 from indices import WordEncoder, make_index
+
+pytestmark = pytest.mark.every_version
 
 HIT_KEYS = ["id", "doc_id", "ordinal", "score", "start", "end", "content", "title", "metadata"]
 REPORT_KEYS = {"documents", "chunks", "indexed", "unchanged", "deleted", "failed", "tokens", "seconds"}
@@ -205,12 +207,10 @@ def test_a_mapping_of_the_user_s_own(
     assert not client.indices.exists(index=index_name)
 
 
-def test_the_real_model_in_a_real_shell(
-    client: Elasticsearch, index_name: str, elasticsearch_url: str
-) -> None:
+def test_the_real_model(client: Elasticsearch, index_name: str, elasticsearch_url: str) -> None:
     """Late chunking at work: the second sentence never names the city."""
     server = ["--index", index_name, "--url", elasticsearch_url]
-    assert run_process("index", "create", index_name, "--max-tokens", "16", *server[2:]).returncode == 0
+    assert run("index", "create", index_name, "--max-tokens", "16", *server[2:]).exit_code == 0
     source = "\n".join(
         json.dumps(
             {"id": name, "text": f"{name} is a city on the river {river}. It has about {people} inhabitants."}
@@ -220,11 +220,9 @@ def test_the_real_model_in_a_real_shell(
             ("Bamberg", "Regnitz", "eighty thousand"),
         ]
     )
-    ingested = run_process("ingest", "-", *server, "--json", input=source)
-    assert ingested.returncode == 0, ingested.stderr
+    ingested = run("ingest", "-", *server, "--json", input=source)
+    assert ingested.exit_code == 0, ingested.stderr
     assert json.loads(ingested.stdout)["chunks"] == 4
-    found = run_process(
-        "search", "How many people live in Bamberg?", *server, "--mode", "knn", "-k", "2", "--json"
-    )
-    assert (found.returncode, found.stderr) == (0, "")
+    found = run("search", "How many people live in Bamberg?", *server, "--mode", "knn", "-k", "2", "--json")
+    assert (found.exit_code, found.stderr) == (0, "")
     assert {json.loads(line)["doc_id"] for line in found.stdout.splitlines()} == {"Bamberg"}

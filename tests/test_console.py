@@ -18,6 +18,8 @@ from es_latechunk.elastic.console import console_msearch, console_request, rende
 from es_latechunk.elastic.fusion import convex_sum
 from es_latechunk.elastic.search import read_hits
 
+pytestmark = pytest.mark.every_version
+
 INDEX = "consoled"
 
 

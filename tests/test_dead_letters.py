@@ -20,6 +20,8 @@ from es_latechunk.documents import read_documents, shown
 from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.errors import DocumentError
 
+pytestmark = pytest.mark.every_version
+
 VISIBLE = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | VISIBLE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import run
+from commands import run, run_line
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 from searching import rows_of
@@ -46,31 +45,12 @@ class Longest:
         return np.array([len(text) for text in texts], dtype=np.float32)
 
 
-def shell(line: str) -> str:
-    """A line of the page in this process: with `printf ... |` before it, or `> file` after it."""
-    words = shlex.split(line)
-    given = ""
-    if "|" in words:
-        given = words[1].replace("\\n", "\n")
-        words = words[words.index("|") + 1 :]
-    file = None
-    if ">" in words:
-        file = Path(words[-1])
-        words = words[: words.index(">")]
-    assert words[0] == "es-latechunk"
-    result = run(*words[1:], input=given)
-    assert (result.exit_code, result.stderr) == (0, ""), line
-    if file:
-        file.write_text(result.stdout, encoding="utf-8")
-    return result.stdout
-
-
 def test_the_page_can_be_followed(
     notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for line in COMMANDS:
-        shown = shell(line)
+        shown = run_line(line)
         assert shown.strip()
         assert "no hits" not in shown, line
     capsys.readouterr()

@@ -19,6 +19,8 @@ from es_latechunk.elastic.plan import plan_ingest
 from es_latechunk.elastic.template import load_template
 from es_latechunk.errors import DocumentError
 
+pytestmark = pytest.mark.every_version
+
 BAD = [
     Document("empty", " "),
     Document("d00", "an id that was used before"),

@@ -18,6 +18,8 @@ from es_latechunk.elastic.bulk import BulkWriter
 from es_latechunk.elastic.report import Tally
 from es_latechunk.errors import ServerError, WriteError
 
+pytestmark = pytest.mark.every_version
+
 EXPECTED = {
     f"{chunk.doc_id}#{chunk.ordinal}": (chunk.text, chunk.vector.tolist())
     for chunk in embed_documents(LETTERS, encoder=WordEncoder(), max_tokens=7)

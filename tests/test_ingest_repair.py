@@ -12,6 +12,8 @@ from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 
 from es_latechunk import Document
 
+pytestmark = pytest.mark.every_version
+
 
 def delete_first(client: Elasticsearch, name: str) -> None:
     client.delete(index=name, id="berlin#0")

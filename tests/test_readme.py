@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import run_line
 from elasticsearch import Elasticsearch
 
 README = Path(__file__).parent.parent / "README.md"
@@ -54,9 +55,16 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.usefixtures("no_indices_left")
-def test_the_commands_of_the_readme_work_in_order(folder: Path, environment: dict[str, str]) -> None:
-    output = [run(["sh", "-e", "-c", block], folder, environment) for block in blocks("sh")]
-    index, filtered, nightly, spans, console = output
+def test_the_commands_of_the_readme_work_in_order(
+    folder: Path, environment: dict[str, str], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first block in a shell, as a reader does; the others here, where the model is loaded already."""
+    first, *others = blocks("sh")
+    index = run(["sh", "-e", "-c", first], folder, environment)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
+    output = ["".join(run_line(line) for line in block.splitlines()) for block in others]
+    filtered, nightly, spans, console = output
     assert "berlin.txt#0" in index
     assert '"doc_id": "b1"' in filtered
     assert "berlin.txt" not in filtered

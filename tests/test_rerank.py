@@ -27,6 +27,8 @@ from es_latechunk.elastic.rerank import first_stage
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.types import FloatArray
 
+pytestmark = pytest.mark.every_version
+
 INDEX = "reranked"
 QUERY = "copper tower by the river"
 TEXTS = [

@@ -18,6 +18,8 @@ from es_latechunk.elastic.console import console_request
 from es_latechunk.elastic.query import SearchOptions
 from es_latechunk.errors import IndexMismatchError, UsageError
 
+pytestmark = pytest.mark.every_version
+
 DOCUMENTS = [
     *LETTERS,
     Document(

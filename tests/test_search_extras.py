@@ -18,6 +18,8 @@ from es_latechunk import Document, SearchOptions, embed_documents, search
 from es_latechunk.elastic.passages import add_passages, join_passage
 from es_latechunk.types import Hit
 
+pytestmark = pytest.mark.every_version
+
 INDEX = "extras"
 MODES = ["knn", "bm25", "hybrid"]
 DOCUMENTS = {document.id: document for document in made_up_documents()}

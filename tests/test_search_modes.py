@@ -18,6 +18,8 @@ from es_latechunk import Document, SearchOptions, search
 from es_latechunk.elastic.search import Searcher
 from es_latechunk.errors import ServerError, UsageError
 
+pytestmark = pytest.mark.every_version
+
 INDEX, PLAIN = "modes", "modes-plain"
 
 
