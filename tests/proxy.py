@@ -88,6 +88,9 @@ class Rewrite:
 
     change: Callable[[Any], None]
 
+    def __str__(self) -> str:
+        return f"Rewrite({self.change.__qualname__})"
+
 
 Fault = Status | Reset | LostAnswer | CutAnswer | Delay | Rewrite
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from commands import run
+from elasticsearch import Elasticsearch
+from indices import WordEncoder, load, make_index
 
 from es_latechunk import Document
 
@@ -29,6 +33,16 @@ def made_up_documents(count: int = 24, sentences: int = 6) -> list[Document]:
         )
         for number in range(count)
     ]
+
+
+@contextmanager
+def made_up_index(url: str, name: str) -> Iterator[tuple[Elasticsearch, WordEncoder]]:
+    """An index of the made-up documents, with its encoder, for tests that only read it."""
+    with Elasticsearch(url) as client:
+        encoder = make_index(client, name)
+        load(client, name, made_up_documents(), encoder)
+        yield client, encoder
+        client.indices.delete(index=name)
 
 
 def rows_of(*arguments: str, **options: Any) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from commands import run
 from elasticsearch import Elasticsearch
 from hypothesis import given
 from hypothesis import strategies as st
-from indices import WordEncoder, load, make_index
-from searching import QUERIES, made_up_documents, rows_of
+from indices import WordEncoder, make_index
+from searching import QUERIES, made_up_documents, made_up_index, rows_of
 
 from es_latechunk.elastic.console import console_msearch, console_request, render_json
 from es_latechunk.elastic.fusion import convex_sum
@@ -25,11 +25,8 @@ INDEX = "consoled"
 
 @pytest.fixture(scope="module")
 def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]]:
-    with Elasticsearch(elasticsearch_url) as client:
-        encoder = make_index(client, INDEX)
-        load(client, INDEX, made_up_documents(), encoder)
-        yield client, encoder
-        client.indices.delete(index=INDEX)
+    with made_up_index(elasticsearch_url, INDEX) as both:
+        yield both
 
 
 @pytest.fixture(autouse=True)

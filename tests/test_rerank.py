@@ -15,9 +15,9 @@ import torch
 import transformers
 from commands import error_of, run
 from elasticsearch import Elasticsearch
-from indices import WordEncoder, load, make_index
+from indices import WordEncoder
 from jina_server import KEY, serve
-from searching import made_up_documents, rows_of
+from searching import made_up_index, rows_of
 from tiny_models import ARCHITECTURES, POSITIONS, change_config, save_model, save_tokenizer
 from tiny_tokenizers import FAST
 from tokenizers.processors import TemplateProcessing
@@ -141,11 +141,8 @@ class Longest:
 
 @pytest.fixture(scope="module")
 def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]]:
-    with Elasticsearch(elasticsearch_url) as client:
-        encoder = make_index(client, INDEX)
-        load(client, INDEX, made_up_documents(), encoder)
-        yield client, encoder
-        client.indices.delete(index=INDEX)
+    with made_up_index(elasticsearch_url, INDEX) as both:
+        yield both
 
 
 @pytest.mark.parametrize("mode", ["knn", "bm25", "hybrid"])

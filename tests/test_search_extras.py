@@ -12,7 +12,7 @@ import pytest
 from commands import error_of, run
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
-from searching import QUERIES, made_up_documents, rows_of
+from searching import QUERIES, made_up_documents, made_up_index, rows_of
 
 from es_latechunk import Document, SearchOptions, embed_documents, search
 from es_latechunk.elastic.passages import add_passages, join_passage
@@ -28,11 +28,8 @@ DOCUMENTS = {document.id: document for document in made_up_documents()}
 @pytest.fixture(scope="module")
 def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]]:
     """Vectors quantised to int8, as by default; this file's tests only read them."""
-    with Elasticsearch(elasticsearch_url) as client:
-        encoder = make_index(client, INDEX)
-        load(client, INDEX, DOCUMENTS.values(), encoder)
-        yield client, encoder
-        client.indices.delete(index=INDEX)
+    with made_up_index(elasticsearch_url, INDEX) as both:
+        yield both
 
 
 @pytest.fixture(autouse=True)
