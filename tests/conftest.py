@@ -9,6 +9,7 @@ from servers import (
     elasticsearch_url,
     index_name,
     node_home,
+    nodes,
     pytest_generate_tests,
     server_version,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "elasticsearch_url",
     "index_name",
     "node_home",
+    "nodes",
     "pytest_generate_tests",
     "server_version",
 ]

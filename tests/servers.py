@@ -8,7 +8,8 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ SMALLEST = "9.2.4"
 HEAP = "512m"
 
 
+@cache
 def versions_here() -> list[str]:
     """The releases to test on, oldest first."""
     if limited := os.environ.get("ES_LATECHUNK_TEST_VERSIONS"):
@@ -69,22 +71,36 @@ def server_version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def elasticsearch_node(server_version: str, node_home: Path) -> Iterator[Node]:
-    """The session's node of this version; it is stopped at the end, whatever the tests did."""
-    name = f"tests-{server_version}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(HOME_VARIABLE, str(node_home))
-        node = start_node(
-            name,
-            port=free_port(),  # another run of the tests on this machine looks for a port as well
-            elasticsearch_version=server_version,
-            java_home=java_for(server_version),
-            heap=HEAP,
-        )
+def nodes(node_home: Path) -> Iterator[Callable[[str], Node]]:
+    """Gives the session's node of a release; all are stopped at the end, whatever the tests did.
+
+    Not a node a parameter: pytest would stop and start one wherever tests of several releases alternate.
+    """
+    running: dict[str, Node] = {}
+
+    def node(version: str) -> Node:
+        if version not in running:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv(HOME_VARIABLE, str(node_home))
+                running[version] = start_node(
+                    f"tests-{version}",
+                    port=free_port(),  # another run of the tests on this machine looks for a port as well
+                    elasticsearch_version=version,
+                    java_home=java_for(version),
+                    heap=HEAP,
+                )
+        return running[version]
+
     yield node
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HOME_VARIABLE, str(node_home))
-        stop_node(name)
+        for one in running.values():
+            stop_node(one.name)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_node(server_version: str, nodes: Callable[[str], Node]) -> Node:
+    return nodes(server_version)
 
 
 @pytest.fixture(scope="session")

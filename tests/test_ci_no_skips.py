@@ -35,10 +35,12 @@ SKIPS = {
 }
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two processes"])
-@pytest.mark.parametrize("source", SKIPS.values(), ids=SKIPS)
-def test_a_skip_fails_the_run_and_is_named(tmp_path: Path, source: str, options: tuple[str, ...]) -> None:
-    done = run(tmp_path, source, *options)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [*((kind, ()) for kind in SKIPS), ("in a test", ("-n", "2")), ("of a module", ("-n", "2"))],
+)
+def test_a_skip_fails_the_run_and_is_named(tmp_path: Path, kind: str, options: tuple[str, ...]) -> None:
+    done = run(tmp_path, SKIPS[kind], *options)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "in CI every test has to run" in done.stdout
     assert "test_sample.py" in done.stdout.partition("in CI every test has to run")[2]

@@ -210,9 +210,6 @@ def embed(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_line_says_it_in_one_line(folder: Path) -> None:
-    done = embed(folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(json.loads(done.stdout)["vector"]) == 32
     change_weights(folder, **{QUERY: None})
     done = embed(folder)
     assert (done.returncode, done.stdout) == (2, "")
