@@ -17,7 +17,7 @@ pytest_of = $(1)/bin/python -m pytest
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-frameworks lint bench wheel up down clean
+.PHONY: help quickstart test test-browser test-frameworks lint bench wheel up down clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ quickstart: $(VENV)/local-is-installed ## Index and search a sample on a local E
 
 test: $(VENV)/dev-is-installed ## Run the tests, on a real Elasticsearch and a real model, in two processes
 	$(call pytest_of,$(VENV)) -n 2 --dist loadfile $(ARGS)
+
+test-browser: $(VENV)/dev-is-installed ## Test the page of `serve` in Chromium, which has to be installed
+	$(call pytest_of,$(VENV)) tests/browser $(ARGS)
 
 # LangChain, LlamaIndex and Haystack bring elasticsearch 8, so they have an environment of their own, and a part
 # of the other tests runs with that client as well: an index's life, loading it, every way to search it.
