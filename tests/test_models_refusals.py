@@ -55,7 +55,7 @@ def change_weights(folder: Path, **changes: torch.Tensor | None) -> None:
 def test_missing_weights_are_not_made_up(folder: Path) -> None:
     change_weights(folder, **{QUERY: None, "embeddings.LayerNorm.bias": None})
     message = refusal(folder)
-    assert f"the checkpoint lacks: embeddings.LayerNorm.bias, {QUERY}; its vectors would be wrong" in message
+    assert f"the checkpoint lacks: embeddings.LayerNorm.bias, {QUERY}; its results would be wrong" in message
 
 
 def test_many_missing_weights_are_counted(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from commands import error_of, run
 from elasticsearch import Elasticsearch
 from indices import WordEncoder
 from jina_server import KEY, serve
+from safetensors.torch import load_file, save_file
 from searching import made_up_index, rows_of
 from tiny_models import ARCHITECTURES, POSITIONS, change_config, save_model, save_tokenizer
 from tiny_tokenizers import FAST
@@ -30,6 +31,7 @@ from es_latechunk.types import FloatArray
 pytestmark = pytest.mark.every_version
 
 INDEX = "reranked"
+QUERY_WEIGHTS = "bert.encoder.layer.0.attention.self.query.weight"
 QUERY = "copper tower by the river"
 TEXTS = [
     "Berlin is big.",
@@ -108,6 +110,15 @@ def test_what_ranks_no_pairs_is_refused(tmp_path: Path) -> None:
     three = save_cross_encoder(tmp_path / "three", num_labels=3)
     with pytest.raises(ModelError, match="gives 3 scores for a pair, where one is needed"):
         load_reranker(str(three)).score("a", ["b"])
+    lacking = save_cross_encoder(tmp_path / "lacking")
+    tensors = load_file(lacking / "model.safetensors")
+    save_file(
+        {k: v for k, v in tensors.items() if k != QUERY_WEIGHTS},
+        lacking / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(ModelError, match=f"model lacking: .* lacks: {QUERY_WEIGHTS}"):
+        load_reranker(str(lacking)).score("a", ["b"])
     unknown = save_cross_encoder(tmp_path / "unknown")
     change_config(unknown, model_type="unheard_of")
     with pytest.raises(ModelError, match="reranker unknown: cannot be loaded"):

@@ -16,6 +16,7 @@ from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models.architecture import quiet
 from es_latechunk.models.hub import ModelFolder, resolve_model
 from es_latechunk.models.precision import choose_hardware
+from es_latechunk.models.runner import check_weights
 from es_latechunk.types import FloatArray, Reranker
 
 JINA_API = "jina-api:"
@@ -55,18 +56,26 @@ class CrossEncoderReranker:
 
     @cached_property
     def _model(self) -> Any:
+        import torch
         from sentence_transformers import CrossEncoder
 
+        folder = str(self._folder.path)
         try:
             with quiet():
-                model = CrossEncoder(str(self._folder.path), device=self._device, local_files_only=True)
+                labels = _check_whole(folder, self.name)
+                model = CrossEncoder(
+                    folder,
+                    device=self._device,
+                    local_files_only=True,
+                    model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+                )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             cause = " ".join(str(error).split())[:200]
             raise ModelError(f"reranker {self.name}: cannot be loaded ({cause}); check its files") from error
-        if model.num_labels != 1:
+        if labels != 1:
             raise ModelError(
-                f"reranker {self.name}: gives {model.num_labels} scores for a pair, where one is needed; choose a "
-                "model that was trained to rank"
+                f"reranker {self.name}: gives {labels} scores for a pair, where one is needed; choose a model that "
+                "was trained to rank"
             )
         return model
 
@@ -116,6 +125,25 @@ class JinaApiReranker:
         for place, score in self._client.rerank(query, texts, model=self._model):
             scores[place] = score
         return scores
+
+
+def _check_whole(folder: str, name: str) -> int:
+    """The number of scores for a pair; ModelError where the architecture has weights that the folder lacks.
+
+    sentence-transformers does not say so, as with models that need code from their repository.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,  # check_weights names them
+        output_loading_info=True,
+    )
+    check_weights(info, name)
+    return int(model.config.num_labels)
 
 
 def _check_head(folder: ModelFolder) -> None:

@@ -123,7 +123,7 @@ def _load_transformers(path: Path, name: str) -> Any:
                 trust_remote_code=False,
                 use_safetensors=True,
                 local_files_only=True,
-                ignore_mismatched_sizes=True,  # _check_weights names them
+                ignore_mismatched_sizes=True,  # check_weights names them
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
@@ -131,13 +131,16 @@ def _load_transformers(path: Path, name: str) -> Any:
         raise ModelError(
             f"model {name}: transformers cannot load it ({cause}); download it again or choose another model"
         ) from error
-    _check_weights(info, name)
+    check_weights(info, name)
     model.config.use_cache = False  # a decoder would keep keys and values for words to come
     return model.eval()
 
 
-def _check_weights(info: dict[str, Any], name: str) -> None:
-    """transformers fills gaps with random numbers and drops what it does not know: both are wrong vectors."""
+def check_weights(info: dict[str, Any], name: str) -> None:
+    """transformers fills gaps with random numbers and drops what it does not know: both give wrong results.
+
+    `info` is what `from_pretrained(output_loading_info=True)` gives; a checkpoint that does not fit is a ModelError.
+    """
     missing = [key for key in sorted(info["missing_keys"]) if not key.startswith(UNUSED_WEIGHTS)]
     misshapen = sorted(str(key) for key, *_ in info["mismatched_keys"])
     unknown = [key for key in sorted(info["unexpected_keys"]) if INNER_WEIGHTS.search(key)]
@@ -151,5 +154,5 @@ def _check_weights(info: dict[str, Any], name: str) -> None:
             more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
             raise ModelError(
                 f"model {name}: compared with its config.json, the checkpoint {what}: {', '.join(keys[:LISTED])}"
-                f"{more}; its vectors would be wrong: download it again or choose another model"
+                f"{more}; its results would be wrong: download it again or choose another model"
             )
