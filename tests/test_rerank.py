@@ -19,7 +19,7 @@ from indices import WordEncoder
 from jina_server import KEY, serve
 from safetensors.torch import load_file, save_file
 from searching import made_up_index, rows_of
-from tiny_models import ARCHITECTURES, POSITIONS, change_config, save_model, save_tokenizer
+from tiny_models import ARCHITECTURES, POSITIONS, change_config, save_model, save_spread, save_tokenizer
 from tiny_tokenizers import FAST
 from tokenizers.processors import TemplateProcessing
 
@@ -57,11 +57,7 @@ def save_cross_encoder(folder: Path, **changes: Any) -> Path:
     model = transformers.AutoModelForSequenceClassification.from_config(
         getattr(transformers, class_name)(**settings)
     )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(std=parameter.shape[1] ** -0.5)
-    model.save_pretrained(folder)
+    save_spread(model, folder)
     save_tokenizer(folder, tokenizer)
     return folder
 
@@ -119,6 +115,11 @@ def test_what_ranks_no_pairs_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match=f"model lacking: .* lacks: {QUERY_WEIGHTS}"):
         load_reranker(str(lacking)).score("a", ["b"])
+    cut_off = save_cross_encoder(tmp_path / "cut-off")
+    weights = cut_off / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="reranker cut-off: cannot be loaded"):
+        load_reranker(str(cut_off)).score("a", ["b"])
     unknown = save_cross_encoder(tmp_path / "unknown")
     change_config(unknown, model_type="unheard_of")
     with pytest.raises(ModelError, match="reranker unknown: cannot be loaded"):

@@ -68,14 +68,18 @@ def save_model(folder: Path, kind: str = "bert", **changes: Any) -> Path:
     tokenizer = FAST[tokenizer_name]
     config = getattr(transformers, class_name)(**{"vocab_size": len(tokenizer), **settings, **changes})
     torch.manual_seed(0)
-    model = AutoModel.from_config(config)
+    save_spread(AutoModel.from_config(config), folder)
+    save_tokenizer(folder, tokenizer)
+    return folder
+
+
+def save_spread(model: Any, folder: Path) -> None:
+    """Save with weights so large that another input gives clearly another output."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.normal_(std=parameter.shape[1] ** -0.5)
     model.save_pretrained(folder)
-    save_tokenizer(folder, tokenizer)
-    return folder
 
 
 def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -114,7 +114,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         with client:
             return command(*args, client=client, **values)
 
-    return _add(with_client, CONNECTION)
+    return add_options(with_client, CONNECTION)
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,10 +126,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         rest = {name: values.pop(name) for name in ("revision", "device", "dtype", "offline")}
         return command(*args, model=ModelChoice(name=values.pop("model"), options=options, **rest), **values)
 
-    return _add(with_model, MODEL)
+    return add_options(with_model, MODEL)
 
 
-def _add(command: Callable[..., Any], options: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
+def add_options(command: Callable[..., Any], options: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
+    """Adds options to a command, the first one first in its help."""
     for option in reversed(options):
         command = option(command)
     return command

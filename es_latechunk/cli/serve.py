@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
+from es_latechunk.cli.options import ModelChoice, add_options, connection_options, json_option, model_options
 from es_latechunk.cli.output import note, print_json
 from es_latechunk.errors import PreconditionError, UsageError
 from es_latechunk.serve.limits import Limits
@@ -60,9 +60,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         names = ("max_body_bytes", "max_inputs", "max_request_tokens", "max_queue_tokens")
         return command(*args, limits=Limits(*(values.pop(name) for name in names)), **values)
 
-    for option in reversed(LIMITS):
-        with_limits = option(with_limits)
-    return with_limits
+    return add_options(with_limits, LIMITS)
 
 
 def index_options(command: Callable[..., Any]) -> Callable[..., Any]:

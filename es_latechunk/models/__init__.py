@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from es_latechunk.errors import ModelError, UsageError
-from es_latechunk.models.families import MINILM
+from es_latechunk.models.families import JINA_API, MINILM
 from es_latechunk.models.precision import DTYPES, Dtype
 from es_latechunk.models.spec import ModelOptions
 from es_latechunk.types import Encoder, EncoderIdentity
@@ -23,8 +23,6 @@ __all__ = [
     "load_encoder",
     "load_recorded",
 ]
-
-JINA_API = "jina-api:"
 
 
 class _How(TypedDict):

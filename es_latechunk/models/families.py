@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+JINA_API = "jina-api:"  # before the name of a hosted model
 JINA_V2 = "jinaai/jina-embeddings-v2"
 
 

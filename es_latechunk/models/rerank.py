@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -14,12 +13,12 @@ import numpy as np
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models.architecture import quiet
+from es_latechunk.models.families import JINA_API
 from es_latechunk.models.hub import ModelFolder, resolve_model
 from es_latechunk.models.precision import choose_hardware
-from es_latechunk.models.runner import check_weights
+from es_latechunk.models.runner import load_errors, read_checkpoint
 from es_latechunk.types import FloatArray, Reranker
 
-JINA_API = "jina-api:"
 BATCH = 32  # pairs
 HEAD = "ForSequenceClassification"
 
@@ -59,19 +58,14 @@ class CrossEncoderReranker:
         import torch
         from sentence_transformers import CrossEncoder
 
-        folder = str(self._folder.path)
-        try:
-            with quiet():
-                labels = _check_whole(folder, self.name)
-                model = CrossEncoder(
-                    folder,
-                    device=self._device,
-                    local_files_only=True,
-                    model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-                )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            cause = " ".join(str(error).split())[:200]
-            raise ModelError(f"reranker {self.name}: cannot be loaded ({cause}); check its files") from error
+        with load_errors(f"reranker {self.name}: cannot be loaded", "check its files"):
+            labels = _check_whole(self._folder)
+            model = CrossEncoder(
+                str(self._folder.path),
+                device=self._device,
+                local_files_only=True,
+                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            )
         if labels != 1:
             raise ModelError(
                 f"reranker {self.name}: gives {labels} scores for a pair, where one is needed; choose a model that "
@@ -111,13 +105,11 @@ class JinaApiReranker:
     """A reranker behind the Jina API, with JINA_API_KEY and JINA_API_BASE_URL."""
 
     def __init__(self, model: str) -> None:
-        from es_latechunk.models.jina_api.client import BASE_URL, KEY_VARIABLE, JinaApiClient
-        from es_latechunk.models.jina_api.encoder import URL_VARIABLE
+        from es_latechunk.models.jina_api.client import JinaApiClient
 
         self.name = JINA_API + model
         self._model = model
-        url = os.environ.get(URL_VARIABLE) or BASE_URL
-        self._client = JinaApiClient(os.environ.get(KEY_VARIABLE, "").strip(), base_url=url)
+        self._client = JinaApiClient.from_environment()
 
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:
         """One score (N,) float32 a text, the higher the better."""
@@ -127,22 +119,14 @@ class JinaApiReranker:
         return scores
 
 
-def _check_whole(folder: str, name: str) -> int:
+def _check_whole(folder: ModelFolder) -> int:
     """The number of scores for a pair; ModelError where the architecture has weights that the folder lacks.
 
     sentence-transformers does not say so, as with models that need code from their repository.
     """
     from transformers import AutoModelForSequenceClassification
 
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
-        ignore_mismatched_sizes=True,  # check_weights names them
-        output_loading_info=True,
-    )
-    check_weights(info, name)
+    model = read_checkpoint(AutoModelForSequenceClassification, folder.path, folder.name)
     return int(model.config.num_labels)
 
 

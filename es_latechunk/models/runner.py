@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -111,32 +112,47 @@ def is_jina_bert(config: dict[str, Any]) -> bool:
 
 
 def _load_transformers(path: Path, name: str) -> Any:
-    import torch
-    from safetensors import SafetensorError
     from transformers import AutoModel
 
-    try:
-        with quiet():
-            model, info = AutoModel.from_pretrained(
-                str(path),
-                dtype=torch.float32,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # check_weights names them
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        cause = " ".join(str(error).split())
-        raise ModelError(
-            f"model {name}: transformers cannot load it ({cause}); download it again or choose another model"
-        ) from error
-    check_weights(info, name)
+    with load_errors(
+        f"model {name}: transformers cannot load it", "download it again or choose another model"
+    ):
+        model = read_checkpoint(AutoModel, path, name)
     model.config.use_cache = False  # a decoder would keep keys and values for words to come
     return model.eval()
 
 
-def check_weights(info: dict[str, Any], name: str) -> None:
+@contextmanager
+def load_errors(told: str, advice: str) -> Iterator[None]:
+    """Turn what the libraries raise over a checkpoint into a ModelError of one line, and keep them quiet."""
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        cause = " ".join(str(error).split())
+        raise ModelError(f"{told} ({cause}); {advice}") from error
+
+
+def read_checkpoint(kind: Any, path: Path, name: str) -> Any:
+    """A model of one of transformers' Auto classes, in float32, with just the weights that the folder has."""
+    import torch
+
+    model, info = kind.from_pretrained(
+        str(path),
+        dtype=torch.float32,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,  # _check_weights names them
+        output_loading_info=True,
+    )
+    _check_weights(info, name)
+    return model
+
+
+def _check_weights(info: dict[str, Any], name: str) -> None:
     """transformers fills gaps with random numbers and drops what it does not know: both give wrong results.
 
     `info` is what `from_pretrained(output_loading_info=True)` gives; a checkpoint that does not fit is a ModelError.

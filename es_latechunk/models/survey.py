@@ -8,15 +8,13 @@ from pathlib import Path
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.architecture import read_architecture
-from es_latechunk.models.families import FAMILIES, Family, find_family, find_kin
+from es_latechunk.models.families import FAMILIES, JINA_API, Family, find_family, find_kin
 from es_latechunk.models.folder import read_folder
 from es_latechunk.models.hub import ModelFolder, resolve_model
 from es_latechunk.models.jina_api.hosted import find_hosted
 from es_latechunk.models.local import open_model
 from es_latechunk.models.spec import ModelOptions
 from es_latechunk.models.weights import weights_fingerprint
-
-JINA_API = "jina-api:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ from es_latechunk.types import FloatArray
 
 BASE_URL = "https://api.jina.ai/v1"
 KEY_VARIABLE = "JINA_API_KEY"
+URL_VARIABLE = "JINA_API_BASE_URL"
 LONGEST_BACKOFF = 30.0
 
 _PASSING = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)
@@ -85,6 +87,12 @@ class JinaApiClient:
             timeout=httpx.Timeout(timeout, pool=None),  # a thread may wait for its turn as long as it takes
             limits=httpx.Limits(max_connections=concurrency),
         )
+
+    @classmethod
+    def from_environment(cls, **connection: Any) -> JinaApiClient:
+        """With JINA_API_KEY and JINA_API_BASE_URL; `connection` is what else the client takes."""
+        url = os.environ.get(URL_VARIABLE) or BASE_URL
+        return cls(os.environ.get(KEY_VARIABLE, "").strip(), base_url=url, **connection)
 
     def __repr__(self) -> str:
         return f"JinaApiClient(api_key='***', base_url={self.base_url!r}, concurrency={self.concurrency})"

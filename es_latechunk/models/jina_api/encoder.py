@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import DocumentError, ModelError
+from es_latechunk.models.families import JINA_API
 from es_latechunk.models.jina_api.answers import JinaApiError
-from es_latechunk.models.jina_api.client import BASE_URL, KEY_VARIABLE, JinaApiClient
+from es_latechunk.models.jina_api.client import JinaApiClient
 from es_latechunk.models.jina_api.hosted import HostedModel, find_hosted
 from es_latechunk.models.jina_api.requests import (
     CONTEXT_SHARE,
@@ -28,8 +28,7 @@ from es_latechunk.models.jina_api.requests import (
 from es_latechunk.models.jina_api.tokenizer import UnicodeTokenizer, estimate_tokens
 from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Pooling, Tokenizer
 
-PREFIX = "jina-api:"
-URL_VARIABLE = "JINA_API_BASE_URL"
+PREFIX = JINA_API
 HALVINGS = 3  # an eighth of a window by our estimate is less than half of one in bytes, so in any tokens
 LOOK_AHEAD = 2  # documents held for each request in flight
 
@@ -81,11 +80,9 @@ class JinaApiEncoder:
         `connection` is what JinaApiClient takes: concurrency, timeout, retry_for.
         """
         model = find_hosted(name.removeprefix(PREFIX))
-        url = os.environ.get(URL_VARIABLE) or BASE_URL
-        client = JinaApiClient(os.environ.get(KEY_VARIABLE, "").strip(), base_url=url, **connection)
         return cls(
             model,
-            client,
+            JinaApiClient.from_environment(**connection),
             dimensions=dimensions,
             document_task=document_task,
             query_task=query_task,
