@@ -16,7 +16,7 @@ from searching import QUERIES, made_up_documents, made_up_index, rows_of
 
 from es_latechunk.elastic.console import console_msearch, console_request, render_json
 from es_latechunk.elastic.fusion import convex_sum
-from es_latechunk.elastic.search import read_hits
+from es_latechunk.elastic.search import read_candidates
 
 pytestmark = pytest.mark.every_version
 
@@ -55,7 +55,7 @@ def send(client: Elasticsearch, text: str) -> Any:
 
 
 def hits_of(answer: Any) -> list[tuple[str, float, str]]:
-    return [(hit.id, hit.score, hit.content) for hit in read_hits(answer)]
+    return [(row["_id"], row["_score"], row["_source"]["content"]) for row in answer["hits"]["hits"]]
 
 
 def found(rows: list[dict[str, Any]]) -> list[tuple[str, float, str]]:
@@ -82,10 +82,12 @@ def test_hybrid_is_both_searches_in_one_request(
 ) -> None:
     text = printed(QUERIES[1], *options)
     assert text.startswith(f"POST /{INDEX}/_msearch\n{{}}\n{{")
-    bm25, knn = map(read_hits, send(filled[0], text)["responses"])
+    answers = send(filled[0], text)["responses"]
+    bm25, knn = map(read_candidates, answers)
+    contents = {chunk: content for answer in answers for chunk, _, content in hits_of(answer)}
     rows = rows_of(QUERIES[1], *options, "--index", INDEX)
     fused = convex_sum(bm25, knn, weight=0.6)[: len(rows)]
-    assert [(hit.id, hit.score, hit.content) for hit in fused] == found(rows)
+    assert [(one.id, one.score, contents[one.id]) for one in fused] == found(rows)
 
 
 def test_numbers_stay_on_one_line(filled: tuple[Elasticsearch, WordEncoder]) -> None:

@@ -6,16 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_latechunk import Hit
-from es_latechunk.elastic.fusion import collapse, convex_sum, reciprocal_rank
+from es_latechunk.elastic.fusion import Candidate, collapse, convex_sum, reciprocal_rank
 
 
-def hit(name: str, score: float, **fields: object) -> Hit:
-    doc_id, _, ordinal = name.partition("#")
-    return Hit(name, doc_id, int(ordinal or 0), score, 0, 1, "x", "", {}, **fields)  # type: ignore[arg-type]
+def hit(name: str, score: float, index: str = "x") -> Candidate:
+    return Candidate(index, name, score)
 
 
-def scored(hits: list[Hit]) -> list[tuple[str, float]]:
+def scored(hits: list[Candidate]) -> list[tuple[str, float]]:
     return [(found.id, pytest.approx(found.score)) for found in hits]
 
 
@@ -49,16 +47,17 @@ def test_no_hits_at_all() -> None:
     assert reciprocal_rank([], [], weight=0.6, constant=60) == []
 
 
-def test_highlighting_comes_from_the_text_s_list() -> None:
-    [found] = convex_sum([hit("a", 1.0, highlight="<em>x</em>")], [hit("a", 1.0)], weight=0.5)
-    assert found.highlight == "<em>x</em>"
+def test_the_same_id_in_two_indices_is_two_chunks() -> None:
+    fused = convex_sum([hit("a", 2.0, "x"), hit("a", 1.0, "y")], [], weight=1)
+    assert [(found.index, found.score) for found in fused] == [("x", 1.0), ("y", 0.0)]
 
 
 def test_collapse_keeps_the_best_of_each_document() -> None:
     hits = [hit("a#1", 9), hit("b#0", 8), hit("a#0", 7), hit("c#4", 6), hit("a#2", 5), hit("a#3", 4)]
-    first, second = collapse(hits, 2, inner=2)
-    assert (first.id, [inner.id for inner in first.inner_hits or ()]) == ("a#1", ["a#0", "a#2"])
-    assert (second.id, second.inner_hits) == ("b#0", ())
+    first, second, third = collapse(hits, inner=2)
+    assert (first.id, [inner.id for inner in first.inner or ()]) == ("a#1", ["a#0", "a#2"])
+    assert (second.id, second.inner) == ("b#0", ())
+    assert (third.id, third.inner) == ("c#4", ())
 
 
 names = st.sampled_from([f"{letter}{number}" for letter in "abcdef" for number in range(3)])
@@ -72,7 +71,9 @@ weights = st.floats(0, 1)
 
 @pytest.mark.parametrize("method", ["convex", "rrf"])
 @given(bm25=ranked, knn=ranked, weight=weights)
-def test_the_union_best_first(method: str, bm25: list[Hit], knn: list[Hit], weight: float) -> None:
+def test_the_union_best_first(
+    method: str, bm25: list[Candidate], knn: list[Candidate], weight: float
+) -> None:
     if method == "convex":
         fused = convex_sum(bm25, knn, weight=weight)
     else:
@@ -84,7 +85,7 @@ def test_the_union_best_first(method: str, bm25: list[Hit], knn: list[Hit], weig
 
 
 @given(bm25=ranked, knn=ranked, weight=weights)
-def test_both_lists_have_the_same_rights(bm25: list[Hit], knn: list[Hit], weight: float) -> None:
+def test_both_lists_have_the_same_rights(bm25: list[Candidate], knn: list[Candidate], weight: float) -> None:
     there = convex_sum(bm25, knn, weight=weight)
     back = convex_sum(knn, bm25, weight=1 - weight)
     assert {found.id: pytest.approx(found.score) for found in there} == {
@@ -93,7 +94,7 @@ def test_both_lists_have_the_same_rights(bm25: list[Hit], knn: list[Hit], weight
 
 
 @given(bm25=ranked, knn=ranked)
-def test_the_whole_weight_on_one_list_keeps_its_order(bm25: list[Hit], knn: list[Hit]) -> None:
+def test_the_whole_weight_on_one_list_keeps_its_order(bm25: list[Candidate], knn: list[Candidate]) -> None:
     """The list's last hit has 0 of the stretched scores, as has what the list lacks."""
     for fused, single in (
         (convex_sum(bm25, knn, weight=1), bm25),
@@ -108,7 +109,7 @@ def test_the_whole_weight_on_one_list_keeps_its_order(bm25: list[Hit], knn: list
 
 @given(bm25=ranked, knn=ranked, scale=st.integers(1, 100), shift=st.integers(-50, 50))
 def test_the_convex_sum_does_not_depend_on_a_list_s_scale(
-    bm25: list[Hit], knn: list[Hit], scale: int, shift: int
+    bm25: list[Candidate], knn: list[Candidate], scale: int, shift: int
 ) -> None:
     moved = [hit(found.id, scale * found.score + shift) for found in bm25]
     scores = {found.id: found.score for found in convex_sum(bm25, knn, weight=0.6)}

@@ -16,6 +16,7 @@ from searching import QUERIES, made_up_documents, made_up_index, rows_of
 
 from es_latechunk import Document, SearchOptions, embed_documents, search
 from es_latechunk.elastic.passages import add_passages, join_passage
+from es_latechunk.elastic.search import Searcher
 from es_latechunk.types import Hit
 
 pytestmark = pytest.mark.every_version
@@ -94,8 +95,7 @@ def test_passages_of_paragraphs_and_of_tight_text(client: Elasticsearch, index_n
     load(client, index_name, [Document("d", text), *LETTERS], encoder)
     options = SearchOptions(mode="bm25", filters=("doc_id=d", "ordinal=1"))
     [hit] = add_passages(
-        client,
-        index_name,
+        Searcher(client, index_name, SearchOptions()),
         search("seven", index=index_name, client=client, encoder=None, options=options),
         1,
     )
@@ -106,7 +106,8 @@ def test_passages_of_paragraphs_and_of_tight_text(client: Elasticsearch, index_n
 
 def test_a_hit_that_is_gone_meanwhile_is_its_own_passage(filled: tuple[Elasticsearch, WordEncoder]) -> None:
     hit = Hit("gone#3", "gone", 3, 1.0, 10, 14, "text", "", {})
-    assert add_passages(filled[0], INDEX, [hit], 2) == [replace(hit, passage=join_passage([hit]))]
+    searcher = Searcher(filled[0], INDEX, SearchOptions())
+    assert add_passages(searcher, [hit], 2) == [replace(hit, passage=join_passage([hit]))]
 
 
 def test_many_queries_name_their_hits(tmp_path: Path) -> None:
@@ -172,8 +173,7 @@ def test_all_filters_hold(mode: str) -> None:
         "ordinal>=1",
         "ordinal<5",
         "doc_id=[doc-02, doc-03, doc-04]",
-        "date>2024-05-03",
-        "date<2024-06",
+        "date=[2024-05-05, 2024-05-06]",
     ]
     options = [word for text in filters for word in ("--filter", text)]
     rows = ask(" ".join(QUERIES), "--mode", mode, "-k", "50", *options)

@@ -95,7 +95,7 @@ def search(
     options = SearchOptions(**wanted)
     searcher = Searcher(client, index, first_stage(options, rank_window_size) if rerank else options)
     reranker = model.load_reranker(rerank) if rerank and not console else None
-    printer = _Printer(client, searcher, neighbours, reranker, options.k, from_file is not None, as_json)
+    printer = _Printer(searcher, neighbours, reranker, options.k, from_file is not None, as_json)
     encoder = None if searcher.mode == "bm25" else model.load_for(searcher.record.identity.encoder)
     at_once = min(QUERIES_AT_ONCE, 1 + CANDIDATES_AT_ONCE // options.candidates())
     for queries in _batches(query, from_file, at_once):
@@ -134,7 +134,6 @@ def _console(index: str, requests: list[dict[str, Any]]) -> str:
 class _Printer:
     """What becomes of a query's hits between the server and the screen."""
 
-    client: Elasticsearch
     searcher: Searcher
     neighbours: int
     reranker: Reranker | None
@@ -150,7 +149,7 @@ class _Printer:
         if self.reranker:
             hits = rerank_hits(found.query, hits, reranker=self.reranker, k=self.k)
         if self.neighbours:
-            hits = add_passages(self.client, ",".join(self.searcher.record.names), hits, self.neighbours)
+            hits = add_passages(self.searcher, hits, self.neighbours)
         extra: dict[str, Any] = {"query": found.query} if self.many else {}
         if self.many and not self.as_json:
             click.echo(f"\n{found.query}")

@@ -11,31 +11,45 @@ from es_latechunk.errors import UsageError
 
 FILTER = re.compile(r"\s*([^\s<>=][^<>=]*?)\s*(>=|<=|>|<|=)(.*)", re.DOTALL)
 RANGES = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
-FIRST, LAST = "", "\U0010ffff"  # no string is before or after them
+# Field types whose values have an order that people mean: strings order "100" before "9".
+ORDERED = {
+    "byte", "short", "integer", "long", "unsigned_long", "half_float", "float", "double", "scaled_float",
+    "date", "date_nanos", "ip", "version",
+}  # fmt: skip
 
 
 def parse_filter(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """The query of one filter, for an index with these fields.
 
     `field=value` is equality, `field=[a,b]` one of several, `field>=value` (and >, <, <=) a range, both ends
-    by two filters. A name that is no field of the index is a key of the metadata, whose values Elasticsearch
-    compares as strings: dates as 2024-05-31 range rightly, numbers do not. A text field is matched by phrase.
+    by two filters. A name that is no field of the index is a key of the metadata. A range needs a field of
+    numbers, dates or addresses: over strings, as metadata is stored, it is refused with a UsageError. A text field
+    is matched by phrase.
     """
     name, operator, value = split_filter(text)
     field = name if name.split(".")[0] in properties else f"metadata.{name}"
+    kind = _field_type(field, properties)
     if operator != "=":
-        return {"range": {field: {RANGES[operator]: value, **_other_end(field, operator)}}}
-    is_text = properties.get(field, {}).get("type") == "text"
+        if kind not in ORDERED:
+            raise UsageError(
+                f"--filter {text!r} is a range, and {field} holds {'strings' if kind == 'flattened' else kind}, which "
+                f'order "100" before "9"; write {name}=[a,b] with the values that are meant'
+            )
+        return {"range": {field: {RANGES[operator]: value}}}
+    is_text = kind == "text"
     if value.startswith("[") and value.endswith("]"):
         return _one_of(field, _listed(text, value), is_text=is_text)
     return {"match_phrase": {field: value}} if is_text else {"term": {field: value}}
 
 
-def _other_end(field: str, operator: str) -> dict[str, str]:
-    """Older servers (9.2) refuse a range over metadata that is open at one end."""
-    if not field.startswith("metadata."):
-        return {}
-    return {"lte": LAST} if operator in (">", ">=") else {"gte": FIRST}
+def _field_type(field: str, properties: Mapping[str, Any]) -> str:
+    """The type of a field, or of the nearest field above it that has one: a key of flattened metadata is flattened."""
+    kind, inside = "", properties
+    for name in field.split("."):
+        entry = inside.get(name, {})
+        kind = entry.get("type", kind)
+        inside = entry.get("properties", {})
+    return kind
 
 
 def split_filter(text: str) -> tuple[str, str, str]:
@@ -46,6 +60,11 @@ def split_filter(text: str) -> tuple[str, str, str]:
             f"--filter {text!r} has no field and value; write field=value, field=[a,b] or field>=value"
         )
     name, operator, value = found.groups()
+    if operator == "=" and (name.endswith("!") or value.startswith("=")):
+        raise UsageError(
+            f"--filter {text!r} has an operator that is not known here ({'!=' if name.endswith('!') else '=='}); write "
+            'field=value for equality, and field=["=a"] for a value that begins with ='
+        )
     return name, operator, value.strip()
 
 

@@ -1,15 +1,38 @@
-"""Fusing two ranked lists of hits into one, on the client: no licence, and every step in the open."""
+"""Fusing two ranked lists into one, on the client: no licence, and every step in the open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from es_latechunk.types import Hit
+Key = tuple[str, str]
 
 
-def convex_sum(bm25: Sequence[Hit], knn: Sequence[Hit], *, weight: float) -> list[Hit]:
-    """Hits of either list by `weight` * minmax(BM25) + (1 - weight) * minmax(kNN), best first.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk that a list holds: the index it is in, its `_id`, the document's id, and its score there.
+
+    `inner` are the other chunks of the same document, where they were asked for.
+    """
+
+    index: str
+    id: str
+    score: float
+    inner: tuple[Candidate, ...] | None = None
+
+    @property
+    def key(self) -> Key:
+        """What tells it from every other chunk: several indices behind an alias may hold the same `_id`."""
+        return self.index, self.id
+
+    @property
+    def doc_id(self) -> str:
+        """The document's id, as the `_id` says it: DOCUMENT#ORDINAL."""
+        return self.id.rpartition("#")[0]
+
+
+def convex_sum(bm25: Sequence[Candidate], knn: Sequence[Candidate], *, weight: float) -> list[Candidate]:
+    """Chunks of either list by `weight` * minmax(BM25) + (1 - weight) * minmax(kNN), best first.
 
     A list's scores are stretched to [0, 1]; a chunk that a list does not hold has 0 there. Source: Bruch et
     al. 2022, "An Analysis of Fusion Functions for Hybrid Retrieval" (arXiv 2210.11934).
@@ -17,8 +40,10 @@ def convex_sum(bm25: Sequence[Hit], knn: Sequence[Hit], *, weight: float) -> lis
     return _ranked(bm25, knn, _weighted(_minmax(bm25), weight), _weighted(_minmax(knn), 1 - weight))
 
 
-def reciprocal_rank(bm25: Sequence[Hit], knn: Sequence[Hit], *, weight: float, constant: int) -> list[Hit]:
-    """Hits of either list by weighted reciprocal rank: each list gives its weight / (constant + rank).
+def reciprocal_rank(
+    bm25: Sequence[Candidate], knn: Sequence[Candidate], *, weight: float, constant: int
+) -> list[Candidate]:
+    """Chunks of either list by weighted reciprocal rank: each list gives its weight / (constant + rank).
 
     Source: Cormack et al. 2009, "Reciprocal rank fusion outperforms Condorcet".
     """
@@ -26,35 +51,38 @@ def reciprocal_rank(bm25: Sequence[Hit], knn: Sequence[Hit], *, weight: float, c
     return _ranked(bm25, knn, _weighted(first, weight), _weighted(second, 1 - weight))
 
 
-def _minmax(hits: Sequence[Hit]) -> dict[str, float]:
+def _minmax(found: Sequence[Candidate]) -> dict[Key, float]:
     """Scores stretched to [0, 1]; where all are equal, each is 1: to be found is worth more than not to be."""
-    if not hits:
+    if not found:
         return {}
-    scores = [hit.score for hit in hits]
+    scores = [candidate.score for candidate in found]
     low, spread = min(scores), max(scores) - min(scores)
-    return {hit.id: (hit.score - low) / spread if spread else 1.0 for hit in hits}
+    return {one.key: (one.score - low) / spread if spread else 1.0 for one in found}
 
 
-def _reciprocal(hits: Sequence[Hit], constant: int) -> dict[str, float]:
-    return {hit.id: 1 / (constant + rank) for rank, hit in enumerate(hits, 1)}
+def _reciprocal(found: Sequence[Candidate], constant: int) -> dict[Key, float]:
+    return {candidate.key: 1 / (constant + rank) for rank, candidate in enumerate(found, 1)}
 
 
-def _weighted(scores: Mapping[str, float], weight: float) -> dict[str, float]:
-    return {name: weight * score for name, score in scores.items()}
+def _weighted(scores: Mapping[Key, float], weight: float) -> dict[Key, float]:
+    return {key: weight * score for key, score in scores.items()}
 
 
 def _ranked(
-    bm25: Sequence[Hit], knn: Sequence[Hit], first: Mapping[str, float], second: Mapping[str, float]
-) -> list[Hit]:
+    bm25: Sequence[Candidate],
+    knn: Sequence[Candidate],
+    first: Mapping[Key, float],
+    second: Mapping[Key, float],
+) -> list[Candidate]:
     """The union of the lists, by the sum of both scores; ties keep a fixed order, by id."""
-    union = {hit.id: hit for hit in [*knn, *bm25]}  # a BM25 hit has the highlighting
-    fused = [replace(hit, score=first.get(name, 0.0) + second.get(name, 0.0)) for name, hit in union.items()]
-    return sorted(fused, key=lambda hit: (-hit.score, hit.id))
+    union = {candidate.key: candidate for candidate in [*bm25, *knn]}
+    fused = [replace(one, score=first.get(key, 0.0) + second.get(key, 0.0)) for key, one in union.items()]
+    return sorted(fused, key=lambda one: (-one.score, one.id, one.index))
 
 
-def collapse(hits: Sequence[Hit], k: int, *, inner: int) -> list[Hit]:
-    """The best hit of each document, at most k, each with up to `inner` others of it as `inner_hits`."""
-    groups: dict[str, list[Hit]] = {}
-    for hit in hits:
-        groups.setdefault(hit.doc_id, []).append(hit)
-    return [replace(group[0], inner_hits=tuple(group[1 : 1 + inner])) for group in list(groups.values())[:k]]
+def collapse(found: Sequence[Candidate], *, inner: int) -> list[Candidate]:
+    """The best chunk of each document, each with up to `inner` others of it."""
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in found:
+        groups.setdefault(candidate.doc_id, []).append(candidate)
+    return [replace(group[0], inner=tuple(group[1 : 1 + inner])) for group in groups.values()]

@@ -6,31 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from elasticsearch import Elasticsearch
-
 from es_latechunk.elastic.actions import chunk_id
-from es_latechunk.elastic.connection import server_errors
-from es_latechunk.elastic.query import SOURCE_FIELDS
-from es_latechunk.elastic.search import read_hit
+from es_latechunk.elastic.search import Searcher
 from es_latechunk.types import Hit, Passage
 
-PAGE = 1_000
 
-
-def add_passages(client: Elasticsearch, index: str, hits: Sequence[Hit], neighbours: int) -> list[Hit]:
+def add_passages(searcher: Searcher, hits: Sequence[Hit], neighbours: int) -> list[Hit]:
     """Hits with the passage of up to `neighbours` chunks on each side of the same document."""
     chunks = {hit.id: hit for hit in hits}
     wanted = sorted({chunk for hit in hits for chunk in _around(hit, neighbours)} - chunks.keys())
-    for start in range(0, len(wanted), PAGE):
-        ids = wanted[start : start + PAGE]
-        with server_errors(client, index):
-            answer = client.search(
-                index=index,
-                query={"ids": {"values": ids}},
-                size=len(ids),
-                source={"includes": list(SOURCE_FIELDS)},
-            )
-        chunks.update((row["_id"], read_hit(row)) for row in answer["hits"]["hits"])
+    chunks.update(searcher.fetch_rows(wanted))
     return [
         replace(hit, passage=join_passage([chunks[c] for c in _around(hit, neighbours) if c in chunks]))
         for hit in hits

@@ -23,6 +23,7 @@ CONTEXT_WEIGHTS = ("content^10", "near^2", "far^1")
 BM25_WEIGHT = 0.6
 RRF_CONSTANT = 60
 INNER_HITS = "chunks"
+CHUNKS = {"exists": {"field": "doc_id"}}  # what es-latechunk has written, in whatever company
 INNER_SIZE = 5  # with the hit itself
 WHOLE = 2_147_483_647  # characters: a chunk without the words is given as it is
 
@@ -111,7 +112,7 @@ class QueryBuilder:
         if options.rescore is not None:
             clause["rescore_vector"] = {"oversample": options.rescore}
         if options.filters:
-            clause["filter"] = self._filters()
+            clause["filter"] = self.filters()
         return clause
 
     def bm25(self, text: str, *, size: int) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class QueryBuilder:
         words: dict[str, Any] = {"match": {"content": {"query": text}}}
         if self.has_context:
             words = {"combined_fields": {"query": text, "fields": list(CONTEXT_WEIGHTS)}}
-        return {"bool": {"must": [words], "filter": self._filters()}} if self.options.filters else words
+        return {"bool": {"must": [words], "filter": self.filters()}} if self.options.filters else words
 
     def server_fusion(self, text: str, vector: FloatArray) -> dict[str, Any]:
         """Both searches fused by Elasticsearch's `linear` retriever: min-max scores, a weighted sum."""
@@ -138,7 +139,8 @@ class QueryBuilder:
         linear = {"linear": {"retrievers": retrievers, "rank_window_size": size}}
         return {"retriever": linear, **self._rest(self.options.k, text)}
 
-    def _filters(self) -> list[dict[str, Any]]:
+    def filters(self) -> list[dict[str, Any]]:
+        """The queries of the filters, all of which must hold; a UsageError for one that this index cannot answer."""
         return [parse_filter(text, self.properties) for text in self.options.filters]
 
     @property
@@ -152,8 +154,24 @@ class QueryBuilder:
             inner = {"name": INNER_HITS, "size": INNER_SIZE, "_source": list(SOURCE_FIELDS)}
             rest["collapse"] = {"field": "doc_id", "inner_hits": inner}
         if self.options.highlight:
-            rest["highlight"] = {
-                "fields": {"content": {"number_of_fragments": 0, "no_match_size": WHOLE}},
-                "highlight_query": {"match": {"content": text}},
-            }
+            rest |= highlight_clause(text)
         return rest
+
+
+def highlight_clause(text: str) -> dict[str, Any]:
+    """The content as a whole, with the words of `text` marked."""
+    return {
+        "highlight": {
+            "fields": {"content": {"number_of_fragments": 0, "no_match_size": WHOLE}},
+            "highlight_query": {"match": {"content": text}},
+        }
+    }
+
+
+def ids_and_scores(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The same search without the fields of what it finds."""
+    lean = {**{key: value for key, value in body.items() if key != "highlight"}, "_source": False}
+    if "collapse" in body:
+        inner = {**body["collapse"]["inner_hits"], "_source": False}
+        lean["collapse"] = {**body["collapse"], "inner_hits": inner}
+    return lean

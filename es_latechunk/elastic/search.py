@@ -1,4 +1,4 @@
-"""Searching an index: queries in, hits out, in one round trip."""
+"""Searching an index: queries in, hits out, in two round trips: who wins, and what the winners hold."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from typing import Any
 from elasticsearch import BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import cause_text, reason, server_errors
-from es_latechunk.elastic.fusion import collapse, convex_sum, reciprocal_rank
+from es_latechunk.elastic.fetch import Fetched, TooMuchError, fetch
+from es_latechunk.elastic.fusion import Candidate, collapse, convex_sum, reciprocal_rank
 from es_latechunk.elastic.identity import check_encoder
 from es_latechunk.elastic.mapping import IndexRecord, read_record
-from es_latechunk.elastic.query import INNER_HITS, INNER_SIZE, RRF_CONSTANT, QueryBuilder, SearchOptions
+from es_latechunk.elastic.query import (
+    INNER_HITS,
+    INNER_SIZE,
+    RRF_CONSTANT,
+    QueryBuilder,
+    SearchOptions,
+    ids_and_scores,
+)
 from es_latechunk.elastic.rerank import first_stage, rerank_hits
 from es_latechunk.errors import LateChunkError, PreconditionError, ServerError, UsageError
 from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
@@ -21,7 +29,7 @@ from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A query's hits, best first, and the milliseconds of the round trip that it shared."""
+    """A query's hits, best first, and the milliseconds of the round trips that it shared."""
 
     query: str
     hits: list[Hit]
@@ -38,6 +46,7 @@ class Searcher:
         self._options = options
         self.record: IndexRecord = read_record(client, index)
         self._builder = QueryBuilder(self.record.properties, self.record.has_context, options)
+        self._builder.filters()  # refuses what cannot work before a model is loaded for it
 
     @property
     def mode(self) -> str:
@@ -51,31 +60,80 @@ class Searcher:
         check_encoder(self._index, self.record.identity.encoder, encoder.identity)
         return list(encoder.encode_queries(list(queries)))
 
-    def requests(self, query: str, vector: FloatArray | None) -> list[dict[str, Any]]:
-        """The search bodies of one query: two in hybrid mode, the text's and the vector's."""
+    def requests(self, query: str, vector: FloatArray | None, *, wide: bool = False) -> list[dict[str, Any]]:
+        """The search bodies of one query: two in hybrid mode, the text's and the vector's.
+
+        `wide` asks for all candidates where a single list would give k.
+        """
         check_query(query)
         build, options = self._builder, self._options
+        size = options.candidates() if wide else options.k
         if self.mode == "bm25":
-            return [build.bm25(query, size=options.k)]
+            return [build.bm25(query, size=size)]
         if vector is None:
             raise UsageError(f"a {self.mode} search needs an encoder; pass one, or search by bm25")
         if self.mode == "knn":
-            return [build.knn(query, vector, size=options.k)]
+            return [build.knn(query, vector, size=size)]
         if options.fusion == "server":
             return [build.server_fusion(query, vector)]
         size = options.candidates()
         return [build.bm25(query, size=size), build.knn(query, vector, size=size)]
 
     def run(self, queries: Sequence[str], vectors: Sequence[FloatArray | None]) -> list[Found]:
-        """All queries in one round trip."""
+        """All queries in one round trip, and the fields of what they show in a second one (see `fetch`)."""
         bodies = [self.requests(query, vector) for query, vector in zip(queries, vectors, strict=True)]
         started = time.perf_counter()
-        answers = iter(self._ask([body for group in bodies for body in group]))
+        ranked = self._rank(bodies)
+        shown = self._show(queries, ranked)
+        k = self._options.k
+        for place, (hits, candidates) in enumerate(zip(shown, ranked, strict=True)):
+            if len(hits) < k <= len(candidates) < self._options.candidates():
+                # Some of them cannot be shown, and one list gives no more than it was asked for.
+                wider = self._rank([self.requests(queries[place], vectors[place], wide=True)])
+                [shown[place]] = self._show([queries[place]], wider)
         milliseconds = round(1000 * (time.perf_counter() - started), 3)
-        return [
-            Found(query, self._fuse([read_hits(next(answers)) for _ in group]), milliseconds)
-            for query, group in zip(queries, bodies, strict=True)
-        ]
+        return [Found(query, hits, milliseconds) for query, hits in zip(queries, shown, strict=True)]
+
+    def _rank(self, bodies: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Candidate]]:
+        """The candidates of each query, best first: ids and scores alone."""
+        answers = iter(self._ask([ids_and_scores(body) for group in bodies for body in group]))
+        return [self._fuse([read_candidates(next(answers)) for _ in group]) for group in bodies]
+
+    def _show(self, queries: Sequence[str], ranked: Sequence[Sequence[Candidate]]) -> list[list[Hit]]:
+        """The best k of each query as hits. What cannot be shown makes room for what comes after it."""
+        k = self._options.k
+        together = Fetched()
+        shown = []
+        if not self._options.highlight:
+            self._fetch([one for candidates in ranked for one in candidates[:k]], together)
+        for query, candidates in zip(queries, ranked, strict=True):
+            fetched = Fetched() if self._options.highlight else together
+            words = query if self._options.highlight else None
+            upto = k
+            self._fetch(candidates[:upto], fetched, words)
+            while len(hits := fetched.shown(candidates[:upto], k)) < k and upto < len(candidates):
+                upto += k
+                self._fetch(candidates[:upto], fetched, words)
+            shown.append(hits)
+        return shown
+
+    def _fetch(self, candidates: Sequence[Candidate], into: Fetched, highlight: str | None = None) -> None:
+        fetch(self._ask_one, candidates, into, indices=len(self.record.names), highlight=highlight)
+
+    def _ask_one(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return self._ask([body])[0]
+        except ServerError as error:
+            if "circuit_breaking_exception" in str(error) or "Data too large" in str(error):
+                raise TooMuchError(str(error)) from error
+            raise
+
+    def fetch_rows(self, ids: Sequence[str]) -> dict[str, Hit]:
+        """Chunks by their `_id`s, whatever their score."""
+        fetched = Fetched()
+        for index in self.record.names:
+            self._fetch([Candidate(index, chunk, 0.0) for chunk in ids], fetched)
+        return {hit.id: hit for hit in fetched.hits.values() if hit is not None}
 
     def _ask(self, bodies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         header = {"index": list(self.record.names), "allow_partial_search_results": False}
@@ -98,7 +156,7 @@ class Searcher:
             )
         return ServerError(f"index {self._index}: the search failed ({cause})")
 
-    def _fuse(self, lists: list[list[Hit]]) -> list[Hit]:
+    def _fuse(self, lists: list[list[Candidate]]) -> list[Candidate]:
         options = self._options
         if len(lists) == 1:
             return lists[0]
@@ -107,7 +165,7 @@ class Searcher:
             fused = reciprocal_rank(bm25, knn, weight=options.weight, constant=RRF_CONSTANT)
         else:
             fused = convex_sum(bm25, knn, weight=options.weight)
-        return collapse(fused, options.k, inner=INNER_SIZE - 1) if options.collapse else fused[: options.k]
+        return collapse(fused, inner=INNER_SIZE - 1) if options.collapse else fused
 
 
 def search(
@@ -147,26 +205,14 @@ def check_query(query: str) -> None:
         raise UsageError("the query is empty; write a few words")
 
 
-def read_hits(answer: Mapping[str, Any]) -> list[Hit]:
-    """The hits of one search answer."""
-    return [read_hit(row) for row in answer["hits"]["hits"]]
+def read_candidates(answer: Mapping[str, Any]) -> list[Candidate]:
+    """The ids and scores of one search answer."""
+    return [_candidate(row) for row in answer["hits"]["hits"]]
 
 
-def read_hit(row: Mapping[str, Any]) -> Hit:
-    """A hit from one row of Elasticsearch's answer."""
-    source = row["_source"]
-    highlight = row.get("highlight", {}).get("content")
+def _candidate(row: Mapping[str, Any]) -> Candidate:
     inner = row.get("inner_hits", {}).get(INNER_HITS)
-    return Hit(
-        id=row["_id"],
-        doc_id=source["doc_id"],
-        ordinal=source["ordinal"],
-        score=row["_score"],
-        start=source["start"],
-        end=source["end"],
-        content=source["content"],
-        title=source.get("title", ""),
-        metadata=source.get("metadata", {}),
-        highlight=highlight[0] if highlight else None,
-        inner_hits=tuple(hit for hit in read_hits(inner) if hit.id != row["_id"]) if inner else None,
-    )
+    others = None
+    if inner:
+        others = tuple(found for found in read_candidates(inner) if found.id != row["_id"])
+    return Candidate(row["_index"], row["_id"], row["_score"], others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,12 @@ from es_latechunk.types import Document
 
 LOOK_UP_DOCUMENTS = 256
 LOOK_UP_CHARACTERS = 2_000_000
+# Of each document's chunks: which versions there are, and how many chunks they should have.
+VERSIONS = {
+    "hashes": {"terms": {"field": "doc_hash", "size": 2}},
+    "chunk_count": {"max": {"field": "chunk_count"}},
+    "last_ordinal": {"max": {"field": "ordinal"}},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +30,20 @@ class StoredDocument:
     chunk_count: int
     last_ordinal: int
     doc_hash: str
+    versions: int = 1
+
+    @property
+    def is_consistent(self) -> bool:
+        """True when the chunks are those of one whole version; also where no version is recorded at all."""
+        return self.is_whole(self.doc_hash) if self.versions else True
 
     def is_whole(self, doc_hash: str) -> bool:
         """True when every chunk of exactly that version is there, and no other."""
-        return self.doc_hash == doc_hash and self.chunks == self.chunk_count == self.last_ordinal + 1
+        return (
+            doc_hash != ""
+            and self.doc_hash == doc_hash
+            and self.chunks == self.chunk_count == self.last_ordinal + 1
+        )
 
 
 NOTHING = StoredDocument(0, 0, -1, "")
@@ -67,6 +83,16 @@ def compare_with_index(
             yield Comparison(document, doc_hash, stored.get(document.id, NOTHING))
 
 
+def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEFAULT_RETRY_FOR) -> int:
+    """The number of documents in an index, exactly: those that have a first chunk."""
+
+    def ask() -> int:
+        return int(client.count(index=index, query={"term": {"ordinal": 0}})["count"])
+
+    with server_errors(client, index):
+        return persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be counted")
+
+
 def _groups(documents: Iterable[tuple[Document, str]]) -> Iterator[list[tuple[Document, str]]]:
     group: list[tuple[Document, str]] = []
     size = 0
@@ -83,28 +109,23 @@ def _groups(documents: Iterable[tuple[Document, str]]) -> Iterator[list[tuple[Do
 def _look_up(
     client: Elasticsearch, index: str, doc_ids: Sequence[str], retry_for: float
 ) -> dict[str, StoredDocument]:
-    versions = {
-        "hashes": {"terms": {"field": "doc_hash", "size": 2}},
-        "chunk_count": {"max": {"field": "chunk_count"}},
-        "last_ordinal": {"max": {"field": "ordinal"}},
-    }
-
     def ask() -> Any:
         return client.search(
             index=index,
             size=0,
             query={"terms": {"doc_id": list(doc_ids)}},
-            aggs={"documents": {"terms": {"field": "doc_id", "size": len(doc_ids)}, "aggs": versions}},
+            aggs={"documents": {"terms": {"field": "doc_id", "size": len(doc_ids)}, "aggs": VERSIONS}},
         )
 
     with server_errors(client, index):
         answer = persist(
             ask, retry_for=retry_for, what=f"index {index}: its documents could not be looked up"
         )
-    return {row["key"]: _stored(row) for row in answer["aggregations"]["documents"]["buckets"]}
+    return {row["key"]: stored_document(row) for row in answer["aggregations"]["documents"]["buckets"]}
 
 
-def _stored(bucket: dict[str, Any]) -> StoredDocument:
+def stored_document(bucket: Mapping[str, Any]) -> StoredDocument:
+    """A document from a bucket of chunks with the aggregations `VERSIONS`."""
     hashes = {row["key"]: row["doc_count"] for row in bucket["hashes"]["buckets"]}
     chunks = int(bucket["doc_count"])
     return StoredDocument(
@@ -112,4 +133,5 @@ def _stored(bucket: dict[str, Any]) -> StoredDocument:
         chunk_count=int(bucket["chunk_count"]["value"] or 0),
         last_ordinal=int(bucket["last_ordinal"]["value"] or 0),
         doc_hash=next((key for key, count in hashes.items() if count == chunks), ""),
+        versions=len(hashes),
     )

@@ -52,7 +52,7 @@ class Index:
 
     def passages(self, found: Candidates, hits: Sequence[Hit], neighbours: int) -> list[Shown]:
         """The passage of each hit, with up to `neighbours` chunks on each side."""
-        around = add_passages(self._client, found.names, hits, neighbours)
+        around = add_passages(self._searcher(found.names, 1, None), hits, neighbours)
         return [shown_passage(hit, hit.passage) for hit in around if hit.passage]
 
     def _searcher(self, name: str, count: int, mode: Mode | None) -> Searcher:
