@@ -7,6 +7,7 @@ LateChunkError
 │   │                       an index, a node                                           (exit 2)
 │   ├── ServerError         Elasticsearch cannot be reached, or refuses the credentials
 │   ├── IndexMismatchError  the index is missing, or holds another model's vectors
+│   ├── IndexBusyError      another load writes the index
 │   └── NodeError           the embedded Elasticsearch cannot be started or stopped
 ├── DocumentError           one document cannot be used; the others go on              (exit 1)
 └── WriteError              Elasticsearch did not take what was sent                   (exit 1)
@@ -46,6 +47,10 @@ class ServerError(PreconditionError):
 
 class IndexMismatchError(PreconditionError):
     """The index is missing, or was made with another model or other settings."""
+
+
+class IndexBusyError(PreconditionError):
+    """Another load writes the index; the message says who, and since when."""
 
 
 class NodeError(PreconditionError):

@@ -154,19 +154,30 @@ def ingest(
     on_progress: Callable[[Tally], None] | None = None,
     retry_for: float = 120.0,
     prune: bool = False,
+    max_prune: float = 0.5,
+    wait: bool = False,
     tally: Tally | None = None,
 ) -> IngestReport:
     """Write what is new or changed into an index that `create_index` made; see `elastic.ingest.ingest`.
 
     Without an encoder, the model that the index records is loaded. `retry_for` is in seconds. `prune` removes
-    the documents that are not among `documents`: what an iterator leaves out without a word is gone then.
+    the documents that are not among `documents`: what an iterator leaves out without a word is gone then. More
+    than the share `max_prune` (0 to 1) of the index's documents is never removed: a PreconditionError says so. If
+    another load writes the index, an IndexBusyError names it; with `wait`, this one begins when that has ended.
     """
     from es_latechunk.elastic import connection
     from es_latechunk.elastic.ingest import IngestOptions
     from es_latechunk.elastic.ingest import ingest as run
 
     client = client or connection.connect()
-    options = IngestOptions(on_error=on_error, on_progress=on_progress, retry_for=retry_for, prune=prune)
+    options = IngestOptions(
+        on_error=on_error,
+        on_progress=on_progress,
+        retry_for=retry_for,
+        prune=prune,
+        max_prune=max_prune,
+        wait=wait,
+    )
     encoder = encoder or _recorded_encoder(client, index)
     return run(documents, client=client, index=index, encoder=encoder, options=options, tally=tally)
 

@@ -83,6 +83,13 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
+class Hang:
+    """Does not answer, and passes nothing on, until it is released; then the connection is reset."""
+
+    released: threading.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Rewrite:
     """Passes the request on, and lets `change` edit the JSON of the answer in place."""
 
@@ -92,7 +99,7 @@ class Rewrite:
         return f"Rewrite({self.change.__qualname__})"
 
 
-Fault = Status | Reset | LostAnswer | CutAnswer | Delay | Rewrite
+Fault = Status | Reset | LostAnswer | CutAnswer | Delay | Hang | Rewrite
 
 
 @dataclass(slots=True)
@@ -182,7 +189,9 @@ class FaultProxy:
 
             def meet(self, request: Request) -> None:
                 fault = proxy._fault_for(request)
-                if isinstance(fault, Reset):
+                if isinstance(fault, Hang):
+                    fault.released.wait()
+                if isinstance(fault, (Reset, Hang)):
                     self.reset()
                 elif isinstance(fault, Status):
                     cause = {"type": fault.kind, "reason": fault.reason}

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from commands import run
 from elasticsearch import Elasticsearch
-from faults import NEW, encoder, make_old, whole_state
-from indices import WordEncoder, make_index
+from faults import NEW, OLD, REMOVED, encoder, make_old, whole_state
+from indices import WordEncoder, make_index, stored_chunks
 
-from es_latechunk import Document
+from es_latechunk import Document, IngestReport
 from es_latechunk.elastic.ingest import IngestOptions
 from es_latechunk.elastic.ingest import ingest as run_ingest
 from es_latechunk.elastic.plan import plan_ingest
 from es_latechunk.elastic.template import load_template
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, PreconditionError
 
 pytestmark = pytest.mark.every_version
 
@@ -52,6 +52,89 @@ def test_its_counts_are_those_of_the_run_and_nothing_is_written(
     )  # fmt: skip
     assert (plan.failed, plan.to_delete > 0, plan.unchanged > 0) == (3, True, True)
     assert [str(error) for error in planned] == [str(error) for error in failed]
+
+
+def test_it_counts_what_pruning_will_remove(client: Elasticsearch, index_name: str) -> None:
+    make_old(client, index_name)
+    before = whole_state(client, index_name)
+    options = IngestOptions(prune=True)
+    plan = plan_ingest(NEW, client=client, index=index_name, encoder=encoder(), options=options)
+    assert whole_state(client, index_name) == before
+    report = run_ingest(NEW, client=client, index=index_name, encoder=encoder(), options=options)
+    assert plan.to_delete == report.deleted > 20
+    assert plan.documents_to_delete == len(REMOVED)
+
+
+@pytest.mark.parametrize("source", [[], NEW[:3]])
+def test_it_refuses_to_prune_as_the_run_does(
+    client: Elasticsearch, index_name: str, source: list[Document]
+) -> None:
+    """A wrong path finds nothing, or next to nothing: the index is not emptied for that."""
+    make_old(client, index_name)
+    before = stored_chunks(client, index_name)
+    for run_it in (plan_ingest, run_ingest):
+        with pytest.raises(PreconditionError, match=r"^prune: ") as refused:
+            run_it(
+                source, client=client, index=index_name, encoder=encoder(), options=IngestOptions(prune=True)
+            )
+    if source:
+        message = (
+            "prune: 31 of the index's 34 documents are no longer in the source, more than --max-prune 50%"
+        )
+        assert str(refused.value).startswith(message)
+    assert stored_chunks(client, index_name) == before
+
+
+@pytest.mark.parametrize(
+    ("share", "kept", "removed"),
+    [
+        (1.0, 3, 31),
+        (0.5, 17, 17),
+        (0.5, 16, None),
+        (0.1, 31, 3),
+        (0.1, 30, None),
+        (0.0, 33, None),
+        (0.0, 34, 0),
+    ],
+)
+def test_a_share_of_the_documents_may_be_pruned(
+    client: Elasticsearch, index_name: str, share: float, kept: int, removed: int | None
+) -> None:
+    make_old(client, index_name)
+    options = IngestOptions(prune=True, max_prune=share)
+
+    def prune() -> IngestReport:
+        return run_ingest(OLD[:kept], client=client, index=index_name, encoder=encoder(), options=options)
+
+    if removed is None:
+        with pytest.raises(PreconditionError, match="more than --max-prune"):
+            prune()
+    else:
+        prune()
+    left = {row["doc_id"] for row in stored_chunks(client, index_name).values()}
+    assert len(left) == len(OLD) - (removed or 0)
+
+
+def test_the_share_is_said_on_the_command_line(
+    client: Elasticsearch, index_name: str, words: WordEncoder, tmp_path: Path
+) -> None:
+    make_index(client, index_name, words)
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").write_text(f"One {name} here. Two here.")
+    assert run("ingest", tmp_path, "--index", index_name).exit_code == 0
+    for name in "abc":
+        (tmp_path / f"{name}.txt").unlink()
+    command = ["ingest", tmp_path, "--index", index_name, "--prune"]
+    for share in ([], ["--max-prune", "30%"], ["--dry-run"]):
+        refused = run(*command, *share)
+        assert refused.exit_code == 2
+        assert "prune: 3 of the index's 4 documents are no longer in the source" in refused.stderr
+    for wrong in ("200%", "-1", "many"):
+        assert "is not a share; write 30% or 0.3" in run(*command, "--max-prune", wrong).stderr
+    planned = json.loads(run(*command, "--max-prune", "75%", "--dry-run", "--json").stdout)
+    done = json.loads(run(*command, "--max-prune", ".75", "--json").stdout)
+    assert planned["to_delete"] == done["deleted"] > 0
+    assert planned["documents_to_delete"] == 3
 
 
 def test_a_plan_for_an_unchanged_source_is_to_do_nothing(client: Elasticsearch, index_name: str) -> None:

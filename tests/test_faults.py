@@ -11,6 +11,8 @@ import random
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import faults
 import pytest
 from elasticsearch import Elasticsearch
 from faults import ADDED, NEW, SEED, WatchedProxy, assert_same, load_new, make_new, make_old, whole_state
-from proxy import CutAnswer, Delay, Fault, LostAnswer, Request, Reset, Rewrite, Status
+from proxy import CutAnswer, Delay, Fault, Hang, LostAnswer, Request, Reset, Rewrite, Status
 
 from es_latechunk import Connection, connect
 from es_latechunk.elastic.state import StoredDocument
@@ -37,7 +39,11 @@ def small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def clean(elasticsearch_url: str) -> dict[str, Any]:
     """The state after one run, with nothing before it and no fault; and the requests of a run over the old one."""
-    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
+    with (
+        Elasticsearch(elasticsearch_url, request_timeout=60) as client,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        faults.use_small_requests(patch.setattr)
         make_new(client, "test-faults-clean")
         state = whole_state(client, "test-faults-clean")
         make_old(client, "test-faults-old")
@@ -190,9 +196,10 @@ def whole_new_chunks(chunks: dict[str, Any]) -> int:
         (signal.SIGINT, "PUT", "/_bulk", 4),
         (signal.SIGTERM, "PUT", "/_bulk", 9),
         (signal.SIGINT, "POST", "/_search", 2),
-        (signal.SIGTERM, "PUT", "/_settings", 2),  # switching refreshes off
-        (signal.SIGINT, "PUT", "/_mapping", 1),  # noting what was there
-        (signal.SIGTERM, "PUT", "/_settings", 3),  # setting back
+        (signal.SIGTERM, "POST", "/_aliases", 1),  # owning the index
+        (signal.SIGINT, "PUT", "/_mapping", 1),  # noting who loads, and what was there
+        (signal.SIGTERM, "PUT", "/_settings", 1),  # switching refreshes off
+        (signal.SIGTERM, "PUT", "/_settings", 2),  # setting back
         (signal.SIGINT, "PUT", "/_mapping", 2),  # taking the note away
     ],
 )
@@ -204,7 +211,7 @@ def test_a_signal_finishes_the_request_and_reports(
     seen: list[int] = []
 
     def watch(at: int, request: Request) -> Fault | None:
-        if (request.method, request.path.endswith(path)) != (method, True):
+        if (request.method, request.path.partition("?")[0].endswith(path)) != (method, True):
             return None
         seen.append(at)
         if len(seen) != nth:
@@ -232,5 +239,47 @@ def test_a_signal_finishes_the_request_and_reports(
     if path == "/_bulk":
         assert len(seen) == nth, "no request follows the one in flight"
         assert 0 < report["indexed"] < len(clean["chunks"])
+    load_new(client, index_name)
+    assert_same(whole_state(client, index_name), clean)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_signal_while_the_server_hangs_ends_soon(
+    client: Elasticsearch, elasticsearch_url: str, clean: dict[str, Any], index_name: str, source_file: Path,
+    signals: int,
+) -> None:  # fmt: skip
+    """Each request would be waited for for a minute, and each repeated for two. A second signal waits for nothing."""
+    running: list[subprocess.Popen[str]] = []
+    hanging = threading.Event()
+
+    def watch(at: int, request: Request) -> Fault | None:
+        if not hanging.is_set() and "/_bulk" not in request.path:
+            return None
+        hanging.set()
+        return Hang(released)
+
+    released = threading.Event()
+    make_old(client, index_name)
+    with WatchedProxy(elasticsearch_url, watch) as proxy:
+        words = ["ingest", source_file, "--index", index_name, "--prune", "--json", "--url", proxy.url]
+        running.append(
+            subprocess.Popen(
+                [sys.executable, faults.__file__, *words],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"},
+            )
+        )  # fmt: skip
+        assert hanging.wait(60)
+        for _ in range(signals):
+            running[0].send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        try:
+            stdout, stderr = running[0].communicate(timeout=45 if signals == 1 else 8)
+        finally:
+            released.set()
+    assert running[0].returncode == 128 + signal.SIGINT, stderr
+    assert "its settings are not set back" in stderr
+    assert "Traceback" not in stderr
+    assert stderr.endswith("interrupted\n")
+    assert json.loads(stdout)["indexed"] == 0
     load_new(client, index_name)
     assert_same(whole_state(client, index_name), clean)

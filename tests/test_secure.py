@@ -299,7 +299,7 @@ def test_the_roles_for_loading_load_and_nothing_else(
             lambda: client.indices.delete(index="articles"),
             lambda: client.indices.create(index="articles-more"),
             lambda: client.indices.close(index="articles"),
-            lambda: client.indices.put_alias(index="articles", name="articles-alias"),
+            lambda: client.indices.put_alias(index="articles", name="other-alias"),
             lambda: client.search(index="other"),
             lambda: client.index(index="other", document={"content": "x"}),
             lambda: client.cluster.put_settings(persistent={"action.auto_create_index": "false"}),

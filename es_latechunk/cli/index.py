@@ -94,6 +94,8 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
     if as_json:
         print_json(facts)
         return
+    if facts["bytes"] is None:
+        facts["bytes"] = "not visible without the privilege monitor on the index"
     for key, value in facts.items():
         click.echo(f"{key:<16} {value}")
 

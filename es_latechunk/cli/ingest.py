@@ -33,6 +33,25 @@ if TYPE_CHECKING:
     from es_latechunk.types import Document, Encoder
 
 
+class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A share of a whole: "30%" or "0.3"."""
+
+    name = "share"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{value!r} is not a share; write 30% or 0.3", param, ctx)
+        return share
+
+
+SHARE = Share()
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the documents come from: paths, or an index of the same cluster."""
@@ -52,6 +71,11 @@ class Source:
 )
 @click.option("--from-index", metavar="NAME", help="Read the documents of another index instead of PATHs.")
 @click.option("--prune", is_flag=True, help="Remove documents that are no longer in the source.")
+@click.option(
+    "--max-prune", type=SHARE, default="50%", show_default=True, metavar="SHARE",
+    help="Refuse to remove more than this share of the index's documents.",
+)  # fmt: skip
+@click.option("--wait", is_flag=True, help="If another load writes the index, wait until it has ended.")
 @click.option("--dead-letter", type=click.Path(path_type=Path, dir_okay=False), help="NDJSON of what failed.")
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be written, how long and how large; write nothing."
@@ -71,6 +95,8 @@ def ingest(
     alias: str | None,
     from_index: str | None,
     prune: bool,
+    max_prune: float,
+    wait: bool,
     dead_letter: Path | None,
     dry_run: bool,
     retry_for: float,
@@ -85,24 +111,34 @@ def ingest(
     changed. What cannot be used is named on stderr, the rest is written, and the exit code is 1.
     """
     from es_latechunk.elastic.ingest import IngestOptions
+    from es_latechunk.elastic.retry import ride_out
 
     source = Source(paths, from_index, reader)
     _check_usage(source, index, alias, dead_letter, dry_run)
     failures = Failures()
     with ExitStack() as stack:
         stack.enter_context(logged_notes())
-        target, encoder = _target(client, model, index, alias)
+        target, encoder = ride_out(lambda: _target(client, model, index, alias), retry_for=retry_for)
         tally = Tally()
         letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter and not dry_run else None
         bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
         # An index for an alias holds this source and nothing else, also where an earlier run has begun it.
-        options = IngestOptions(failures, bar.show, retry_for, prune or bool(alias), letters)
+        options = IngestOptions(
+            on_error=failures,
+            on_progress=bar.show,
+            retry_for=retry_for,
+            prune=prune or bool(alias),
+            max_prune=1.0 if alias else max_prune,
+            dead_letters=letters,
+            wait=wait,
+            alias=alias,
+        )
         documents = _documents(client, source, failures, tally, bar)
         if dry_run:
             _plan(client, target, encoder, documents, options, tally, as_json=as_json)
         else:
             with _reported(tally, encoder, reader, as_json=as_json):
-                _run(client, target, alias, encoder, documents, options, tally)
+                _run(client, target, encoder, documents, options, tally)
     failures.exit()
 
 
@@ -162,21 +198,16 @@ def _documents(
 def _run(
     client: Elasticsearch,
     target: str,
-    alias: str | None,
     encoder: Encoder,
     documents: Iterable[Document],
     options: IngestOptions,
     tally: Tally,
 ) -> None:
-    from es_latechunk.elastic.alias import mark
     from es_latechunk.elastic.ingest import ingest as run_ingest
 
-    if alias:
-        mark(client, alias, target, chunks=None, failed=0)
-    report = run_ingest(documents, client=client, index=target, encoder=encoder, options=options, tally=tally)
-    if alias:
-        mark(client, alias, target, chunks=report.chunks, failed=report.failed)
-        note(f"index {target} is filled; swap it in with: es-latechunk index promote {alias}")
+    run_ingest(documents, client=client, index=target, encoder=encoder, options=options, tally=tally)
+    if options.alias:
+        note(f"index {target} is filled; swap it in with: es-latechunk index promote {options.alias}")
 
 
 def _plan(
@@ -197,9 +228,10 @@ def _plan(
     if as_json:
         print_json(asdict(plan))
         return
+    pruned = f" (of {plan.documents_to_delete} documents that are gone)" if plan.documents_to_delete else ""
     click.echo(
         f"would write {plan.to_index} chunks ({plan.tokens} tokens) of {plan.documents} documents, delete "
-        f"{plan.to_delete}; {plan.unchanged} unchanged, {plan.failed} documents failed\n"
+        f"{plan.to_delete}{pruned}; {plan.unchanged} unchanged, {plan.failed} documents failed\n"
         f"estimates: {plan.estimated_seconds:.0f} s, {plan.estimated_bytes / 1e6:.1f} MB on disk"
     )
 

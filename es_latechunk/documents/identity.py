@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from types import TracebackType
 
 from es_latechunk.documents.sources import shown
@@ -12,15 +13,18 @@ from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
 
-def document_hash(document: Document) -> str:
+def document_hash(document: Document, *, vectors: str = "") -> str:
     """A hash (hex, 32 characters) of all that is indexed of a document; it changes when any of it does.
 
-    Raises DocumentError for a document with a part that JSON, and so Elasticsearch, cannot hold.
+    `vectors` says what makes its vectors: the model, the chunker, the pooling. Raises DocumentError for a document
+    with a part that JSON, and so Elasticsearch, cannot hold.
     """
     spans = None if document.spans is None else [[span.start, span.end] for span in document.spans]
     content: list[object] = [document.text, document.title, dict(document.metadata), spans]
     if document.pages:
         content.append(list(document.pages))
+    if vectors:
+        content.append(vectors)
     try:
         document.id.encode()
         encoded = json.dumps(
@@ -58,6 +62,14 @@ class SeenIds:
             return None
         row = self._database.execute("SELECT place FROM seen WHERE id = ?", (doc_id,)).fetchone()
         return str(row[0])
+
+    def set_place(self, doc_id: str, place: str) -> None:
+        """Change what is known of an id."""
+        self._database.execute("UPDATE seen SET place = ? WHERE id = ?", (place, doc_id))
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Every id with its place, in the order of the ids; the ids must not change meanwhile."""
+        yield from self._database.execute("SELECT id, place FROM seen ORDER BY id")
 
     def __contains__(self, doc_id: str) -> bool:
         return self._database.execute("SELECT 1 FROM seen WHERE id = ?", (doc_id,)).fetchone() is not None

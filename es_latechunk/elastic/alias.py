@@ -10,6 +10,8 @@ from typing import Any
 from elasticsearch import Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.load import Load, open_load, resolve
+from es_latechunk.elastic.query import CHUNKS
 from es_latechunk.errors import IndexMismatchError, PreconditionError
 
 ALIAS_KEY = "es_latechunk_alias"
@@ -82,11 +84,24 @@ def _number(alias: str, name: str) -> int:
 
 
 def mark(client: Elasticsearch, alias: str, index: str, *, chunks: int | None, failed: int) -> None:
-    """Note in the index's `_meta` for which alias it is, and what its last whole ingest counted."""
+    """Note in a new index's `_meta` for which alias it is, and what its last whole ingest counted."""
     with server_errors(client, index):
         meta = client.indices.get_mapping(index=index)[index]["mappings"].get("_meta", {})
-        entry = {"alias": alias, "chunks": chunks, "failed": failed}
-        client.indices.put_mapping(index=index, meta={**meta, ALIAS_KEY: entry})
+        client.indices.put_mapping(index=index, meta={**meta, **_entry(alias, chunks, failed)})
+
+
+def note_fill(load: Load, alias: str, *, chunks: int | None, failed: int) -> None:
+    """The same during a load, whose own notes stay as they are."""
+    if load.own is None:
+        raise PreconditionError(
+            f"alias {alias}: filling an index for it needs the right to manage {load.index.name} and its aliases"
+        )
+    with server_errors(load.client, load.index.name):
+        load.own.note(**_entry(alias, chunks, failed))
+
+
+def _entry(alias: str, chunks: int | None, failed: int) -> dict[str, Any]:
+    return {ALIAS_KEY: {"alias": alias, "chunks": chunks, "failed": failed}}
 
 
 def promote(client: Elasticsearch, alias: str, *, allow_failed: bool = False) -> Promotion:
@@ -100,16 +115,20 @@ def promote(client: Elasticsearch, alias: str, *, allow_failed: bool = False) ->
         raise PreconditionError(
             f"alias {alias}: no index waits for it; fill one with: es-latechunk ingest --alias"
         )
-    chunks = _check_whole(client, alias, name, allow_failed)
-    before = current_indices(client, alias)
-    actions: list[dict[str, Any]] = [{"remove": {"index": old, "alias": alias}} for old in before]
-    actions.append({"add": {"index": name, "alias": alias, "is_write_index": True}})
-    with server_errors(client, name):
-        client.indices.update_aliases(actions=actions)
+    with open_load(
+        client, resolve(client, name)
+    ) as load:  # so that nobody writes it between the check and the swap
+        chunks = _check_whole(client, alias, load, allow_failed)
+        before = current_indices(client, alias)
+        actions: list[dict[str, Any]] = [{"remove": {"index": old, "alias": alias}} for old in before]
+        actions.append({"add": {"index": name, "alias": alias, "is_write_index": True}})
+        with server_errors(client, name):
+            client.indices.update_aliases(actions=actions)
     return Promotion(alias, name, chunks, tuple(before))
 
 
-def _check_whole(client: Elasticsearch, alias: str, name: str, allow_failed: bool) -> int:
+def _check_whole(client: Elasticsearch, alias: str, load: Load, allow_failed: bool) -> int:
+    name = load.index.name
     entry = _made_for(client, alias)[name]
     counted, failed = entry["chunks"], entry["failed"]
     if counted is None:
@@ -120,8 +139,8 @@ def _check_whole(client: Elasticsearch, alias: str, name: str, allow_failed: boo
             "or promote it with --allow-failed"
         )
     with server_errors(client, name):
-        client.indices.refresh(index=name)
-        chunks = int(client.count(index=name)["count"])
+        client.indices.refresh(index=load.target)
+        chunks = int(client.count(index=load.target, query=CHUNKS)["count"])
     if chunks != counted:
         raise PreconditionError(
             f"index {name}: holds {chunks} chunks, its ingest counted {counted}; run the ingest again, of the "

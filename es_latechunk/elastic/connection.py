@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from elastic_transport import ConnectionError as TransportConnectionError
-from elastic_transport import ConnectionTimeout, SerializationError, TlsError
+from elastic_transport import ConnectionTimeout, SerializationError, TlsError, Transport, TransportApiResponse
 from elasticsearch import (
     ApiError,
     AuthenticationException,
@@ -20,7 +20,7 @@ from elasticsearch import (
     UnsupportedProductError,
 )
 
-from es_latechunk.errors import IndexMismatchError, ServerError, UsageError
+from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError, UsageError
 
 if TYPE_CHECKING:
     from es_latechunk.node import Node
@@ -44,6 +44,17 @@ class Connection:
     ca_certs: str | None = None
     fingerprint: str | None = None
     insecure: bool = False
+
+
+class WholeAnswers(Transport):
+    """A transport that takes no empty answer: Elasticsearch says something, what stands in between may not."""
+
+    def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
+        """See `Transport`; an answer of 2xx without a body is a SerializationError, as one that is cut off."""
+        answer = super().perform_request(method, target, **options)
+        if method != "HEAD" and 200 <= answer.meta.status < 300 and not answer.body:
+            raise SerializationError(f"an empty answer ({answer.meta.status})")
+        return answer
 
 
 def connect(connection: Connection | None = None) -> Elasticsearch:
@@ -82,7 +93,12 @@ def _with_own_account(given: Connection, node: Node) -> Connection:
 
 
 def _client(url: str, given: Connection) -> Elasticsearch:
-    options: dict[str, object] = {"request_timeout": 60, "max_retries": 0, "retry_on_timeout": False}
+    options: dict[str, object] = {
+        "request_timeout": 60,
+        "max_retries": 0,
+        "retry_on_timeout": False,
+        "transport_class": WholeAnswers,
+    }
     options.update(_credentials(given))
     if url.startswith("https://"):
         options.update(_tls(given))
@@ -194,7 +210,8 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
         ) from error
     except AuthorizationException as error:
         raise ServerError(
-            f"{address}: the user may not do this (403: {reason(error)}); ask for the right"
+            f"{address}: the user may not do this (403: {reason(error)}); ask for the right, docs/security.md lists "
+            "which privileges a command needs"
         ) from error
     except NotFoundError as error:
         if index is None or "index_not_found" not in str(error.body):
@@ -203,6 +220,11 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
             f"index {index} does not exist on {address}; make it with: es-latechunk index create {index}"
         ) from error
     except ApiError as error:
+        if "index_closed_exception" in str(error.body):
+            name = index or "NAME"
+            raise PreconditionError(
+                f"index {name}: is closed; open it with: POST {name}/_open, then run the command again"
+            ) from error
         raise ServerError(f"{address}: {reason(error)} ({error.meta.status})") from error
 
 

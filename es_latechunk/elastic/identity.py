@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -10,6 +11,8 @@ from es_latechunk.errors import IndexMismatchError
 from es_latechunk.types import EncoderIdentity, Pooling
 
 META_KEY = "es_latechunk"
+# Goes up when the same text and settings give other chunks, so that the next ingest cuts every document anew.
+CHUNKING_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,15 @@ class IndexIdentity:
         """The entry that goes into the mapping's `_meta`."""
         rest = {"chunker": self.chunker, "max_tokens": self.max_tokens, "pooling": self.pooling}
         return {**asdict(self.encoder), **rest}
+
+    def digest(self) -> str:
+        """All that makes a vector of a given document, as text: it goes into each chunk's `doc_hash`.
+
+        Where the weights came from does not count, and neither does the model's name where its weights are known.
+        """
+        elsewhere = {"revision", "folder", *(["model"] if self.encoder.weights else [])}
+        vectors = {name: value for name, value in self.to_meta().items() if name not in elsewhere}
+        return json.dumps({**vectors, "chunking": CHUNKING_VERSION}, sort_keys=True)
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], index: str) -> IndexIdentity:

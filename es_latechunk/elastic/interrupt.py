@@ -1,35 +1,44 @@
-"""Holding back Ctrl-C and SIGTERM while a request is in flight, so that its answer is still read."""
+"""Ctrl-C and SIGTERM while a request is in flight: its answer is still read, unless that takes too long."""
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
+from typing import TypeVar
 
-HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 5.0  # seconds that an interrupted request still has
+WAKE_SECONDS = 0.5
+
+T = TypeVar("T")
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Run the block to its end; a signal that came meanwhile is delivered then.
+def finish(step: Callable[[], T], *, patience: float = PATIENCE) -> T:
+    """Run `step` to its end, also where a KeyboardInterrupt comes meanwhile: it is raised after the step.
 
-    Signals reach Python's main thread only, so in any other thread there is nothing to hold back.
+    The step runs in a thread of its own, and no signal handler changes. A step that has not ended `patience`
+    seconds after the first interrupt is left behind, and a second interrupt is raised at once: a server that
+    hangs holds nobody up.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[int] = []
+    results: list[T] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        arrived.append(number)
+    def run() -> None:
+        try:
+            results.append(step())
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
+            errors.append(error)
+        finally:
+            ended.set()
 
-    before = {number: signal.signal(number, remember) for number in HELD_BACK}
+    threading.Thread(target=run, daemon=True).start()
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for late in arrived:
-            signal.raise_signal(late)
+        # Not without a limit: a signal that another thread has taken waits for this one to wake up.
+        while not ended.wait(WAKE_SECONDS):
+            pass
+    except KeyboardInterrupt:
+        ended.wait(patience)
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,109 +1,182 @@
-"""Settings that change while an index is loaded, and how they come back, also after a crash."""
+"""A load of one index: who owns it, the settings that change meanwhile, and how all of it comes back."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from elasticsearch import AuthorizationException, Elasticsearch
 
+from es_latechunk.elastic.bulk import IndexRefusedError
 from es_latechunk.elastic.connection import server_errors
-from es_latechunk.elastic.interrupt import uninterrupted
+from es_latechunk.elastic.interrupt import PATIENCE, finish
 from es_latechunk.elastic.mapping import single_index
+from es_latechunk.elastic.ownership import (
+    LOAD_KEY,
+    IndexState,
+    Ownership,
+    acquire,
+    lost_cause,
+    read_state,
+    release,
+)
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
-from es_latechunk.errors import PreconditionError, WriteError
+from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
 
-LOAD_KEY = "es_latechunk_load"
-RETRY_AFTER_FAILURE = 5.0  # seconds: whoever waits for a failed or interrupted load wants it to end
+CLEAN_UP_SECONDS = 5.0  # whoever waits for a failed or interrupted load wants it to end
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-@contextmanager
-def without_refresh(
-    client: Elasticsearch, index: str, *, retry_for: float = DEFAULT_RETRY_FOR
-) -> Iterator[None]:
-    """Switch off periodic refreshes; afterwards refresh once and set back what was there before.
+@dataclass(frozen=True, slots=True)
+class Load:
+    """An index that is being loaded: every request of the load goes to `target`.
 
-    What was there is kept in the mapping's `_meta` for as long as it is changed, so that the next run after
-    a kill, or after the server was lost, finds it and sets it back. A user who may not change settings loads
-    with refreshes, and is told. Faults that pass are ridden out for `retry_for` seconds.
+    `target` is the load's own alias, which goes with the index and with the ownership; a user who may not
+    manage the index has no alias, and writes under the index's name.
     """
-    name = single_index(client, index)
 
-    def persistently(step: Callable[[], T], seconds: float) -> T:
-        def once() -> T:
-            with uninterrupted():
-                return step()
+    client: Elasticsearch
+    index: IndexState
+    own: Ownership | None = None
 
-        with server_errors(client, name):
-            return persist(
-                once, retry_for=seconds, what=f"index {name}: its settings could not be read or changed"
-            )
+    @property
+    def target(self) -> str:
+        return self.own.alias if self.own else self.index.name
 
+    @property
+    def require_alias(self) -> bool:
+        return self.own is not None
+
+    def check(self) -> None:
+        """Where no alias guards it: raise WriteError if the index is no longer the one that the load began with."""
+        if self.own is None and (cause := self.lost()):
+            raise WriteError(f"index {self.index.name}: {cause}; nothing more is written to it")
+
+    def lost(self) -> str:
+        """Why the index is no longer this load's; "" while it is."""
+        if self.own is not None and self.client.indices.exists_alias(name=self.own.alias):
+            return ""
+        settings = self.client.indices.get_settings(index=self.index.name, ignore_unavailable=True)
+        found = settings.get(self.index.name, {}).get("settings", {}).get("index", {})
+        if self.own is None and found.get("uuid") == self.index.uuid:
+            return ""
+        return lost_cause(self.client, self.index)
+
+
+def resolve(client: Elasticsearch, name: str) -> IndexState:
+    """The one index that `name` (an index or an alias) stands for now, if it can be written."""
+    concrete = single_index(client, name)
+    with server_errors(client, name):
+        state = read_state(client, concrete)
+    if state.closed:
+        raise PreconditionError(
+            f"index {concrete}: is closed; open it with: POST {concrete}/_open, then run the command again"
+        )
+    if state.blocks:
+        block = f"index.blocks.{state.blocks[0]}"
+        raise PreconditionError(
+            f"index {concrete}: is blocked for writing ({block}); take the block off with: "
+            f'PUT {concrete}/_settings {{"{block}": null}}'
+        )
+    return state
+
+
+@contextmanager
+def open_load(
+    client: Elasticsearch, index: IndexState, *, retry_for: float = DEFAULT_RETRY_FOR, wait: bool = False
+) -> Iterator[Load]:
+    """Own the index, and switch off its periodic refreshes; afterwards refresh once and set all of it back.
+
+    What the refresh interval was is kept in the mapping's `_meta` for as long as it is changed, so that the next
+    run after a kill, or after the server was lost, finds it and sets it back. A user who may not manage the index
+    loads with refreshes and without ownership, and is told. Faults that pass are ridden out for `retry_for`
+    seconds. Raises IndexBusyError where another load owns the index (`wait` waits for its end), and WriteError
+    where it is deleted or taken over meanwhile.
+    """
+    step = partial(_persistently, index.name, retry_for)
+    with server_errors(client, index.name):
+        load = _begin(client, index, step, wait=wait)
     try:
-        meta, before = persistently(lambda: _look(client, name), retry_for)
-        changed = persistently(lambda: _switch_off(client, name, meta, before), retry_for)
-        yield
-    except BaseException:
-        try:
-            persistently(lambda: _set_back(client, name), min(retry_for, RETRY_AFTER_FAILURE))
-        except (PreconditionError, WriteError) as error:  # what broke the load off is what matters
-            log.warning("index %s: its settings are not set back (%s); the next ingest does it", name, error)
-        raise
-    end = _set_back if changed else _refresh
-    persistently(lambda: end(client, name), retry_for)
+        with server_errors(client, index.name):
+            if load.own:
+                step(load.own.begin)
+                threading.Thread(target=load.own.renew, daemon=True).start()
+                step(lambda: _set_refresh(client, load.target, "-1"))
+            step(lambda: client.indices.refresh(index=load.target))
+        yield load
+        with server_errors(client, index.name):
+            _end(load, client, step)
+    except BaseException as error:
+        told = _end_badly(load, error)
+        if told is error:
+            raise
+        raise told from error
+    finally:
+        if load.own:
+            load.own.end()
 
 
-def _refresh(client: Elasticsearch, name: str) -> None:
-    client.indices.refresh(index=name)
-
-
-def _look(client: Elasticsearch, name: str) -> tuple[dict[str, Any], str | None]:
-    """The mapping's `_meta`, and the refresh interval that the index had before any load."""
-    _refresh(client, name)
-    meta = _read_meta(client, name)
-    if LOAD_KEY not in meta:
-        return meta, _refresh_interval(client, name)
-    log.warning("index %s: an earlier load did not end; its settings are set back after this one", name)
-    return meta, meta[LOAD_KEY]["refresh_interval"]
-
-
-def _switch_off(client: Elasticsearch, name: str, meta: dict[str, Any], before: str | None) -> bool:
-    """Whether the index is without refreshes now; what it had is noted first."""
+def _begin(
+    client: Elasticsearch, index: IndexState, step: Callable[[Callable[[], Any]], Any], *, wait: bool
+) -> Load:
     try:
-        # The right is tried with the value that is there, so that nothing is noted where nothing can change.
-        client.indices.put_settings(index=name, settings={"index": {"refresh_interval": before}})
-        client.indices.put_mapping(index=name, meta={**meta, LOAD_KEY: {"refresh_interval": before}})
-        client.indices.put_settings(index=name, settings={"index": {"refresh_interval": "-1"}})
+        return Load(client, index, acquire(client, index, wait=wait, step=step))
     except AuthorizationException:
         log.warning(
-            "index %s: no right to change its settings (manage), so it is loaded with refreshes", name
+            "index %s: no right to change its settings (manage), so it is loaded with refreshes, and another "
+            "load at the same time is found only at the end",
+            index.name,
         )
-        return False
-    return True
+        return Load(client, index)
 
 
-def _set_back(client: Elasticsearch, name: str) -> None:
-    """Settings first: a kill before the note is gone only repeats this."""
-    meta = _read_meta(client, name)
-    if LOAD_KEY in meta:  # else nothing was changed, or another load of the index has set it back
-        before = meta.pop(LOAD_KEY)["refresh_interval"]
-        client.indices.put_settings(index=name, settings={"index": {"refresh_interval": before}})
-        client.indices.put_mapping(index=name, meta=meta)
-    _refresh(client, name)
+def _end(load: Load, client: Elasticsearch, step: Callable[[Callable[[], Any]], Any]) -> None:
+    """Settings first: a kill before the note is gone only repeats this. The alias goes last."""
+    own = load.own
+    if own:
+        step(lambda: _set_refresh(client, load.target, own.refresh_interval))
+        step(lambda: own.note(**{LOAD_KEY: None}))
+    step(lambda: client.indices.refresh(index=load.target))
+    if own:
+        step(lambda: release(own, load.index.name))
 
 
-def _read_meta(client: Elasticsearch, name: str) -> dict[str, Any]:
-    meta: dict[str, Any] = client.indices.get_mapping(index=name)[name]["mappings"].get("_meta", {})
-    return meta
+def _end_badly(load: Load, error: BaseException) -> BaseException:
+    """Set back what can be, quickly; the error that ended the load, in the words of what became of the index."""
+    quick = load.client.options(request_timeout=CLEAN_UP_SECONDS)
+    if load.own:
+        load.own.client = quick
+    try:
+        if isinstance(error, (IndexRefusedError, IndexMismatchError, WriteError)) and (
+            cause := finish(lambda: Load(quick, load.index, load.own).lost(), patience=0)
+        ):
+            return WriteError(f"index {load.index.name}: {cause}; nothing more is written to it")
+        with server_errors(quick, load.index.name):
+            _end(load, quick, partial(_persistently, load.index.name, CLEAN_UP_SECONDS, patience=0))
+    except KeyboardInterrupt as interrupt:
+        log.warning("index %s: its settings are not set back; the next ingest does it", load.index.name)
+        return interrupt
+    except Exception as failed:  # noqa: BLE001 - what broke the load off is what matters
+        log.warning(
+            "index %s: its settings are not set back (%s); the next ingest does it", load.index.name, failed
+        )
+    return error
 
 
-def _refresh_interval(client: Elasticsearch, name: str) -> str | None:
-    """The index's own setting; None where it has none and follows the default."""
-    settings = client.indices.get_settings(index=name)[name]["settings"]["index"]
-    value: str | None = settings.get("refresh_interval")
-    return value
+def _persistently(name: str, seconds: float, step: Callable[[], T], *, patience: float = PATIENCE) -> T:
+    return persist(
+        lambda: finish(step, patience=patience),
+        retry_for=seconds,
+        what=f"index {name}: its settings could not be read or changed",
+    )
+
+
+def _set_refresh(client: Elasticsearch, name: str, interval: str | None) -> None:
+    client.indices.put_settings(index=name, settings={"index": {"refresh_interval": interval}})

@@ -14,11 +14,18 @@ from es_latechunk.elastic.template import CONTEXT_FIELDS, VECTOR_FIELD
 from es_latechunk.errors import IndexMismatchError, UsageError
 
 
+def check_name(name: str) -> None:
+    """Refuse an empty name (UsageError): to Elasticsearch it means all indices."""
+    if not name.strip():
+        raise UsageError("--index is empty; name an index or an alias")
+
+
 def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identity: IndexIdentity) -> bool:
     """Create the index; True if it is new, False if it was there with the same identity and fields.
 
     An index of that name with another identity or other fields is refused, naming both (IndexMismatchError).
     """
+    check_name(name)
     with server_errors(client, name):
         try:
             client.indices.create(index=name, **body)
@@ -77,6 +84,7 @@ class IndexRecord:
 
 def read_record(client: Elasticsearch, name: str) -> IndexRecord:
     """Look up an index, or every index behind an alias: they must record the same."""
+    check_name(name)
     with server_errors(client, name):
         answer = client.indices.get_mapping(index=name)
     if not answer:
@@ -88,8 +96,22 @@ def read_record(client: Elasticsearch, name: str) -> IndexRecord:
     for other in found[1:]:
         check_identity(name, found[0], other)
     fields = [row.get("properties", {}) for row in mappings.values()]
+    _check_kept(mappings)
     shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
     return IndexRecord(tuple(mappings), found[0], shared)
+
+
+def _check_kept(mappings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an index that cannot show its chunks, or takes none."""
+    for index, mapping in mappings.items():
+        if mapping.get("_source", {}).get("enabled") is False:
+            raise IndexMismatchError(
+                f"index {index}: keeps no _source, so its chunks cannot be shown; make it again"
+            )
+        if mapping.get("_routing", {}).get("required"):
+            raise IndexMismatchError(
+                f"index {index}: its mapping requires a routing, and chunks have none; make it again without _routing"
+            )
 
 
 def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
@@ -112,6 +134,7 @@ def template_of(client: Elasticsearch, name: str) -> dict[str, Any]:
 
 def single_index(client: Elasticsearch, name: str) -> str:
     """The one index that `name` (an index or an alias) stands for; writing needs exactly one."""
+    check_name(name)
     with server_errors(client, name):
         names = sorted(client.indices.get_settings(index=name, expand_wildcards="none"))
     if len(names) != 1:

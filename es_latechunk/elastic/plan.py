@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from elasticsearch import Elasticsearch
 
 from es_latechunk.documents import SeenIds
+from es_latechunk.elastic.identity import check_encoder
 from es_latechunk.elastic.ingest import IngestOptions, IngestRun
+from es_latechunk.elastic.load import Load, resolve
 from es_latechunk.elastic.mapping import index_type, read_record
 from es_latechunk.elastic.report import Tally
+from es_latechunk.elastic.retry import ride_out
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import embed_chunks
 from es_latechunk.types import ChunkedDocument, Document, Encoder
@@ -26,7 +29,8 @@ QUANTIZED_BITS = {"int8": 8, "int4": 4, "bbq": 1}
 class IngestPlan:
     """What a run would do; nothing is written. The estimates come from a sample encoded on this machine.
 
-    `documents` and `failed` count documents, `chunks`, `to_index`, `unchanged` and `to_delete` chunks.
+    `documents`, `failed` and `documents_to_delete` count documents, `chunks`, `to_index`, `unchanged` and
+    `to_delete` chunks: those that shorter versions lack, and with `prune` those of `documents_to_delete`.
     """
 
     documents: int
@@ -34,6 +38,7 @@ class IngestPlan:
     to_index: int
     unchanged: int
     to_delete: int
+    documents_to_delete: int
     failed: int
     tokens: int
     estimated_seconds: float
@@ -50,25 +55,30 @@ def plan_ingest(
     tally: Tally | None = None,
 ) -> IngestPlan:
     """Read, compare and cut all documents, and encode a sample; see `ingest` for the arguments and errors."""
-    record = read_record(client, index)
-    run = IngestRun(client, index, record, encoder, options or IngestOptions(), tally or Tally())
+    options = options or IngestOptions()
+    state = ride_out(lambda: resolve(client, index), retry_for=options.retry_for)
+    record = read_record(client, state.name)
+    check_encoder(index, record.identity.encoder, encoder.identity)
     sample: list[ChunkedDocument] = []
     changed = to_index = to_delete = tokens = sampled = size = 0
     with SeenIds() as seen:
-        for chunked, surplus in run.changed_documents(documents, seen):
+        run = IngestRun(Load(client, state), record, encoder, options, tally or Tally(), seen)
+        for chunked, surplus in run.changed_documents(documents):
             changed, to_index, to_delete = changed + 1, to_index + len(chunked.spans), to_delete + surplus
             tokens += len(chunked.tokens)
             size += len(chunked.document.text.encode())
             if sampled < SAMPLE_TOKENS:
                 sample.append(chunked)
                 sampled += len(chunked.tokens)
-    vector = vector_bytes(encoder.dim, index_type(client, index))
+        stale, stale_chunks = run.count_stale() if options.prune else (0, 0)
+    vector = vector_bytes(encoder.dim, index_type(client, state.name))
     return IngestPlan(
         documents=run.tally.documents + changed,
         chunks=to_index + run.tally.unchanged,
         to_index=to_index,
         unchanged=run.tally.unchanged,
-        to_delete=to_delete,
+        to_delete=to_delete + stale_chunks,
+        documents_to_delete=stale,
         failed=run.tally.failed,
         tokens=tokens,
         estimated_seconds=round(tokens * _seconds_a_token(sample, encoder), 1),

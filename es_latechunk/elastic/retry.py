@@ -11,7 +11,7 @@ from elasticsearch import ApiError
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from es_latechunk.elastic.connection import reason
-from es_latechunk.errors import WriteError
+from es_latechunk.errors import ServerError, WriteError
 
 PASSING = (429, 502, 503, 504)
 LONGEST_WAIT = 30.0
@@ -45,11 +45,6 @@ def persist(attempt: Callable[[], T], *, retry_for: float, what: str) -> T:
     Waits grow up to half a minute and are random, so that many clients do not come back together. After
     `retry_for` seconds a WriteError says `what` did not work and why; other exceptions pass through.
     """
-    attempts = Retrying(
-        retry=retry_if_exception_type(PassingError),
-        wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),
-        stop=stop_after_delay(retry_for),
-    )
 
     def once() -> T:
         try:
@@ -61,9 +56,43 @@ def persist(attempt: Callable[[], T], *, retry_for: float, what: str) -> T:
             raise PassingError(cause) from error
 
     try:
-        return attempts(once)
+        return _attempts(retry_for)(once)
     except RetryError as error:
-        cause = error.last_attempt.exception()
+        last = error.last_attempt.exception()
         raise WriteError(
-            f"{what} within {retry_for:g} s ({cause}); when the cluster is well again, run the same command again"
-        ) from cause
+            f"{what} within {retry_for:g} s ({last}); when the cluster is well again, run the same command again"
+        ) from last
+
+
+def ride_out(attempt: Callable[[], T], *, retry_for: float, opening: bool = True) -> T:
+    """Call `attempt`, whose errors are LateChunkErrors already, until its ServerError does not come from what passes.
+
+    For the requests that open a run, only what a live server answers counts (429, 502, 503, 504): that it cannot be
+    reached is told at once, as at the start that is a wrong address more often than a fault that passes. After
+    `retry_for` seconds the last ServerError is raised.
+    """
+
+    def once() -> T:
+        try:
+            return attempt()
+        except ServerError as error:
+            cause = error.__cause__
+            if isinstance(cause, ApiError if opening else (ApiError, TransportError)) and passing_cause(
+                cause
+            ):
+                raise PassingError from error
+            raise
+
+    try:
+        return _attempts(retry_for)(once)
+    except RetryError as error:
+        last = error.last_attempt.exception()
+        raise (last.__cause__ if last and last.__cause__ else error) from None
+
+
+def _attempts(retry_for: float) -> Retrying:
+    return Retrying(
+        retry=retry_if_exception_type(PassingError),
+        wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),
+        stop=stop_after_delay(retry_for),
+    )

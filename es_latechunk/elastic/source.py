@@ -77,6 +77,10 @@ def _page(
 
 
 def _document(row: Mapping[str, Any], text_field: str, title_field: str) -> Document:
+    if "_source" not in row:
+        raise DocumentError(
+            row["_id"], "the source index keeps no _source, so its text is not there to be read"
+        )
     source = dict(row["_source"])
     text = _value(source, text_field)
     if not isinstance(text, str):

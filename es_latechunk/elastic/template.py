@@ -63,6 +63,8 @@ def load_template(file: Path | None = None) -> dict[str, Any]:
     ]
     if lacking:
         raise UsageError(f"--mapping {path}: lacks the fields {', '.join(lacking)}; start from {TEMPLATE}")
+    if fault := _storage_fault(template.get("mappings", {})):
+        raise UsageError(f"--mapping {path}: {fault}; start from {TEMPLATE}")
     return template
 
 
@@ -78,6 +80,18 @@ def _shape_fault(template: Any) -> str:
             value = value.get(key, {})
         if not isinstance(value, dict):
             return f'its "{place}" is no object'
+    return ""
+
+
+def _storage_fault(mappings: dict[str, Any]) -> str:
+    """What keeps chunks from being written or shown, or ""."""
+    source = mappings.get("_source", {})
+    if source.get("enabled") is False:
+        return "keeps no _source, so that chunks could not be shown"
+    if hidden := sorted(set(source.get("excludes", [])) & set(FIELDS) - {VECTOR_FIELD}):
+        return f"leaves {', '.join(hidden)} out of _source, so that chunks could not be shown"
+    if mappings.get("_routing", {}).get("required"):
+        return "requires a routing, and chunks have none"
     return ""
 
 

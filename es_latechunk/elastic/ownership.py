@@ -1,0 +1,319 @@
+"""One load of an index at a time: who owns an index now, and how a new owner takes over from a dead one.
+
+A load writes through an alias of its own, such as `docs-load-1f0c55d2-4711-9a3e07`. That one alias is three things:
+
+- The lock. A run adds its alias and then looks: where it sees no other load's alias, it owns the index. Two runs
+  that start at the same moment both see the other one, and both withdraw and try again after a random wait.
+  Elasticsearch applies alias changes one after the other, so two runs cannot both see themselves alone.
+- The fence. A new owner removes a dead owner's alias and adds its own in one request. Whatever the old one
+  still sends is refused, as its alias is gone.
+- The guard against an index that is deleted meanwhile: bulk requests say `require_alias`, and an alias goes with
+  its index, so nothing is made again with a guessed mapping, also where an index of that name is there again.
+
+Who owns the index since when, and when it last showed a sign of life, stands in the mapping's `_meta`. An owner
+renews that note every `RENEW_SECONDS`; one that has not for `LEASE_SECONDS`, by the clock of the run that watches,
+is dead. A process of this machine that has ended is dead at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+from elasticsearch import ApiError, Elasticsearch, NotFoundError
+
+from es_latechunk.elastic.connection import reason
+from es_latechunk.errors import IndexBusyError, WriteError
+
+LOAD_KEY = "es_latechunk_load"
+RENEW_SECONDS = 10.0
+RENEWAL_TIMEOUT = 5.0
+LEASE_SECONDS = 30.0
+POLL_SECONDS = 1.0
+LONGEST_ALIAS = 255  # bytes, Elasticsearch's limit
+OWNER_ALIAS = re.compile(r"-load-(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<run>[0-9a-f]{6})\Z")
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Step = Callable[[Callable[[], T]], T]
+
+_running: set[str] = set()  # the aliases of this process's own loads
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """An index as one look sees it: its uuid, `_meta`, refresh interval, and the aliases of its loads."""
+
+    name: str
+    uuid: str
+    meta: Mapping[str, Any]
+    refresh_interval: str | None
+    blocks: tuple[str, ...]
+    closed: bool
+    owners: frozenset[str]
+
+    @property
+    def note(self) -> Mapping[str, Any]:
+        """What a load has noted of itself; empty where none has."""
+        note: Mapping[str, Any] = self.meta.get(LOAD_KEY, {})
+        return note
+
+
+def read_state(client: Elasticsearch, name: str) -> IndexState:
+    """Look at one index; `name` may be one of its aliases."""
+    answer = client.indices.get(index=name, features=["aliases", "mappings", "settings"])
+    [(index, state)] = answer.items()
+    settings = state["settings"]["index"]
+    blocks = settings.get("blocks", {})
+    return IndexState(
+        name=index,
+        uuid=settings["uuid"],
+        meta=state["mappings"].get("_meta", {}),
+        refresh_interval=settings.get("refresh_interval"),
+        blocks=tuple(sorted(key for key, value in blocks.items() if str(value) == "true")),
+        closed=str(settings.get("verified_before_close")) == "true",
+        owners=frozenset(alias for alias in state["aliases"] if OWNER_ALIAS.search(alias)),
+    )
+
+
+def own_alias(index: str) -> str:
+    """A new alias for a load of this process."""
+    suffix = f"-load-{machine()}-{os.getpid()}-{secrets.token_hex(3)}"
+    start = index.encode()[: LONGEST_ALIAS - len(suffix)].decode(errors="ignore")
+    return start + suffix
+
+
+@cache
+def machine() -> str:
+    """What tells this machine, and this boot and container of it, from others (8 hexadecimal digits)."""
+    parts = [socket.gethostname()]
+    for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
+        try:
+            parts.append(str(path.readlink()) if path.is_symlink() else path.read_text().strip())
+        except OSError:  # another system than Linux: the name of the host has to do
+            continue
+    return blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()
+
+
+def is_dead(alias: str) -> bool:
+    """True where the alias's load has certainly ended: a process of this machine that is gone."""
+    found = OWNER_ALIAS.search(alias)
+    if found is None or found["machine"] != machine():
+        return False
+    pid = int(found["pid"])
+    if pid == os.getpid():
+        return alias not in _running
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
+
+
+@dataclass(slots=True)
+class Ownership:
+    """What a load holds while it owns an index: its alias, and the note in `_meta` that it keeps alive.
+
+    `refresh_interval` is what the index had before it was loaded; None: none of its own.
+    """
+
+    client: Elasticsearch
+    alias: str
+    meta: dict[str, Any]
+    refresh_interval: str | None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def note(self, **entries: Any) -> None:
+        """Change entries of the mapping's `_meta`; None takes one away. The only way to write it during a load."""
+        with self._lock:
+            meta = {**self.meta, **entries}
+            self.meta = {key: value for key, value in meta.items() if value is not None}
+            self._put(self.client)
+
+    def begin(self) -> None:
+        """Note who loads since when, and what the refresh interval was."""
+        self.note(
+            **{
+                LOAD_KEY: {
+                    "refresh_interval": self.refresh_interval,
+                    "alias": self.alias,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "since": _now(),
+                }
+            }
+        )
+
+    def _put(self, client: Elasticsearch) -> None:
+        if LOAD_KEY in self.meta:
+            self.meta[LOAD_KEY] = {**self.meta[LOAD_KEY], "renewed": _now()}
+        client.indices.put_mapping(index=self.alias, meta=self.meta)
+
+    def renew(self) -> None:
+        """Show a sign of life now and then, until the load ends; runs in a thread of its own.
+
+        A renewal that fails is not repeated at once: the load's own requests tell what is wrong. It is short, as
+        whoever ends the load waits for it.
+        """
+        client = self.client.options(request_timeout=RENEWAL_TIMEOUT)
+        while not self._ended.wait(RENEW_SECONDS):
+            with self._lock:
+                if not self._ended.is_set() and LOAD_KEY in self.meta:
+                    try:
+                        self._put(client)
+                    except Exception as error:  # noqa: BLE001 - the next one may work, or bulk says why not
+                        log.debug("alias %s: not renewed (%s)", self.alias, error)
+
+    def end(self) -> None:
+        """Stop renewing."""
+        self._ended.set()
+        _running.discard(self.alias)
+
+
+def acquire(client: Elasticsearch, index: IndexState, *, wait: bool, step: Step[Any]) -> Ownership:
+    """Own the index, or raise IndexBusyError, which names who loads it since when; `wait` waits for its end.
+
+    `step` runs each request. Raises AuthorizationException where the user may not manage the index's aliases,
+    and WriteError where the index is deleted or made anew meanwhile.
+    """
+    alias = own_alias(index.name)
+    watch = _Watch(index.name)
+    dead: frozenset[str] = frozenset()
+    _running.add(alias)
+    try:
+        while True:
+            _enter(client, index.name, alias, dead, step)
+            state = step(lambda: read_state(client, index.name))
+            others = state.owners - {alias}
+            if not others and alias in state.owners and state.uuid == index.uuid:
+                return _owned(client, alias, state)
+            step(lambda: _withdraw(client, index.name, alias))
+            if state.uuid != index.uuid:
+                raise WriteError(
+                    f"index {index.name}: was deleted and made again just now; run the command again"
+                )
+            dead = watch.dead_among(others, state.note, wait=wait)
+            if others and not dead:
+                time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - so that two do not keep step
+    except BaseException:
+        _running.discard(alias)
+        with suppress(Exception):  # what ended it is what matters, and an alias that stays does no harm
+            _withdraw(client.options(request_timeout=RENEWAL_TIMEOUT), index.name, alias)
+        raise
+
+
+def _enter(client: Elasticsearch, index: str, alias: str, dead: frozenset[str], step: Step[Any]) -> None:
+    """Add the run's alias; those of dead owners go in the same request, which fails where one is gone already."""
+    try:
+        step(lambda: _change_aliases(client, index, add=alias, remove=sorted(dead)))
+    except NotFoundError as error:
+        if not dead or "index_not_found" in str(error.body):
+            raise
+        step(lambda: _change_aliases(client, index, add=alias))
+
+
+def _withdraw(client: Elasticsearch, index: str, alias: str) -> None:
+    with suppress(NotFoundError):  # an earlier attempt, whose answer was lost, has done it
+        _change_aliases(client, index, remove=[alias])
+
+
+def _change_aliases(client: Elasticsearch, index: str, *, add: str = "", remove: Sequence[str] = ()) -> None:
+    actions: list[dict[str, Any]] = [
+        {"remove": {"index": index, "alias": alias, "must_exist": True}} for alias in remove
+    ]
+    if add:
+        actions.append({"add": {"index": index, "alias": add, "is_hidden": True}})
+    client.indices.update_aliases(actions=actions)
+
+
+def _owned(client: Elasticsearch, alias: str, state: IndexState) -> Ownership:
+    """What the refresh interval was before any load that did not end is taken over from its note."""
+    if state.note:
+        log.warning(
+            "index %s: an earlier load did not end; its settings are set back after this one", state.name
+        )
+    before = state.note["refresh_interval"] if state.note else state.refresh_interval
+    return Ownership(client, alias, dict(state.meta), before)
+
+
+def release(own: Ownership, index: str) -> None:
+    """Take the run's alias away; what its note said must have been set back."""
+    own.end()
+    _withdraw(own.client, index, own.alias)
+
+
+class _Watch:
+    """Which owners of an index are dead: gone from this machine, or without a sign of life for too long."""
+
+    def __init__(self, index: str) -> None:
+        self._index = index
+        self._seen: tuple[frozenset[str], Any] | None = None
+        self._since = 0.0
+        self._told = False
+
+    def dead_among(self, owners: frozenset[str], note: Mapping[str, Any], *, wait: bool) -> frozenset[str]:
+        """The owners that are dead, all of them or none; a live one is an IndexBusyError unless `wait`."""
+        if all(is_dead(alias) for alias in owners):
+            return owners
+        seen = owners, note.get("renewed")
+        before, self._seen = self._seen, seen
+        if before is None or seen != before:
+            self._since = time.monotonic()
+        alive = before is not None and before[0] & owners and seen[1] not in (None, before[1])
+        if alive and not wait:
+            raise IndexBusyError(
+                f"index {self._index}: is being loaded by process {note.get('pid')} on {note.get('host')} since "
+                f"{note.get('since')}; wait for its end with --wait, or try again later"
+            )
+        if not self._told:
+            self._told = True
+            log.info(
+                "index %s: another load of it is noted (process %s on %s, since %s); looking for a sign of life",
+                self._index, note.get("pid"), note.get("host"), note.get("since"),
+            )  # fmt: skip
+        if time.monotonic() - self._since < LEASE_SECONDS:
+            return frozenset()
+        log.warning("index %s: the load before this one shows no sign of life; taking over", self._index)
+        return owners
+
+
+def lost_cause(client: Elasticsearch, index: IndexState) -> str:
+    """Why a load's alias is gone."""
+    try:
+        state = read_state(client, index.name)
+    except NotFoundError:
+        return "was deleted while it was loaded"
+    except ApiError as error:
+        return f"can no longer be looked at ({reason(error)})"
+    if state.uuid != index.uuid:
+        return "was deleted and made again while it was loaded"
+    host, pid = state.note.get("host"), state.note.get("pid")
+    return (
+        f"was taken over by another load (process {pid} on {host})"
+        if state.note
+        else "lost this load's alias"
+    )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
