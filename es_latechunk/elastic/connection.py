@@ -52,7 +52,7 @@ class WholeAnswers(Transport):
     def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
         """See `Transport`; an answer of 2xx without a body is a SerializationError, as one that is cut off."""
         answer = super().perform_request(method, target, **options)
-        if method != "HEAD" and 200 <= answer.meta.status < 300 and not answer.body:
+        if method != "HEAD" and 200 <= answer.meta.status < 300 and answer.body in (None, "", b""):
             raise SerializationError(f"an empty answer ({answer.meta.status})")
         return answer
 
