@@ -19,11 +19,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from es_latechunk import Document, connect, create_index, embed_documents, ingest
+from es_latechunk import Document, IngestRun, connect, create_index, embed_documents
 from es_latechunk.late import l2_normalise
 from es_latechunk.models import default_model
 from es_latechunk.models.hub import resolve_model
@@ -132,14 +131,13 @@ def run(documents: Iterator[Document], watch: Watch, *, server: bool) -> int:
         return sum(1 for _ in embed_documents(documents, encoder=encoder))
     name = f"memory-{os.getpid()}"
 
-    def told(tally: Any) -> None:
-        watch.done = tally.documents
-
     with connect() as client:
         create_index(name, encoder=encoder, client=client)
         try:
-            report = ingest(documents, index=name, client=client, encoder=encoder, on_progress=told)
-            return report.chunks
+            load = IngestRun(documents, index=name, client=client, encoder=encoder)
+            for _ in load:
+                watch.done += 1
+            return load.report.chunks
         finally:
             client.indices.delete(index=name)
 

@@ -10,43 +10,66 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from es_latechunk.bootstrap import create_index
     from es_latechunk.documents import read_documents
+    from es_latechunk.dry_run import DryRun, IngestPlan
     from es_latechunk.elastic.connection import Connection, connect
-    from es_latechunk.elastic.query import SearchOptions
-    from es_latechunk.elastic.report import IngestReport
-    from es_latechunk.errors import LateChunkError
+    from es_latechunk.embed import embed_documents
+    from es_latechunk.errors import DocumentError, LateChunkError
+    from es_latechunk.index import Index
+    from es_latechunk.ingestion import IngestRun, ingest
     from es_latechunk.models import load_encoder
     from es_latechunk.models.rerank import load_reranker
-    from es_latechunk.pipeline import create_index, embed_documents, ingest, search
-    from es_latechunk.types import ChunkSpan, ChunkVector, Document, Hit
+    from es_latechunk.report import DocumentResult, IngestReport
+    from es_latechunk.retrieval import SearchResult, search, search_many
+    from es_latechunk.types import ChunkSpan, ChunkVector, Document, Encoder, Hit, Passage, Reranker
 
-_PLACES = {
+_MODULES = {
     "ChunkSpan": "types",
     "ChunkVector": "types",
     "Connection": "elastic.connection",
     "Document": "types",
+    "DocumentError": "errors",
+    "DocumentResult": "report",
+    "DryRun": "dry_run",
+    "Encoder": "types",
     "Hit": "types",
-    "SearchOptions": "elastic.query",
-    "IngestReport": "elastic.report",
+    "Index": "index",
+    "IngestPlan": "dry_run",
+    "IngestReport": "report",
+    "IngestRun": "ingestion",
     "LateChunkError": "errors",
+    "Passage": "types",
+    "Reranker": "types",
+    "SearchResult": "retrieval",
     "connect": "elastic.connection",
-    "create_index": "pipeline",
-    "embed_documents": "pipeline",
-    "ingest": "pipeline",
+    "create_index": "bootstrap",
+    "embed_documents": "embed",
+    "ingest": "ingestion",
     "load_encoder": "models",
     "load_reranker": "models.rerank",
     "read_documents": "documents",
-    "search": "pipeline",
+    "search": "retrieval",
+    "search_many": "retrieval",
 }
 __all__ = [
     "ChunkSpan",
     "ChunkVector",
     "Connection",
     "Document",
+    "DocumentError",
+    "DocumentResult",
+    "DryRun",
+    "Encoder",
     "Hit",
+    "Index",
+    "IngestPlan",
     "IngestReport",
+    "IngestRun",
     "LateChunkError",
-    "SearchOptions",
+    "Passage",
+    "Reranker",
+    "SearchResult",
     "connect",
     "create_index",
     "embed_documents",
@@ -55,13 +78,14 @@ __all__ = [
     "load_reranker",
     "read_documents",
     "search",
+    "search_many",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,11 @@ disagree, and the next thing to do. No message carries a credential.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from es_latechunk.types import Document
+
 
 class LateChunkError(Exception):
     """Base of all errors here. `exit_code` is what the command line exits with."""
@@ -58,12 +63,16 @@ class NodeError(PreconditionError):
 
 
 class DocumentError(LateChunkError):
-    """One document cannot be used. The message starts with the document's id or place."""
+    """One document cannot be used. The message starts with the document's id or place.
 
-    def __init__(self, document: str, cause: str) -> None:
+    `source` is the document itself, if it could be read.
+    """
+
+    def __init__(self, document: str, cause: str, *, source: Document | None = None) -> None:
         super().__init__(f"{document}: {cause}")
         self.document = document
         self.cause = cause
+        self.source = source
 
 
 class WriteError(LateChunkError):

@@ -105,9 +105,8 @@ def load(
     client: Elasticsearch, name: str, documents: Iterable[Document], encoder: WordEncoder, **options: Any
 ) -> tuple[IngestReport, list[str]]:
     """Ingest; gives the report and the messages of what failed."""
-    errors: list[Exception] = []
-    report = ingest(documents, index=name, client=client, encoder=encoder, on_error=errors.append, **options)
-    return report, [str(error) for error in errors]
+    report = ingest(documents, index=name, client=client, encoder=encoder, **options)
+    return report, [str(error) for error in report.failures]
 
 
 def stored_chunks(

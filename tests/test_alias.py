@@ -13,8 +13,8 @@ from commands import error_of, run
 from elasticsearch import Elasticsearch
 from indices import WordEncoder, make_index, stored_chunks
 
+from es_latechunk import search
 from es_latechunk.elastic.alias import ALIAS_KEY, Promotion, promote
-from es_latechunk.elastic.search import SearchOptions, search
 
 pytestmark = pytest.mark.every_version
 
@@ -246,7 +246,7 @@ def test_searches_during_the_swap_never_mix_models(
                 try:
                     hits = search(
                         "Der Dom ist hoch.", client=own, index=alias, encoder=MODELS[model],
-                        options=SearchOptions(mode="knn"),
+                        mode="knn",
                     )  # fmt: skip
                 except Exception as error:  # noqa: BLE001 - whatever it is, the test tells it
                     if "holds vectors of" not in str(

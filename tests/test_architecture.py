@@ -22,7 +22,20 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # outside, and nothing inside goes through it.
 FOUNDATION = ("types", "errors")
 ROOMS = ("documents", "chunking", "late", "models", "node", "elastic")
-EDGES = ("pipeline", "evaluation", "serve", "quickstart", "cli", "__main__")
+EDGES = (
+    "report",
+    "embed",
+    "bootstrap",
+    "ingestion",
+    "dry_run",
+    "retrieval",
+    "index",
+    "evaluation",
+    "serve",
+    "quickstart",
+    "cli",
+    "__main__",
+)
 ORDER = (*FOUNDATION, *ROOMS, *EDGES)
 
 TORCH = {"torch", "transformers", "sentence_transformers", "safetensors", "tokenizers"}

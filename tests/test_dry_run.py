@@ -12,12 +12,9 @@ from elasticsearch import Elasticsearch
 from faults import NEW, OLD, REMOVED, encoder, make_old, whole_state
 from indices import WordEncoder, make_index, stored_chunks
 
-from es_latechunk import Document, IngestReport
-from es_latechunk.elastic.ingest import IngestOptions
-from es_latechunk.elastic.ingest import ingest as run_ingest
-from es_latechunk.elastic.plan import plan_ingest
+from es_latechunk import Document, DryRun, IngestPlan, IngestReport, ingest
 from es_latechunk.elastic.template import load_template
-from es_latechunk.errors import DocumentError, PreconditionError
+from es_latechunk.errors import PreconditionError
 
 pytestmark = pytest.mark.every_version
 
@@ -28,39 +25,35 @@ BAD = [
 ]
 
 
+def planned(documents: list[Document], **options: Any) -> IngestPlan:
+    """What a dry run says."""
+    return DryRun(documents, **options).plan
+
+
 def test_its_counts_are_those_of_the_run_and_nothing_is_written(
     client: Elasticsearch, index_name: str
 ) -> None:
     make_old(client, index_name)
     before = whole_state(client, index_name)
-    planned: list[DocumentError] = []
-    failed: list[DocumentError] = []
-    plan = plan_ingest(
-        [*NEW, *BAD],
-        client=client,
-        index=index_name,
-        encoder=encoder(),
-        options=IngestOptions(planned.append),
-    )
+    dry = DryRun([*NEW, *BAD], client=client, index=index_name, encoder=encoder())
+    named = [str(result.error) for result in dry if result.error]
+    plan = dry.plan
     assert whole_state(client, index_name) == before
-    report = run_ingest(
-        [*NEW, *BAD], client=client, index=index_name, encoder=encoder(), options=IngestOptions(failed.append)
-    )
+    report = ingest([*NEW, *BAD], client=client, index=index_name, encoder=encoder())
     assert (plan.documents, plan.chunks, plan.failed) == (report.documents, report.chunks, report.failed)
     assert (plan.to_index, plan.unchanged, plan.to_delete, plan.tokens) == (
         report.indexed, report.unchanged, report.deleted, report.tokens,
     )  # fmt: skip
     assert (plan.failed, plan.to_delete > 0, plan.unchanged > 0) == (3, True, True)
-    assert [str(error) for error in planned] == [str(error) for error in failed]
+    assert named == [str(error) for error in report.failures]
 
 
 def test_it_counts_what_pruning_will_remove(client: Elasticsearch, index_name: str) -> None:
     make_old(client, index_name)
     before = whole_state(client, index_name)
-    options = IngestOptions(prune=True)
-    plan = plan_ingest(NEW, client=client, index=index_name, encoder=encoder(), options=options)
+    plan = planned(NEW, client=client, index=index_name, encoder=encoder(), prune=True)
     assert whole_state(client, index_name) == before
-    report = run_ingest(NEW, client=client, index=index_name, encoder=encoder(), options=options)
+    report = ingest(NEW, client=client, index=index_name, encoder=encoder(), prune=True)
     assert plan.to_delete == report.deleted > 20
     assert plan.documents_to_delete == len(REMOVED)
 
@@ -72,11 +65,9 @@ def test_it_refuses_to_prune_as_the_run_does(
     """A wrong path finds nothing, or next to nothing: the index is not emptied for that."""
     make_old(client, index_name)
     before = stored_chunks(client, index_name)
-    for run_it in (plan_ingest, run_ingest):
+    for run_it in (planned, ingest):
         with pytest.raises(PreconditionError, match=r"^prune: ") as refused:
-            run_it(
-                source, client=client, index=index_name, encoder=encoder(), options=IngestOptions(prune=True)
-            )
+            run_it(source, client=client, index=index_name, encoder=encoder(), prune=True)
     if source:
         message = (
             "prune: 31 of the index's 34 documents are no longer in the source, more than --max-prune 50%"
@@ -101,10 +92,11 @@ def test_a_share_of_the_documents_may_be_pruned(
     client: Elasticsearch, index_name: str, share: float, kept: int, removed: int | None
 ) -> None:
     make_old(client, index_name)
-    options = IngestOptions(prune=True, max_prune=share)
 
     def prune() -> IngestReport:
-        return run_ingest(OLD[:kept], client=client, index=index_name, encoder=encoder(), options=options)
+        return ingest(
+            OLD[:kept], client=client, index=index_name, encoder=encoder(), prune=True, max_prune=share
+        )
 
     if removed is None:
         with pytest.raises(PreconditionError, match="more than --max-prune"):
@@ -139,8 +131,8 @@ def test_the_share_is_said_on_the_command_line(
 
 def test_a_plan_for_an_unchanged_source_is_to_do_nothing(client: Elasticsearch, index_name: str) -> None:
     words = make_index(client, index_name)
-    run_ingest(NEW, client=client, index=index_name, encoder=words)
-    plan = plan_ingest(NEW, client=client, index=index_name, encoder=words)
+    ingest(NEW, client=client, index=index_name, encoder=words)
+    plan = planned(NEW, client=client, index=index_name, encoder=words)
     assert (plan.to_index, plan.to_delete, plan.tokens) == (0, 0, 0)
     assert (plan.estimated_seconds, plan.estimated_bytes) == (0, 0)
     assert plan.unchanged == plan.chunks > 0
@@ -161,8 +153,8 @@ def test_the_size_is_of_the_right_order(
     make_index(client, index_name, words, max_tokens=40, **options)
     text = Path(__file__).parents[1].joinpath("docs/node.md").read_text(encoding="utf-8").replace("|", " ")
     documents = [Document(f"{n}", f"{n} {text[start:]}") for n, start in enumerate(range(0, 5000, 500))]
-    plan = plan_ingest(documents, client=client, index=index_name, encoder=words)
-    report = run_ingest(documents, client=client, index=index_name, encoder=words)
+    plan = planned(documents, client=client, index=index_name, encoder=words)
+    report = ingest(documents, client=client, index=index_name, encoder=words)
     assert report.indexed > 300
     client.indices.flush(index=index_name)
     client.indices.forcemerge(index=index_name, max_num_segments=1)

@@ -11,11 +11,10 @@ from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from proxy import CutAnswer, Delay, Fault, FaultProxy, LostAnswer, Reset, Rewrite, Status
 
-from es_latechunk import Connection, Document, connect, embed_documents
+from es_latechunk import Connection, Document, IngestRun, connect, embed_documents
 from es_latechunk.elastic import bulk, retry
 from es_latechunk.elastic.actions import Action, delete_actions
-from es_latechunk.elastic.bulk import BulkWriter
-from es_latechunk.elastic.report import Tally
+from es_latechunk.elastic.bulk import ActionResult, write
 from es_latechunk.errors import ServerError, WriteError
 
 pytestmark = pytest.mark.every_version
@@ -149,13 +148,13 @@ def test_giving_up_says_what_was_tried_and_counts_the_truth(
     encoder = make_index(client, index_name)
     proxy.fail(Delay(0), times=1, path="/_bulk")  # berlin's three chunks go through
     proxy.fail(fault, times=99, path="/_bulk")
-    tally = Tally()
+    run = IngestRun(LETTERS, index=index_name, client=proxied, encoder=encoder, retry_for=0.2)
     with pytest.raises(WriteError) as given_up:
-        load(proxied, index_name, LETTERS, encoder, retry_for=0.2, tally=tally)
+        list(run)
     message = str(given_up.value)
     assert message.startswith(f"{proxy.url}: did not take a request of 3 actions within 0.2 s ({cause}")
     assert "run the same command again" in message
-    report = tally.report()
+    report = run.report
     assert (report.documents, report.indexed) == (1, 3)
 
     proxy.heal()
@@ -237,16 +236,27 @@ def sent_batches(
     monkeypatch.setattr(bulk, "BATCH_ACTIONS", count)
     monkeypatch.setattr(bulk, "BATCH_BYTES", size)
     sent: list[int] = []
-    settled: list[str] = []
-    writer = BulkWriter(
-        Elasticsearch("http://127.0.0.1:1"), "x", on_result=lambda action, *_: settled.append(action.id)
-    )
-    monkeypatch.setattr(writer, "_settle", lambda batch: sent.append(len(batch)))
-    for action in actions:
-        writer.add(action)
-    writer.flush()
-    writer.flush()
+
+    def settle(self: Any, batch: list[Action]) -> Iterator[ActionResult]:
+        sent.append(len(batch))
+        yield from (ActionResult(action, 200) for action in batch)
+
+    monkeypatch.setattr(bulk._Sender, "settle", settle)
+    results = write(actions, client=Elasticsearch("http://127.0.0.1:1"), index="x")
+    assert [result.action for result in results] == actions
     return sent
+
+
+def test_what_is_no_action_passes_through_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "BATCH_ACTIONS", 2)
+    monkeypatch.setattr(
+        bulk._Sender, "settle", lambda self, batch: (ActionResult(action, 200) for action in batch)
+    )
+    actions = list(delete_actions("d", 0, 4))
+    mixed = [actions[0], "one", actions[1], actions[2], "two", *actions[3:], "three"]
+    passed = list(write(mixed, client=Elasticsearch("http://127.0.0.1:1"), index="x"))
+    assert [item for item in passed if isinstance(item, str)] == ["one", "two", "three"]
+    assert [item.action for item in passed if isinstance(item, ActionResult)] == actions
 
 
 def test_requests_are_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

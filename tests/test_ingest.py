@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 
-from es_latechunk import ChunkSpan, Document, embed_documents, ingest
-from es_latechunk.elastic import ingest as ingest_module
+from es_latechunk import ChunkSpan, Document, IngestRun, embed_documents, ingest
+from es_latechunk import ingestion as ingest_module
 from es_latechunk.elastic import state
 from es_latechunk.errors import IndexMismatchError
 
@@ -266,7 +266,9 @@ def test_progress_is_told_and_the_source_is_read_as_needed(client: Elasticsearch
                 f"d{number}", f"Document number {number} has a few words. And a second sentence here."
             )
 
-    load(client, index_name, many(), encoder, on_progress=lambda tally: seen.append((read, tally.documents)))
+    run = IngestRun(many(), index=index_name, client=client, encoder=encoder)
+    for _ in run:
+        seen.append((read, run.report.documents))
     assert seen[0][0] < 600
     assert seen[-1][1] <= 600
     assert client.count(index=index_name)["count"] == 1800

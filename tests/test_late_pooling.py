@@ -10,10 +10,10 @@ from fakes import PositionEncoder, WordTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from es_latechunk.embed import embed_documents
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import embed_chunks, l2_normalise, plan_windows
 from es_latechunk.late.pool import ChunkAccumulator, sum_by_chunk
-from es_latechunk.pipeline import embed_documents
 from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray, Pooling
 
 

@@ -18,15 +18,14 @@ import pytest
 from elasticsearch import Elasticsearch
 from faults import NEW, assert_same, make_new, make_old, whole_state
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
-from proxy import FaultProxy, LostAnswer, Status
 
-from es_latechunk import Connection, Document, connect, ingest
+from es_latechunk import Document, ingest
 from es_latechunk.elastic import load as load_module
 from es_latechunk.elastic import ownership
 from es_latechunk.elastic.identity import IndexIdentity
 from es_latechunk.elastic.load import Load, open_load, resolve
 from es_latechunk.elastic.ownership import LOAD_KEY, own_alias
-from es_latechunk.errors import IndexBusyError, IndexMismatchError, PreconditionError, WriteError
+from es_latechunk.errors import IndexBusyError, IndexMismatchError, WriteError
 from es_latechunk.types import EncoderIdentity
 
 BERLIN, LISBON, KOELN = LETTERS
@@ -341,93 +340,6 @@ def test_promote_waits_for_no_load_and_is_refused(
     load(client, name, doing([BERLIN], 0, too_early), encoder)  # type: ignore[arg-type]
     assert "is being loaded by process" in refused[0]
     assert promote(client, index_name).index == name
-
-
-@pytest.mark.parametrize("block", ["blocks.write", "blocks.read_only", "blocks.read_only_allow_delete"])
-def test_a_blocked_index_is_refused_before_anything_is_encoded(
-    client: Elasticsearch, index_name: str, block: str
-) -> None:
-    encoder = make_index(client, index_name)
-    client.indices.put_settings(index=index_name, settings={"index": {block: True}})
-    try:
-        with pytest.raises(
-            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); take the block off"
-        ):
-            load(client, index_name, LETTERS, encoder)
-    finally:
-        client.indices.put_settings(index=index_name, settings={"index": {block: None}})
-    assert encoder.tokens_encoded == 0
-
-
-def test_a_closed_index_is_said_to_be_closed(client: Elasticsearch, index_name: str) -> None:
-    encoder = make_index(client, index_name)
-    client.indices.close(index=index_name)
-    with pytest.raises(PreconditionError, match=f"index {index_name}: is closed; open it with: POST"):
-        load(client, index_name, LETTERS, encoder)
-
-
-def test_a_block_during_a_load_ends_it_with_its_cause(
-    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = small(monkeypatch)
-    make_index(client, index_name, encoder)
-
-    def block() -> None:
-        client.indices.put_settings(index=index_name, settings={"index": {"blocks.write": True}})
-
-    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
-        with pytest.raises(WriteError, match=r"takes no chunk at all \(.*blocked by.*write") as refused:
-            load(proxied, index_name, doing(many(), 10, block), encoder)  # type: ignore[arg-type]
-        sent = len(proxy.seen("/_bulk"))
-    assert index_name in str(refused.value)
-    assert encoder.tokens_encoded < 10 * len(many()) / 2, "what comes after is not encoded"
-    assert sent < len(many()) / 2
-    client.indices.put_settings(index=index_name, settings={"index": {"blocks.write": None}})
-    assert interval(client, index_name) is None
-
-
-def test_an_index_that_requires_a_routing_is_refused(client: Elasticsearch, index_name: str) -> None:
-    encoder = make_index(client, f"{index_name}-first")
-    mappings = client.indices.get_mapping(index=f"{index_name}-first")[f"{index_name}-first"]["mappings"]
-    client.indices.create(index=index_name, mappings={**mappings, "_routing": {"required": True}},
-                          settings=analysis(client, f"{index_name}-first"))  # fmt: skip
-    with pytest.raises(IndexMismatchError, match="requires a routing, and chunks have none"):
-        load(client, index_name, LETTERS, encoder)
-
-
-def analysis(client: Elasticsearch, name: str) -> dict[str, Any]:
-    settings: dict[str, Any] = client.indices.get_settings(index=name)[name]["settings"]["index"]
-    return {"analysis": settings["analysis"]}
-
-
-def test_the_requests_that_open_a_load_are_ridden_out_too(
-    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from es_latechunk.elastic import retry
-
-    monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
-    encoder = make_index(client, index_name)
-    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
-        for status in (429, 503, 429):
-            proxy.fail(Status(status))
-        proxy.fail(Status(503), path="_nodes")
-        report, errors = load(proxied, index_name, LETTERS, encoder)
-    assert (report.documents, errors) == (3, [])
-
-
-def test_deleted_counts_the_truth_where_answers_are_lost(
-    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from es_latechunk.elastic import retry
-
-    monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
-    encoder = make_index(client, index_name)
-    load(client, index_name, LETTERS, encoder)
-    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
-        proxy.fail(LostAnswer(), times=2, path="/_bulk")
-        shorter = Document("berlin", "Berlin lies on the Spree.", "Berlin", {"lang": "en"})
-        report, _ = load(proxied, index_name, [shorter, LISBON, KOELN], encoder)
-    assert (report.indexed, report.deleted) == (1, 2)
 
 
 def test_a_load_without_the_right_to_own_the_index_finds_at_the_end_what_another_one_wrote(

@@ -19,7 +19,7 @@ from indices import LETTERS, WordEncoder, load, make_index
 from searching import QUERIES, made_up_documents
 from serving import served
 
-from es_latechunk import Document, SearchOptions, embed_documents, search
+from es_latechunk import Document, embed_documents, search
 from es_latechunk.elastic.passages import join_passage
 from es_latechunk.evaluation import compare
 from es_latechunk.serve import page
@@ -76,7 +76,8 @@ def test_both_lists_are_what_python_computes(
             client=client,
             index=INDEX,
             encoder=encoder,
-            options=SearchOptions(k=candidates, mode=mode),
+            k=candidates,
+            mode=mode,
         )
         for mode in ("knn", "bm25")
     )

@@ -23,7 +23,8 @@ from tiny_models import ARCHITECTURES, POSITIONS, change_config, save_model, sav
 from tiny_tokenizers import FAST
 from tokenizers.processors import TemplateProcessing
 
-from es_latechunk import SearchOptions, load_reranker, search
+from es_latechunk import load_reranker, search
+from es_latechunk.elastic.query import SearchOptions
 from es_latechunk.elastic.rerank import first_stage
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.types import FloatArray
@@ -164,10 +165,9 @@ def test_the_first_hits_are_put_in_the_reranker_s_order(
 ) -> None:
     client, encoder = filled
     ask: Any = {"client": client, "index": INDEX, "encoder": encoder}
-    first = search(QUERY, options=SearchOptions(k=read, mode=mode), **ask)
+    first = search(QUERY, k=read, mode=mode, **ask)
     longest = Longest()
-    options = SearchOptions(k=5, mode=mode)
-    hits = search(QUERY, options=options, reranker=longest, rank_window_size=window, **ask)
+    hits = search(QUERY, k=5, mode=mode, reranker=longest, rank_window_size=window, **ask)
     assert longest.seen == [hit.content for hit in first]
     order = sorted(first, key=lambda hit: -len(hit.content))[:5]
     assert [(hit.id, hit.score, hit.rerank_score) for hit in hits] == [

@@ -14,8 +14,9 @@ from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 from searching import QUERIES, made_up_documents, made_up_index, rows_of
 
-from es_latechunk import Document, SearchOptions, embed_documents, search
+from es_latechunk import Document, embed_documents, search
 from es_latechunk.elastic.passages import add_passages, join_passage
+from es_latechunk.elastic.query import SearchOptions
 from es_latechunk.elastic.search import Searcher
 from es_latechunk.types import Hit
 
@@ -93,10 +94,10 @@ def test_passages_of_paragraphs_and_of_tight_text(client: Elasticsearch, index_n
     text = "One two three four five.\n\n\nSix seven eight nine ten.\tEleven twelve is all there is. End."
     encoder = make_index(client, index_name)
     load(client, index_name, [Document("d", text), *LETTERS], encoder)
-    options = SearchOptions(mode="bm25", filters=("doc_id=d", "ordinal=1"))
+    filters = ("doc_id=d", "ordinal=1")
     [hit] = add_passages(
         Searcher(client, index_name, SearchOptions()),
-        search("seven", index=index_name, client=client, encoder=None, options=options),
+        search("seven", index=index_name, client=client, encoder=None, mode="bm25", filters=filters),
         1,
     )
     assert hit.passage is not None

@@ -14,8 +14,9 @@ from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from proxy import Fault, Request, Rewrite, Status
 from searching import QUERIES, WORDS, made_up_documents
 
-from es_latechunk import Connection, Document, SearchOptions, connect, search
+from es_latechunk import Connection, Document, connect, search
 from es_latechunk.elastic import bulk, fetch
+from es_latechunk.elastic.query import SearchOptions
 from es_latechunk.elastic.search import Searcher
 from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError
 
@@ -142,8 +143,10 @@ def test_a_document_is_found_whole_or_not_at_all_while_it_is_replaced(
         }
         mixed += len(stored) > len({doc_id for doc_id, _ in stored})
         for mode in MODES:
-            options = SearchOptions(k=50, mode=mode)  # type: ignore[arg-type]
-            hits = search("lies at place", index=index_name, client=reader, encoder=encoder, options=options)
+            hits = search(
+                "lies at place", index=index_name, client=reader, encoder=encoder, k=50,
+                mode=mode,  # type: ignore[arg-type]
+            )  # fmt: skip
             versions_found = {(hit.doc_id, str(hit.metadata["version"])) for hit in hits}
             assert len(versions_found) == len({doc_id for doc_id, _ in versions_found})
             for doc_id, version in versions_found:
@@ -196,18 +199,28 @@ def test_a_foreign_document_is_named_and_left_out(
     row = stored_chunks(client, index_name)["berlin#0"]
     stranger = {"content": row["content"], "content_embedding": row["content_embedding"]}
     client.index(index=index_name, id="stranger", document=stranger, refresh=True)
-    options = SearchOptions(k=3, mode=mode, highlight=True)
     hits = search(
-        "Berlin lies on the Spree", index=index_name, client=client, encoder=encoder, options=options
+        "Berlin lies on the Spree",
+        index=index_name,
+        client=client,
+        encoder=encoder,
+        k=3,
+        mode=mode,
+        highlight=True,
     )
     assert [hit.doc_id for hit in hits][:1] == ["berlin"]
     assert len(hits) == 3
     assert (
         f"index {index_name}: stranger is no chunk of es-latechunk (it has no doc_id, ordinal" in caplog.text
     )
-    collapsed = SearchOptions(k=3, mode=mode, collapse=True)
     found = search(
-        "Berlin lies on the Spree", index=index_name, client=client, encoder=encoder, options=collapsed
+        "Berlin lies on the Spree",
+        index=index_name,
+        client=client,
+        encoder=encoder,
+        k=3,
+        mode=mode,
+        collapse=True,
     )
     assert {hit.doc_id for hit in found} == {"berlin", "lisbon", "köln"} or mode == "bm25"
 

@@ -14,7 +14,8 @@ from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 from searching import QUERIES, made_up_documents, rows_of
 
-from es_latechunk import Document, SearchOptions, search
+from es_latechunk import Document, search
+from es_latechunk.elastic.query import SearchOptions
 from es_latechunk.elastic.search import Searcher
 from es_latechunk.errors import ServerError, UsageError
 
@@ -111,7 +112,7 @@ def test_a_word_of_the_neighbour_finds_a_chunk_below_the_one_that_has_it(
     text = "Here nothing is said. Berlin lies on water. It is old. It has lakes. They are deep. All is well."
     encoder = make_index(client, index_name)
     load(client, index_name, [Document("b", text), Document("other", "No such word here.")], encoder)
-    hits = search("Berlin", index=index_name, client=client, encoder=None, options=SearchOptions(mode="bm25"))
+    hits = search("Berlin", index=index_name, client=client, encoder=None, mode="bm25")
     ordinals = [hit.ordinal for hit in hits]
     assert (hits[0].ordinal, sorted(ordinals[1:])) == (1, [0, 2, 3])
     assert ordinals[-1] == 3
@@ -172,8 +173,7 @@ def bm25f(documents: list[Document], word: str) -> dict[str, float]:
 @pytest.mark.parametrize("word", ["copper", "falcon", "bread"])
 def test_scores_are_bm25f_s(filled: tuple[Elasticsearch, WordEncoder], word: str) -> None:
     expected = bm25f(made_up_documents(), word)
-    options = SearchOptions(mode="bm25", k=200)
-    hits = search(word, index=INDEX, client=filled[0], encoder=None, options=options)
+    hits = search(word, index=INDEX, client=filled[0], encoder=None, mode="bm25", k=200)
     assert {hit.id: hit.score for hit in hits} == pytest.approx(expected, rel=1e-5)
 
 
@@ -247,6 +247,5 @@ def test_a_part_of_the_answer_is_no_answer(client: Elasticsearch, index_name: st
         load(client, f"{index_name}-{number}", [LETTERS[number]], encoder)
         client.indices.put_alias(index=f"{index_name}-{number}", name=index_name)
     client.indices.put_settings(index=f"{index_name}-1", settings={"index.max_result_window": 50})
-    options = SearchOptions(mode="bm25", k=100)
     with pytest.raises(ServerError, match=r"the search failed .Result window is too large"):
-        search("old", index=index_name, client=client, encoder=encoder, options=options)
+        search("old", index=index_name, client=client, encoder=encoder, mode="bm25", k=100)

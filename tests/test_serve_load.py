@@ -26,8 +26,8 @@ from serving import SECRET, FailingEncoder, HeldEncoder, served
 from tiny_models import add_modules, save_model
 
 from es_latechunk.chunking import chunk_document, make_chunker
+from es_latechunk.embed import embed_documents
 from es_latechunk.models import load_encoder
-from es_latechunk.pipeline import embed_documents
 from es_latechunk.serve.batcher import Batcher, Job, Kind, embed_jobs
 from es_latechunk.serve.limits import Limits, RequestError
 from es_latechunk.types import Document, FloatArray, TokenEncoder

@@ -8,7 +8,7 @@ from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
 from es_latechunk.cli.output import Failures, print_json
 from es_latechunk.cli.sources import Reader, reader_options
-from es_latechunk.pipeline import embed_documents
+from es_latechunk.embed import embed_documents
 from es_latechunk.types import Pooling
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from es_latechunk.bootstrap import create_index
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import note, print_json
 from es_latechunk.elastic.template import QUANTIZATIONS
-from es_latechunk.pipeline import create_index
 from es_latechunk.types import Pooling
 
 if TYPE_CHECKING:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,15 +21,15 @@ from es_latechunk.cli.output import (
 )
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents.dead_letter import DeadLetters
-from es_latechunk.elastic.report import Tally
 from es_latechunk.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
     from es_latechunk.cli.output import Progress
-    from es_latechunk.elastic.ingest import IngestOptions
-    from es_latechunk.elastic.plan import IngestPlan
+    from es_latechunk.dry_run import IngestPlan
+    from es_latechunk.ingestion import IngestRun
+    from es_latechunk.report import DocumentResult
     from es_latechunk.types import Document, Encoder
 
 
@@ -110,8 +110,9 @@ def ingest(
     The index says which model and chunker are used. Running the same command again writes only what has
     changed. What cannot be used is named on stderr, the rest is written, and the exit code is 1.
     """
-    from es_latechunk.elastic.ingest import IngestOptions
+    from es_latechunk.dry_run import DryRun
     from es_latechunk.elastic.retry import ride_out
+    from es_latechunk.ingestion import IngestRun
 
     source = Source(paths, from_index, reader)
     _check_usage(source, index, alias, dead_letter, dry_run)
@@ -119,27 +120,38 @@ def ingest(
     with ExitStack() as stack:
         stack.enter_context(logged_notes())
         target, encoder = ride_out(lambda: _target(client, model, index, alias), retry_for=retry_for)
-        tally = Tally()
         letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter and not dry_run else None
         bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
-        # An index for an alias holds this source and nothing else, also where an earlier run has begun it.
-        options = IngestOptions(
-            on_error=failures,
-            on_progress=bar.show,
-            retry_for=retry_for,
-            prune=prune or bool(alias),
-            max_prune=1.0 if alias else max_prune,
-            dead_letters=letters,
-            wait=wait,
-            alias=alias,
-        )
-        documents = _documents(client, source, failures, tally, bar)
+        documents = _documents(client, source, bar)
+        pruning: Any = {"prune": prune, "max_prune": max_prune, "retry_for": retry_for}
         if dry_run:
-            _plan(client, target, encoder, documents, options, tally, as_json=as_json)
+            plan = DryRun(documents, index=target, client=client, encoder=encoder, **pruning)
+            _follow(plan, failures, None)
+            _print_plan(plan.plan, as_json=as_json)
         else:
-            with _reported(tally, encoder, reader, as_json=as_json):
-                _run(client, target, encoder, documents, options, tally)
+            run = IngestRun(
+                documents, index=target, alias=alias, client=client, encoder=encoder, wait=wait, **pruning
+            )
+            with _reported(run, encoder, reader, as_json=as_json):
+                _follow(run, failures, letters, lambda: bar.show(run.report))
+                if alias:
+                    note(f"index {target} is filled; swap it in with: es-latechunk index promote {alias}")
     failures.exit()
+
+
+def _follow(
+    results: Iterable[DocumentResult],
+    failures: Failures,
+    letters: DeadLetters | None,
+    show: Callable[[], None] = lambda: None,
+) -> None:
+    """Name each document that fails, keep it in the dead letters, and show how far it is."""
+    for result in results:
+        if result.error is not None:
+            if letters and result.error.source:
+                letters.add(result.error.source, result.error)
+            failures(result.error)
+        show()
 
 
 def _check_usage(
@@ -166,9 +178,9 @@ def _holds(path: Path, file: Path) -> bool:
 def _target(
     client: Elasticsearch, model: ModelChoice, index: str | None, alias: str | None
 ) -> tuple[str, Encoder]:
+    from es_latechunk.bootstrap import fresh_index
     from es_latechunk.elastic.identity import check_encoder
     from es_latechunk.elastic.mapping import read_identity
-    from es_latechunk.pipeline import fresh_index_for
 
     if alias is None:
         name = str(index)
@@ -176,55 +188,28 @@ def _target(
         encoder = model.load_for(recorded)
         check_encoder(name, recorded, encoder.identity)
         return name, encoder
-    return fresh_index_for(alias, client=client, load=model.load, load_for=model.load_for)
+    return fresh_index(alias, client=client, load=model.load, load_for=model.load_for)
 
 
-def _documents(
-    client: Elasticsearch, source: Source, failures: Failures, tally: Tally, bar: Progress
-) -> Iterable[Document]:
-    def not_read(error: DocumentError) -> None:
-        tally.failed += 1
-        failures(error)
-
+def _documents(client: Elasticsearch, source: Source, bar: Progress) -> Iterable[Document | DocumentError]:
     if source.from_index:
         from es_latechunk.elastic.source import read_index
 
-        return read_index(
-            client, source.from_index, text_field=source.reader.text_field or "content", on_error=not_read
-        )
-    return source.reader.read(source.paths, on_error=not_read, on_read=bar.read)
+        text_field = source.reader.text_field or "content"
+        return read_index(client, source.from_index, text_field=text_field)
+    return _with_errors(source, bar)
 
 
-def _run(
-    client: Elasticsearch,
-    target: str,
-    encoder: Encoder,
-    documents: Iterable[Document],
-    options: IngestOptions,
-    tally: Tally,
-) -> None:
-    from es_latechunk.elastic.ingest import ingest as run_ingest
-
-    run_ingest(documents, client=client, index=target, encoder=encoder, options=options, tally=tally)
-    if options.alias:
-        note(f"index {target} is filled; swap it in with: es-latechunk index promote {options.alias}")
+def _with_errors(source: Source, bar: Progress) -> Iterator[Document | DocumentError]:
+    errors: list[DocumentError] = []
+    for document in source.reader.read(source.paths, on_error=errors.append, on_read=bar.read):
+        yield from errors
+        errors.clear()
+        yield document
+    yield from errors
 
 
-def _plan(
-    client: Elasticsearch,
-    target: str,
-    encoder: Encoder,
-    documents: Iterable[Document],
-    options: IngestOptions,
-    tally: Tally,
-    *,
-    as_json: bool,
-) -> None:
-    from es_latechunk.elastic.plan import plan_ingest
-
-    plan: IngestPlan = plan_ingest(
-        documents, client=client, index=target, encoder=encoder, options=options, tally=tally
-    )
+def _print_plan(plan: IngestPlan, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(plan))
         return
@@ -237,15 +222,18 @@ def _plan(
 
 
 @contextmanager
-def _reported(tally: Tally, encoder: Encoder, reader: Reader, *, as_json: bool) -> Iterator[None]:
+def _reported(run: IngestRun, encoder: Encoder, reader: Reader, *, as_json: bool) -> Iterator[None]:
     """Print the report when the block has ended, also when it ended badly."""
     try:
         yield
     finally:
-        report = tally.report()
+        report = run.report
         precision = getattr(encoder, "precision", "hosted")
         if as_json:
-            print_json({**asdict(report), "precision": precision, "encodings": dict(reader.encodings)})
+            counts = {
+                name: getattr(report, name) for name in report.__dataclass_fields__ if name != "failures"
+            }
+            print_json({**counts, "precision": precision, "encodings": dict(reader.encodings)})
         else:
             note(
                 f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "

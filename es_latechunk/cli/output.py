@@ -15,8 +15,8 @@ from es_latechunk.documents import shown
 from es_latechunk.types import ChunkedDocument
 
 if TYPE_CHECKING:
-    from es_latechunk.elastic.report import Tally
     from es_latechunk.errors import DocumentError, LateChunkError
+    from es_latechunk.report import IngestReport
 
 LOG_FORMAT = "es_latechunk.log_format"
 
@@ -120,9 +120,8 @@ class Progress:
         """Some bytes of the source have been read."""
         self._bar.advance(self._task, count)
 
-    def show(self, tally: Tally) -> None:
+    def show(self, report: IngestReport) -> None:
         """Bring the counts up to date."""
-        report = tally.report()
         speed = report.tokens / report.seconds if report.seconds else 0
         counts = f"{report.documents} documents  {report.chunks} chunks  {speed:,.0f} tokens/s"
         self._bar.update(self._task, description=counts)

@@ -56,7 +56,8 @@ def _node(port: int | None) -> Node:
 
 
 def _fill(client: Elasticsearch, encoder: Encoder, articles: str) -> None:
-    from es_latechunk.pipeline import create_index, ingest
+    from es_latechunk.bootstrap import create_index
+    from es_latechunk.ingestion import ingest
 
     with _step(
         2, "An index for the model's vectors", "index", "create", INDEX, "--max-tokens", str(MAX_TOKENS)
@@ -71,7 +72,7 @@ def _fill(client: Elasticsearch, encoder: Encoder, articles: str) -> None:
 
 
 def _search(client: Elasticsearch, encoder: Encoder, queries: list[SampleQuery]) -> None:
-    from es_latechunk.pipeline import search
+    from es_latechunk.retrieval import search
 
     with _step(4, "Three searches", "search", queries[0].query, "--index", INDEX, "--mode", "knn"):
         for sample in queries:

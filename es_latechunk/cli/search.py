@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +17,6 @@ from es_latechunk.errors import UsageError
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
-
-    from es_latechunk.elastic.search import Found, Searcher
-    from es_latechunk.types import FloatArray, Reranker
-
-QUERIES_AT_ONCE = 64
-CANDIDATES_AT_ONCE = 20_000  # hits of one answer, which are all in memory
 
 
 @click.command()
@@ -85,6 +77,7 @@ def search(
     """
     from es_latechunk.elastic.rerank import first_stage
     from es_latechunk.elastic.search import Searcher, check_query
+    from es_latechunk.retrieval import run_queries
 
     if (query is None) == (from_file is None):
         raise UsageError("search needs either a QUERY or --from-file FILE")
@@ -95,31 +88,27 @@ def search(
     options = SearchOptions(**wanted)
     searcher = Searcher(client, index, first_stage(options, rank_window_size) if rerank else options)
     reranker = model.load_reranker(rerank) if rerank and not console else None
-    printer = _Printer(searcher, neighbours, reranker, options.k, from_file is not None, as_json)
     encoder = None if searcher.mode == "bm25" else model.load_for(searcher.record.identity.encoder)
-    at_once = min(QUERIES_AT_ONCE, 1 + CANDIDATES_AT_ONCE // options.candidates())
-    for queries in _batches(query, from_file, at_once):
-        vectors: Sequence[FloatArray | None] = [None] * len(queries)
-        if encoder is not None:
-            vectors = searcher.encode(queries, encoder)
-        if console:
-            for text, vector in zip(queries, vectors, strict=True):
-                click.echo(_console(index, searcher.requests(text, vector)))
-            continue
-        with logged_notes():
-            for found in searcher.run(queries, vectors):
-                printer.show(found)
-
-
-def _batches(query: str | None, from_file: Path | None, at_once: int) -> Iterator[list[str]]:
-    if query is not None:
-        yield [query]
+    queries = [query] if query is not None else _lines(from_file)
+    if console:
+        for text in queries:
+            vector = searcher.encode([text], encoder)[0] if encoder else None
+            click.echo(_console(index, searcher.requests(text, vector)))
         return
+    with logged_notes():
+        for result in run_queries(
+            queries, searcher, encoder=encoder, k=options.k, neighbours=neighbours, reranker=reranker
+        ):
+            extra: dict[str, Any] = {"query": result.query} if from_file else {}
+            if from_file and not as_json:
+                click.echo(f"\n{result.query}")
+            print_hits(result.hits, extra={**extra, "latency_ms": result.milliseconds}, as_json=as_json)
+
+
+def _lines(from_file: Path | None) -> Iterator[str]:
     try:
         with click.open_file(str(from_file), encoding="utf-8-sig") as stream:
-            lines = (line.strip() for line in stream if line.strip())
-            while batch := list(islice(lines, at_once)):
-                yield batch
+            yield from (line.strip() for line in stream if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--from-file {from_file}: cannot be read ({error})") from error
 
@@ -128,29 +117,3 @@ def _console(index: str, requests: list[dict[str, Any]]) -> str:
     if len(requests) == 1:
         return console_request("POST", f"{index}/_search", requests[0])
     return console_msearch(index, requests)
-
-
-@dataclass(frozen=True, slots=True)
-class _Printer:
-    """What becomes of a query's hits between the server and the screen."""
-
-    searcher: Searcher
-    neighbours: int
-    reranker: Reranker | None
-    k: int
-    many: bool
-    as_json: bool
-
-    def show(self, found: Found) -> None:
-        from es_latechunk.elastic.passages import add_passages
-        from es_latechunk.elastic.rerank import rerank_hits
-
-        hits = found.hits
-        if self.reranker:
-            hits = rerank_hits(found.query, hits, reranker=self.reranker, k=self.k)
-        if self.neighbours:
-            hits = add_passages(self.searcher, hits, self.neighbours)
-        extra: dict[str, Any] = {"query": found.query} if self.many else {}
-        if self.many and not self.as_json:
-            click.echo(f"\n{found.query}")
-        print_hits(hits, extra={**extra, "latency_ms": found.milliseconds}, as_json=self.as_json)

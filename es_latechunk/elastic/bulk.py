@@ -1,4 +1,4 @@
-"""The bulk writer: actions in, one result each, whatever happens in between.
+"""The bulk writer: actions in, one result each out, whatever happens in between.
 
 The client's own bulk helpers retry single items but let a lost connection escape, with no word of which
 actions are still open. Here both are one loop: every attempt sends what is not yet settled, and an
@@ -7,8 +7,9 @@ action is settled only by an item of a complete answer that carries its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from elasticsearch import ApiError, Elasticsearch
 
@@ -32,141 +33,164 @@ WHOLE_INDEX = (
     "security_exception",
 )
 
-OnResult = Callable[[Action, int, str], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """What became of an action. An empty cause: the index is as the action wants it; any other is for good.
+
+    A deleted chunk has the status 404 only where it certainly was not there.
+    """
+
+    action: Action
+    status: int
+    cause: str = ""
 
 
 class IndexRefusedError(WriteError):
     """The index takes nothing at all: it is blocked, closed, gone, or its mapping asks for what no chunk has."""
 
 
-class BulkWriter:
-    """Collects actions into requests bounded in number and bytes, and tells each action's outcome.
+def write(
+    actions: Iterable[Action | T],
+    *,
+    client: Elasticsearch,
+    index: str,
+    retry_for: float = DEFAULT_RETRY_FOR,
+    require_alias: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[ActionResult | T]:
+    """Send actions in requests bounded in number and bytes, and give the result of each; all else passes through.
 
-    `on_result(action, status, cause)`: an empty cause says that the index is as the action wants it; any
-    other is why it is not, for good. It is called in the thread that sends. A deleted chunk has the status 404
-    only where it certainly was not there. `retry_for` is how long (seconds) a request may be tried again before
-    a WriteError. With `require_alias`, `index` must be an alias, so that no index is ever made by a request.
-    `check` is called before each request, and may raise. An index that takes nothing at all ends the writing
-    with an IndexRefusedError.
+    `retry_for` is how long (seconds) a request may be tried again before a WriteError. With `require_alias`, `index`
+    must be an alias, so that no index is ever made by a request. `check` is called before each request, and may
+    raise. An index that takes nothing at all ends the writing with an IndexRefusedError. Where a request is
+    interrupted, the results of its answer are given first, and then the interrupt is raised.
     """
+    sender = _Sender(client, index, retry_for, require_alias, check)
+    batch: list[Action] = []
+    size = 0
+    for action in actions:
+        if not isinstance(action, Action):
+            yield action
+            continue
+        if batch and (len(batch) >= BATCH_ACTIONS or size + action.size > BATCH_BYTES):
+            yield from sender.settle(batch)
+            batch, size = [], 0
+        batch.append(action)
+        size += action.size
+    if batch:
+        yield from sender.settle(batch)
 
-    def __init__(
-        self,
-        client: Elasticsearch,
-        index: str,
-        *,
-        on_result: OnResult,
-        retry_for: float = DEFAULT_RETRY_FOR,
-        require_alias: bool = False,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._client = client
-        self._index = index
-        self._on_result = on_result
-        self._retry_for = retry_for
-        self._require_alias = require_alias
-        self._check = check
-        self._batch: list[Action] = []
-        self._bytes = 0
 
-    def add(self, action: Action) -> None:
-        """Take an action; sends a request when one is full."""
-        if self._batch and self._bytes + action.size > BATCH_BYTES:
-            self.flush()
-        self._batch.append(action)
-        self._bytes += action.size
-        if len(self._batch) >= BATCH_ACTIONS:
-            self.flush()
+@dataclass(slots=True)
+class _Sender:
+    """Where requests go, and how."""
 
-    def flush(self) -> None:
-        """Send what is held, and return when every action of it is settled."""
-        batch, self._batch, self._bytes = self._batch, [], 0
-        if batch:
-            self._settle(batch)
+    client: Elasticsearch
+    index: str
+    retry_for: float
+    require_alias: bool
+    check: Callable[[], None]
 
-    def _settle(self, batch: list[Action]) -> None:
+    def settle(self, batch: list[Action]) -> Iterator[ActionResult]:
+        """Send until every action of the batch is settled."""
         waiting = batch
+        results: list[ActionResult] = []
         again = False
 
         def attempt() -> None:
             nonlocal waiting, again
             repeated, again = again, True
-            # Until the answer is read and counted, so that the report is true.
-            waiting, cause = finish(lambda: self._send(waiting, repeated=repeated))
+            waiting, cause = finish(lambda: self._send(waiting, results, repeated=repeated))
             if waiting:
                 raise PassingError(cause)
 
-        what = f"{server_address(self._client)}: did not take a request of {len(batch)} actions"
-        with server_errors(self._client, self._index):
+        what = f"{server_address(self.client)}: did not take a request of {len(batch)} actions"
+        too_large = False
+        with server_errors(self.client, self.index):
             try:
-                persist(attempt, retry_for=self._retry_for, what=what)
+                persist(attempt, retry_for=self.retry_for, what=what)
             except ApiError as error:
-                if error.meta.status != TOO_LARGE:
+                too_large = error.meta.status == TOO_LARGE
+                if not too_large:
                     raise
-                self._halve(waiting)
+            finally:
+                yield from results
+        if too_large:
+            yield from self._halve(waiting)
 
-    def _send(self, actions: list[Action], *, repeated: bool) -> tuple[list[Action], str]:
+    def _send(
+        self, actions: list[Action], results: list[ActionResult], *, repeated: bool
+    ) -> tuple[list[Action], str]:
         """Send once. What is not settled comes back, with the cause; an exception means that nothing is."""
-        self._check()
+        self.check()
         lines = [line for action in actions for line in action.lines]
-        answer = self._client.bulk(
-            index=self._index,
+        answer = self.client.bulk(
+            index=self.index,
             operations=lines,  # type: ignore[arg-type]
-            require_alias=self._require_alias or None,
+            require_alias=self.require_alias or None,
         )
         items = answer.body.get("items") if isinstance(answer.body, dict) else None
         if not isinstance(items, list):
             return actions, "an answer without items"
         if len(items) != len(actions):
             return actions, f"an answer for {len(items)} of {len(actions)} actions"
-        results = [next(iter(item.values())) for item in items]
-        for action, result in zip(actions, results, strict=True):
-            if result["_id"] != action.id:
-                return actions, f"an answer for {result['_id']} in the place of {action.id}"
-        return self._read(actions, results, repeated=repeated)
+        outcomes = [next(iter(item.values())) for item in items]
+        for action, outcome in zip(actions, outcomes, strict=True):
+            if outcome["_id"] != action.id:
+                return actions, f"an answer for {outcome['_id']} in the place of {action.id}"
+        return self._read(actions, outcomes, results, repeated=repeated)
 
     def _read(
-        self, actions: list[Action], results: list[dict[str, Any]], *, repeated: bool
+        self,
+        actions: list[Action],
+        outcomes: list[dict[str, Any]],
+        results: list[ActionResult],
+        *,
+        repeated: bool,
     ) -> tuple[list[Action], str]:
         waiting: list[Action] = []
         cause = refusal = ""
-        for action, result in zip(actions, results, strict=True):
-            status = result["status"]
-            if _refuses_all(result):
-                refusal = refusal or cause_text(result["error"])
+        for action, outcome in zip(actions, outcomes, strict=True):
+            status = outcome["status"]
+            if _refuses_all(outcome):
+                refusal = refusal or cause_text(outcome["error"])
             elif status in PASSING:
                 waiting.append(action)
-                cause = f"{status}: {cause_text(result['error'])}"
+                cause = f"{status}: {cause_text(outcome['error'])}"
             elif repeated and action.deletes and status == NOT_FOUND:
                 # An earlier attempt, whose answer was lost, has deleted it.
-                self._on_result(action, 200, "")
+                results.append(ActionResult(action, 200))
             else:
-                self._on_result(action, status, _failure(action, result))
+                results.append(ActionResult(action, status, _failure(action, outcome)))
         if refusal:
             raise IndexRefusedError(
-                f"index {self._index}: takes no chunk at all ({refusal}); mend that, and run the same command again"
+                f"index {self.index}: takes no chunk at all ({refusal}); mend that, and run the same command again"
             )
         return waiting, cause
 
-    def _halve(self, actions: list[Action]) -> None:
+    def _halve(self, actions: list[Action]) -> Iterator[ActionResult]:
         """The server takes no request of this size: settle each half, down to one action."""
         if len(actions) == 1:
             cause = f"the server takes no request of {actions[0].size} bytes (413)"
-            self._on_result(actions[0], TOO_LARGE, cause)
+            yield ActionResult(actions[0], TOO_LARGE, cause)
             return
         middle = len(actions) // 2
-        self._settle(actions[:middle])
-        self._settle(actions[middle:])
+        yield from self.settle(actions[:middle])
+        yield from self.settle(actions[middle:])
 
 
-def _refuses_all(result: dict[str, Any]) -> bool:
+def _refuses_all(outcome: dict[str, Any]) -> bool:
     """Whether an item is refused for what concerns the whole index, and will not pass by itself."""
-    kind = result.get("error", {}).get("type") if isinstance(result.get("error"), dict) else None
-    return kind in WHOLE_INDEX and result["status"] != UNAVAILABLE
+    error = outcome.get("error")
+    kind = error.get("type") if isinstance(error, dict) else None
+    return kind in WHOLE_INDEX and outcome["status"] != UNAVAILABLE
 
 
-def _failure(action: Action, result: dict[str, Any]) -> str:
-    gone = action.deletes and result["status"] == 404
-    if result["status"] < 300 or gone:
+def _failure(action: Action, outcome: dict[str, Any]) -> str:
+    gone = action.deletes and outcome["status"] == NOT_FOUND
+    if outcome["status"] < 300 or gone:
         return ""
-    return f"Elasticsearch refuses chunk {action.id} ({cause_text(result['error'])})"
+    return f"Elasticsearch refuses chunk {action.id} ({cause_text(outcome['error'])})"

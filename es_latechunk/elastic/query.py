@@ -13,6 +13,7 @@ from es_latechunk.types import FloatArray
 
 Mode = Literal["knn", "bm25", "hybrid"]
 Fusion = Literal["convex", "rrf", "server"]
+Filter = str | Mapping[str, Any]
 MODES: tuple[Mode, ...] = ("knn", "bm25", "hybrid")
 FUSIONS: tuple[Fusion, ...] = ("convex", "rrf", "server")
 MOST_CANDIDATES = 10_000
@@ -35,7 +36,8 @@ class SearchOptions:
     `k` hits. Each mode looks at `num_candidates` chunks (on each shard; default 10 k, at least 500), and in
     hybrid mode each of the two lists holds so many. `similarity` is the least cosine of a kNN hit. `rescore`
     looks at so many times k quantised candidates and scores them with the full vectors. `weight` is BM25's
-    share in a fusion, the vectors have the rest. `filters` are "field=value" and the like, all must hold.
+    share in a fusion, the vectors have the rest. `filters` are "field=value" and the like, or clauses of
+    Elasticsearch's own; all must hold.
     """
 
     k: int = 10
@@ -45,7 +47,7 @@ class SearchOptions:
     rescore: float | None = None
     fusion: Fusion = "convex"
     weight: float = BM25_WEIGHT
-    filters: tuple[str, ...] = ()
+    filters: tuple[Filter, ...] = ()
     highlight: bool = False
     collapse: bool = False
 
@@ -63,14 +65,24 @@ class SearchOptions:
     def check(self) -> None:
         """Raise a UsageError for what cannot work, before a model is loaded for it."""
         self.candidates()
+        for name, value, known in (("mode", self.mode, (None, *MODES)), ("fusion", self.fusion, FUSIONS)):
+            if value not in known:
+                names = ", ".join(choice for choice in known if choice)
+                raise UsageError(f"--{name} {value!r} is not known here; choose one of {names}")
         if not 0 <= self.weight <= 1:
             raise UsageError(f"--weight {self.weight} is not between 0 and 1")
         if self.similarity is not None and not -1 <= self.similarity <= 1:
             raise UsageError(f"--similarity {self.similarity} is no cosine: choose -1 to 1")
         if self.rescore is not None and not 1 <= self.rescore < 10:
             raise UsageError(f"--rescore {self.rescore} is not between 1 and 10")
-        for text in self.filters:
-            split_filter(text)
+        for each in self.filters:
+            if isinstance(each, str):
+                split_filter(each)
+            elif not isinstance(each, Mapping):
+                raise UsageError(
+                    f"--filter {each!r} is neither a text nor a clause; write field=value, or an Elasticsearch query "
+                    "as a mapping"
+                )
         if self.collapse and self.fusion == "server" and self.mode in (None, "hybrid"):
             raise UsageError("--collapse works with --fusion convex or rrf, not with the server's")
 
@@ -141,7 +153,10 @@ class QueryBuilder:
 
     def filters(self) -> list[dict[str, Any]]:
         """The queries of the filters, all of which must hold; a UsageError for one that this index cannot answer."""
-        return [parse_filter(text, self.properties) for text in self.options.filters]
+        return [
+            parse_filter(each, self.properties) if isinstance(each, str) else dict(each)
+            for each in self.options.filters
+        ]
 
     @property
     def _collapses(self) -> bool:

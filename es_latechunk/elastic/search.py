@@ -22,9 +22,8 @@ from es_latechunk.elastic.query import (
     SearchOptions,
     ids_and_scores,
 )
-from es_latechunk.elastic.rerank import first_stage, rerank_hits
 from es_latechunk.errors import LateChunkError, PreconditionError, ServerError, UsageError
-from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
+from es_latechunk.types import Encoder, FloatArray, Hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,11 @@ class Searcher:
     def mode(self) -> str:
         """The mode in use: the one asked for, or the best that the index has."""
         return self._builder.mode
+
+    @property
+    def candidates(self) -> int:
+        """The number of chunks that each list of a query holds at most."""
+        return self._options.candidates()
 
     def encode(self, queries: Sequence[str], encoder: Encoder) -> list[FloatArray]:
         """Query vectors (dim,); an encoder that is not the index's own is refused (IndexMismatchError)."""
@@ -166,31 +170,6 @@ class Searcher:
         else:
             fused = convex_sum(bm25, knn, weight=options.weight)
         return collapse(fused, inner=INNER_SIZE - 1) if options.collapse else fused
-
-
-def search(
-    query: str,
-    *,
-    client: Elasticsearch,
-    index: str,
-    encoder: Encoder | None,
-    options: SearchOptions | None = None,
-    reranker: Reranker | None = None,
-    rank_window_size: int | None = None,
-) -> list[Hit]:
-    """The best chunks for a query, best first; see SearchOptions for what can be asked.
-
-    A kNN score is (1 + cosine) / 2, BM25's is Elasticsearch's own, and a hybrid score is the fusion's. Without
-    an encoder, the mode must be bm25. A reranker puts the first `rank_window_size` hits (default 50, at least k)
-    in its own order, of which k are given.
-    """
-    options = options or SearchOptions()
-    searcher = Searcher(client, index, first_stage(options, rank_window_size) if reranker else options)
-    vector = None
-    if encoder is not None and searcher.mode != "bm25":
-        vector = searcher.encode([query], encoder)[0]
-    hits = searcher.run([query], [vector])[0].hits
-    return rerank_hits(query, hits, reranker=reranker, k=options.k) if reranker else hits
 
 
 def _cause(error: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from es_latechunk.documents.sources import OnError
 from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.mapping import check_name
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
 from es_latechunk.errors import DocumentError, PreconditionError
 from es_latechunk.types import Document
@@ -24,14 +24,15 @@ def read_index(
     index: str,
     *,
     text_field: str,
-    on_error: OnError,
     title_field: str = "title",
     retry_for: float = DEFAULT_RETRY_FOR,
-) -> Iterator[Document]:
+) -> Iterator[Document | DocumentError]:
     """Documents of an index, as it stood at the first look (a point in time): `_id`, text, the rest as metadata.
 
-    `text_field` may be dotted. A document whose field is missing or no text goes to `on_error`.
+    `text_field` may be dotted. A document whose field is missing or no text is a
+    DocumentError in its place.
     """
+    check_name(index)
     with server_errors(client, index):
         pit = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
     try:
@@ -42,7 +43,7 @@ def read_index(
                 try:
                     yield _document(row, text_field, title_field)
                 except DocumentError as error:
-                    on_error(error)
+                    yield error
             if not rows:
                 return
             after = rows[-1]["sort"]

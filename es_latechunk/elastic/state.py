@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from elasticsearch import Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
 from es_latechunk.types import Document
+
+T = TypeVar("T")
 
 LOOK_UP_DOCUMENTS = 256
 LOOK_UP_CHARACTERS = 2_000_000
@@ -69,15 +71,18 @@ class Comparison:
 def compare_with_index(
     client: Elasticsearch,
     index: str,
-    documents: Iterable[tuple[Document, str]],
+    documents: Iterable[tuple[Document, str] | T],
     *,
     retry_for: float = DEFAULT_RETRY_FOR,
-) -> Iterator[Comparison]:
-    """Each (document, hash) with its stored state, looked up a bounded group at a time.
+) -> Iterator[Comparison | T]:
+    """Each (document, hash) with its stored state, looked up a bounded group at a time; all else passes through.
 
     The index must have been refreshed; ids must be unique within `documents`.
     """
     for group in _groups(documents):
+        if not isinstance(group, list):
+            yield group
+            continue
         stored = _look_up(client, index, [document.id for document, _ in group], retry_for)
         for document, doc_hash in group:
             yield Comparison(document, doc_hash, stored.get(document.id, NOTHING))
@@ -93,10 +98,14 @@ def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEF
         return persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be counted")
 
 
-def _groups(documents: Iterable[tuple[Document, str]]) -> Iterator[list[tuple[Document, str]]]:
+def _groups(documents: Iterable[tuple[Document, str] | T]) -> Iterator[list[tuple[Document, str]] | T]:
     group: list[tuple[Document, str]] = []
     size = 0
-    for document, doc_hash in documents:
+    for item in documents:
+        if not isinstance(item, tuple):
+            yield item
+            continue
+        document, doc_hash = item
         group.append((document, doc_hash))
         size += len(document.text)
         if len(group) == LOOK_UP_DOCUMENTS or size >= LOOK_UP_CHARACTERS:

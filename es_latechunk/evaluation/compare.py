@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from es_latechunk.chunking import DEFAULT_MAX_TOKENS
-from es_latechunk.pipeline import embed_documents
+from es_latechunk.embed import embed_documents
 from es_latechunk.types import ChunkVector, Document, Encoder, FloatArray
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from es_latechunk.types import (
 )
 
 LOOK_AHEAD_BATCHES = 8
+MOST_PASSING = 1_000  # what passes through a hosted encoder's stage, while its answers are waited for
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,9 @@ class EmbeddedChunks:
 
 
 def embed_chunks(
-    documents: Iterable[ChunkedDocument], *, encoder: Encoder, pooling: Pooling = "late"
-) -> Iterator[EmbeddedChunks | DocumentError]:
-    """Vectors of all chunks, document by document, each document in one or more blocks.
+    documents: Iterable[ChunkedDocument | T], *, encoder: Encoder, pooling: Pooling = "late"
+) -> Iterator[EmbeddedChunks | DocumentError | T]:
+    """Vectors of all chunks, document by document, each document in one or more blocks; all else passes through.
 
     Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
     Memory holds at most `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors.
@@ -84,14 +88,20 @@ class _Piece:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def _late_units(documents: Iterable[ChunkedDocument]) -> Iterator[_Unit]:
+def _late_units(documents: Iterable[ChunkedDocument | T]) -> Iterator[_Unit | T]:
     for chunked in documents:
+        if not isinstance(chunked, ChunkedDocument):
+            yield chunked
+            continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         yield _Unit(chunked, chunked.tokens.ids, owner, 0)
 
 
-def _naive_units(documents: Iterable[ChunkedDocument], tokenizer: Tokenizer) -> Iterator[_Unit]:
+def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer) -> Iterator[_Unit | T]:
     for chunked in documents:
+        if not isinstance(chunked, ChunkedDocument):
+            yield chunked
+            continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         for ordinal, span in enumerate(chunked.spans):
             ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
@@ -100,11 +110,14 @@ def _naive_units(documents: Iterable[ChunkedDocument], tokenizer: Tokenizer) -> 
             yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal)
 
 
-def _embed_units(units: Iterable[_Unit], encoder: TokenEncoder) -> Iterator[EmbeddedChunks]:
+def _embed_units(units: Iterable[_Unit | T], encoder: TokenEncoder) -> Iterator[EmbeddedChunks | T]:
     budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
     pieces: list[_Piece] = []
     held = 0
     for unit in units:
+        if not isinstance(unit, _Unit):
+            yield unit
+            continue
         for window in plan_windows(len(unit.ids), encoder.window_tokens):
             pieces.append(_Piece(unit, window))
             held += window.end - window.start
@@ -146,15 +159,30 @@ def _sum_windows(pieces: list[_Piece], encoder: TokenEncoder) -> list[PartialSum
 
 
 def _embed_remotely(
-    documents: Iterable[ChunkedDocument], encoder: ChunkEncoder, pooling: Pooling
-) -> Iterator[EmbeddedChunks | DocumentError]:
-    asked: deque[ChunkedDocument] = deque()
+    documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling
+) -> Iterator[EmbeddedChunks | DocumentError | T]:
+    source = iter(documents)
+    more = True
+    while more:
+        asked: deque[ChunkedDocument | T] = deque()
+        more = False
 
-    def remember() -> Iterator[ChunkedDocument]:
-        for chunked in documents:
-            asked.append(chunked)
-            yield chunked
+        def remember(asked: deque[ChunkedDocument | T] = asked) -> Iterator[ChunkedDocument]:
+            """The chunked documents; ends early where too much else waits for them to be answered."""
+            nonlocal more
+            for item in source:
+                asked.append(item)
+                if isinstance(item, ChunkedDocument):
+                    yield item
+                elif len(asked) >= MOST_PASSING:
+                    more = True
+                    return
 
-    for answer in encoder.encode_many(remember(), pooling):
-        chunked = asked.popleft()
-        yield answer if isinstance(answer, DocumentError) else EmbeddedChunks(chunked, 0, answer, last=True)
+        for answer in encoder.encode_many(remember(), pooling):
+            while not isinstance(chunked := asked.popleft(), ChunkedDocument):
+                yield chunked
+            if isinstance(answer, DocumentError):
+                yield answer
+            else:
+                yield EmbeddedChunks(chunked, 0, answer, last=True)
+        yield from cast("deque[T]", asked)

@@ -1,0 +1,157 @@
+"""A dry run: what an ingest would write, how long it would take and how large it would be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from es_latechunk.documents import SeenIds
+from es_latechunk.errors import DocumentError
+from es_latechunk.ingestion import (
+    DEFAULT_MAX_PRUNE,
+    DEFAULT_RETRY_FOR,
+    ChangedDocument,
+    changed_documents,
+    count_stale,
+    open_target,
+)
+from es_latechunk.late import embed_chunks
+from es_latechunk.report import DocumentResult, IngestProgress
+from es_latechunk.types import ChunkedDocument, Document, Encoder
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+SAMPLE_TOKENS = 4_096
+GRAPH_BYTES = 128  # of HNSW a vector: 2 x 16 neighbours of 4 bytes
+TEXT_FACTOR = 1.6  # stored text and its postings, against the text's UTF-8
+QUANTIZED_BITS = {"int8": 8, "int4": 4, "bbq": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """What a run would do; nothing is written. The estimates come from a sample encoded on this machine.
+
+    `documents`, `failed` and `documents_to_delete` count documents, `chunks`, `to_index`, `unchanged` and
+    `to_delete` chunks: those that shorter versions lack, and with `prune` those of `documents_to_delete`.
+    """
+
+    documents: int
+    chunks: int
+    to_index: int
+    unchanged: int
+    to_delete: int
+    documents_to_delete: int
+    failed: int
+    tokens: int
+    estimated_seconds: float
+    estimated_bytes: int
+
+
+class DryRun:
+    """The stages of an ingest up to the encoder: iterate over it for what would become of each document.
+
+    Then `plan` says what the run would do, from a sample that is encoded here. See IngestRun for the arguments
+    and the errors; a prune that the run would refuse is refused here too.
+    """
+
+    def __init__(
+        self,
+        documents: Iterable[Document | DocumentError],
+        *,
+        index: str,
+        client: Elasticsearch | None = None,
+        encoder: Encoder | None = None,
+        retry_for: float = DEFAULT_RETRY_FOR,
+        prune: bool = False,
+        max_prune: float = DEFAULT_MAX_PRUNE,
+    ) -> None:
+        from es_latechunk.elastic.connection import connect
+
+        self._documents = documents
+        self._index = index
+        self._client = client or connect()
+        self._encoder = encoder
+        self._retry_for = retry_for
+        self._prune = prune
+        self._max_prune = max_prune
+        self._plan: IngestPlan | None = None
+
+    @property
+    def plan(self) -> IngestPlan:
+        """What the run would do; reads the rest of the documents if they are not read yet."""
+        if self._plan is None:
+            for _ in self:
+                pass
+        assert self._plan is not None  # noqa: S101 - the loop above sets it or raises
+        return self._plan
+
+    def __iter__(self) -> Iterator[DocumentResult]:
+        from es_latechunk.elastic.load import Load, resolve
+        from es_latechunk.elastic.mapping import index_type
+        from es_latechunk.elastic.retry import ride_out
+
+        state = ride_out(lambda: resolve(self._client, self._index), retry_for=self._retry_for)
+        target = open_target(self._client, state, self._encoder, retry_for=self._retry_for)
+        load = Load(self._client, state)
+        counts = IngestProgress()
+        sample: list[ChunkedDocument] = []
+        sampled = size = 0
+        with SeenIds() as seen:
+            for item in changed_documents(self._documents, target, load, seen):
+                result = _planned(item) if isinstance(item, ChangedDocument) else item
+                if isinstance(item, ChangedDocument):
+                    size += len(item.chunked.document.text.encode())
+                    if sampled < SAMPLE_TOKENS:
+                        sample.append(item.chunked)
+                        sampled += len(item.chunked.tokens)
+                counts.add(result)
+                yield result
+            stale = (0, 0)
+            if self._prune:
+                stale = count_stale(target, load, seen, counts.failed, max_share=self._max_prune)
+        vector = vector_bytes(target.encoder.dim, index_type(self._client, state.name))
+        self._plan = IngestPlan(
+            documents=counts.documents,
+            chunks=counts.indexed + counts.unchanged,
+            to_index=counts.indexed,
+            unchanged=counts.unchanged,
+            to_delete=counts.deleted + stale[1],
+            documents_to_delete=stale[0],
+            failed=counts.failed,
+            tokens=counts.tokens,
+            estimated_seconds=round(counts.tokens * _seconds_per_token(sample, target.encoder), 1),
+            estimated_bytes=round(size * TEXT_FACTOR) + counts.indexed * vector,
+        )
+
+
+def _planned(item: ChangedDocument) -> DocumentResult:
+    chunked = item.chunked
+    return DocumentResult(
+        chunked.document.id,
+        "indexed",
+        len(chunked.spans),
+        deleted=item.surplus,
+        tokens=len(chunked.tokens),
+    )
+
+
+def vector_bytes(dims: int, kind: str) -> int:
+    """Bytes of one vector in an index of type `kind`: float32 values, quantised values, graph."""
+    name, _, graph = kind.partition("_")
+    quantised = dims * QUANTIZED_BITS.get(name, 0) // 8
+    return 4 * dims + quantised + (GRAPH_BYTES if "hnsw" in (name, graph) else 0)
+
+
+def _seconds_per_token(sample: list[ChunkedDocument], encoder: Encoder) -> float:
+    """Measured on the sample; the first text loads the model and is not counted."""
+    if not sample:
+        return 0.0
+    encoder.encode_queries(["warm"])
+    started = time.monotonic()
+    for block in embed_chunks(sample, encoder=encoder):
+        if isinstance(block, DocumentError):
+            raise block
+    return (time.monotonic() - started) / sum(len(chunked.tokens) for chunked in sample)

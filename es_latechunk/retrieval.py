@@ -1,0 +1,158 @@
+"""The way of a query: encoded, searched, fused, reranked, and shown with its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, TypedDict
+
+from es_latechunk.elastic.query import BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
+from es_latechunk.errors import UsageError
+from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+    from typing_extensions import Unpack
+
+    from es_latechunk.elastic.search import Searcher
+
+QUERIES_AT_ONCE = 64
+CANDIDATES_AT_ONCE = 20_000  # ids and scores of one answer, which are all in memory
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A query's hits, best first, and the milliseconds of the round trips that it shared with others."""
+
+    query: str
+    hits: Sequence[Hit]
+    milliseconds: float
+
+
+class SearchKeywords(TypedDict, total=False):
+    """The keywords of `search_many`, which says what each of them means."""
+
+    k: int
+    mode: Mode | None
+    num_candidates: int | None
+    similarity: float | None
+    rescore: float | None
+    fusion: Fusion
+    weight: float
+    filters: Filter | Iterable[Filter]
+    highlight: bool
+    collapse: bool
+    neighbours: int
+    reranker: Reranker | None
+    rank_window_size: int | None
+
+
+def search(
+    query: str,
+    *,
+    index: str,
+    client: Elasticsearch | None = None,
+    encoder: Encoder | None = None,
+    **keywords: Unpack[SearchKeywords],
+) -> list[Hit]:
+    """The best chunks for a query, best first; the keywords are those of `search_many`."""
+    [result] = search_many([query], index=index, client=client, encoder=encoder, **keywords)
+    return list(result.hits)
+
+
+def search_many(
+    queries: Iterable[str],
+    *,
+    index: str,
+    client: Elasticsearch | None = None,
+    encoder: Encoder | None = None,
+    k: int = 10,
+    mode: Mode | None = None,
+    num_candidates: int | None = None,
+    similarity: float | None = None,
+    rescore: float | None = None,
+    fusion: Fusion = "convex",
+    weight: float = BM25_WEIGHT,
+    filters: Filter | Iterable[Filter] = (),
+    highlight: bool = False,
+    collapse: bool = False,
+    neighbours: int = 0,
+    reranker: Reranker | None = None,
+    rank_window_size: int | None = None,
+) -> Iterator[SearchResult]:
+    """The `k` best chunks for each query, in the order of the queries, dozens of queries in a round trip.
+
+    `mode`: "knn" (the score is (1 + cosine) / 2), "bm25", or "hybrid", the default if the chunks' text is indexed.
+    Without an encoder, the model that the index records is loaded; without a client, the cluster is that of
+    ELASTICSEARCH_URL, or the local node.
+
+    `filters`: "field=value" and the like, a clause of Elasticsearch's own as a mapping, or several of them, which
+    must all hold. `num_candidates`: the chunks that each mode looks at (default 10 k, at least 500). `similarity`:
+    the minimum cosine of kNN hits. `rescore`: how many times k quantised candidates are scored with the full vectors.
+    `fusion`: "convex" (a weighted sum; `weight` is BM25's share), "rrf", or "server". `collapse` gives one hit per
+    document, `highlight` the content with the query's words marked, `neighbours` a passage with so many chunks on
+    each side. A `reranker` (see `load_reranker`) puts the first `rank_window_size` hits (default 50, at least k) in
+    its own order.
+
+    Raises UsageError for what cannot work, IndexMismatchError for an index that is missing or holds another model's
+    vectors, and ServerError.
+    """
+    from es_latechunk.elastic.connection import connect
+    from es_latechunk.elastic.rerank import first_stage
+    from es_latechunk.elastic.search import Searcher
+
+    options = SearchOptions(
+        k=k,
+        mode=mode,
+        num_candidates=num_candidates,
+        similarity=similarity,
+        rescore=rescore,
+        fusion=fusion,
+        weight=weight,
+        filters=several(filters),
+        highlight=highlight,
+        collapse=collapse,
+    )
+    if rank_window_size is not None and reranker is None:
+        raise UsageError("--rank-window-size is of a reranker; name one with --rerank MODEL")
+    searcher = Searcher(
+        client or connect(), index, first_stage(options, rank_window_size) if reranker else options
+    )
+    return run_queries(queries, searcher, encoder=encoder, k=k, neighbours=neighbours, reranker=reranker)
+
+
+def run_queries(
+    queries: Iterable[str],
+    searcher: Searcher,
+    *,
+    encoder: Encoder | None,
+    k: int,
+    neighbours: int = 0,
+    reranker: Reranker | None = None,
+) -> Iterator[SearchResult]:
+    """Search with an index that is opened already: encode, search, rerank, add passages, a batch at a time."""
+    from es_latechunk.elastic.passages import add_passages
+    from es_latechunk.elastic.rerank import rerank_hits
+    from es_latechunk.models import load_recorded
+
+    if searcher.mode != "bm25" and encoder is None:
+        encoder = load_recorded(searcher.record.identity.encoder)
+    at_once = min(QUERIES_AT_ONCE, 1 + CANDIDATES_AT_ONCE // searcher.candidates)
+    waiting = iter(queries)
+    while batch := list(islice(waiting, at_once)):
+        vectors: Sequence[FloatArray | None] = [None] * len(batch)
+        if encoder is not None and searcher.mode != "bm25":
+            vectors = searcher.encode(batch, encoder)
+        for found in searcher.run(batch, vectors):
+            hits = found.hits
+            if reranker:
+                hits = rerank_hits(found.query, hits, reranker=reranker, k=k)
+            if neighbours:
+                hits = add_passages(searcher, hits, neighbours)
+            yield SearchResult(found.query, hits, found.milliseconds)
+
+
+def several(filters: Filter | Iterable[Filter]) -> tuple[Filter, ...]:
+    """One filter or several, as several."""
+    return (filters,) if isinstance(filters, (str, Mapping)) else tuple(filters)
