@@ -11,14 +11,14 @@ from pathlib import Path
 from office_files import docx, pdf, zipped
 
 LIMIT = 1_000_000  # the --max-document-bytes that the folder is made for
-FRENCH = "L'été dernier, nous avons visité un château près de la forêt. La façade était très abîmée."
+GERMAN = "Über die Brücke führt der Weg; schöne Häuser, größer"
 
 BAD_TEXTS: dict[str, tuple[bytes, str]] = {
     "binary.txt": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "holds a NUL at position 8"),
     "nul.md": (b"text\0text", "holds a NUL at position 4"),
     "unmarked.txt": ("UTF-16".encode("utf-16-le"), "holds a NUL at position 1"),
     "half-utf16.txt": (b"\xff\xfea\0b", "is not utf-16-le"),
-    "ambiguous.txt": (FRENCH.encode("cp1252"), "may as well be cp1250, cp1252"),
+    "ambiguous.txt": (GERMAN.encode("mac_roman"), "may be cp1252 or mac-roman"),
     "damaged.txt": ("Zürich, Köln, M\xfcnchen".encode().replace(b"\xc3\xbcn", b"\xfcn"), "it is damaged"),
     "cut.txt": ("Zürich".encode()[:2], "it is damaged"),
     "noise.txt": (bytes(range(1, 256)) * 20, "may be binary"),
@@ -75,9 +75,7 @@ def write_good(folder: Path) -> list[str]:
     (folder / "good.csv").write_text("id,text\n" + "".join(f"row{number},Good.\n" for number in range(8)))
     (folder / "good.pdf").write_bytes(pdf(["Good.", "Good."]))
     (folder / "good.docx").write_bytes(docx("Good."))
-    (folder / "windows.txt").write_bytes(
-        "Über die Brücke führt der Weg; schöne Häuser, größer".encode("cp1252")
-    )
+    (folder / "windows.txt").write_bytes(GERMAN.encode("cp1252"))
     (folder / "wide.txt").write_bytes("Good \u2603.".encode("utf-16"))
     texts = [f"good{number}.txt" for number in range(50)]
     others = [f"good{number}{suffix}" for number in range(10) for suffix in (".md", ".html", ".txt.gz")]

@@ -72,6 +72,21 @@ def test_standard_input_in_a_shell(document: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", [["chunk"], ["embed"], ["compare", "--json", "--query", "Berlin"]])
+def test_an_id_that_comes_twice_is_named_and_the_first_one_stays(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "a", "text": "One."}\n{"id": "b", "text": "Two."}\n')
+    (tmp_path / "b.jsonl").write_text('{"id": "a", "text": "Three."}\n{"id": "c", "text": "Four."}\n')
+    result = run(*command[:1], tmp_path, *command[1:])
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sorted((row["doc_id"], row["content"]) for row in rows) == [
+        ("a", "One."),
+        ("b", "Two."),
+        ("c", "Four."),
+    ]
+    assert result.stderr == "error: a: its id was used before in this run; give it another id\n"
+    assert result.exit_code == 1
+
+
 def test_each_bad_document_is_one_line_and_the_others_are_there(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     (tmp_path / "b.txt").write_bytes(b"")

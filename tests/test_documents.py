@@ -69,11 +69,11 @@ def test_a_folder_is_read_in_sorted_order_without_hidden_files(tmp_path: Path) -
     for name in ["b.txt", "a.txt", "sub/z.md", "sub/a/y.txt", ".hidden.txt", ".git/x.txt", "B.txt", "p.png"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    skipped: list[str] = []
-    documents, errors = read(tmp_path, on_skip=skipped.append)
+    noted: dict[str, str] = {}
+    documents, errors = read(tmp_path, on_note=noted.__setitem__)
     assert [document.id for document in documents] == ["B.txt", "a.txt", "b.txt", "sub/z.md", "sub/a/y.txt"]
     assert [document.text for document in documents] == [document.id for document in documents]
-    assert (errors, skipped) == ([], ["p.png"])
+    assert (errors, noted) == ([], {"p.png": "is of no known kind; it is skipped"})
 
 
 def test_links_to_files_are_followed_and_a_loop_of_folders_ends(tmp_path: Path) -> None:

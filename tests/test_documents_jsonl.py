@@ -77,6 +77,14 @@ def test_the_id_is_the_line_s_own_or_its_place(tmp_path: Path, given: str, doc_i
         ('{"text": "x", "score": NaN}', "a.jsonl:1: holds NaN, which is not JSON; write a number or null"),
         ('{"text": "x", "score": -Infinity}', "a.jsonl:1: holds -Infinity, which is not JSON"),
         ('{"text": "x", "score": 1e999}', "a.jsonl:1: holds a number that is too large"),
+        (
+            f'{{"text": "x", "n": {"9" * 999}e9}}',
+            f"a.jsonl:1: holds a number that is too large ({'9' * 40}...); ",
+        ),
+        (
+            f'{{"text": "x", "n": -{"9" * 4301}}}',
+            "a.jsonl:1: holds an integer of 4,301 digits; write it as a string",
+        ),
         ('{"text": "x", "n": ' + "9" * 5000 + "}", "a.jsonl:1: "),
         ('{"text": "a\\ud800b"}', "a.jsonl:1: has half a surrogate pair at character 1"),
         ('{"text": "x", "title": "\\udfff"}', "a.jsonl:1: has half a surrogate pair"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from office_files import docx, pdf
+from office_files import docx, docx_of, pdf
 
 from es_latechunk.documents import binary as binary_files
 from es_latechunk.documents import count_bytes, document_hash, read_documents
@@ -55,6 +55,9 @@ def test_html_is_its_words_with_structure_as_markdown(tmp_path: Path) -> None:
     [
         ("<h1>First <i>one</i></h1><h1>Second</h1>", "First one"),
         ("<title> </title><h1>H</h1>", "H"),
+        ("<svg><title>Logo</title></svg><h1>H</h1>", "H"),
+        ("<svg><title>Logo</title></svg>", ""),
+        ("<body><svg><g><title>Logo</title></g></svg><title>The page</title>", "The page"),
         ("<p>x", ""),
     ],
 )
@@ -70,6 +73,22 @@ def test_the_encoding_that_a_page_declares_is_used(tmp_path: Path, declared: str
     word = {"cp1250": "Łódź", "iso2022_jp": "東京"}.get(encoding, "“Zürich”")
     page = f'<meta charset="{declared}"><p>{word}'.encode(encoding)
     assert [document.text for document in read_file(tmp_path, "a.html", page)[0]] == [word]
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<p>one  two \t\n three<b> four </b>five", "one two\nthree **four** five"),
+        ("<p>a<img alt='  A\n map'> <img src=x>b", "a A\nmap b"),
+        ("<pre>\n\n  x\n\n   y \n\n</pre>", "```\n  x\n\n   y\n```"),
+        ("<ol start=4><li>a<p>b</p><li><li>c</ol>", "4. a\n\n   b\n6. c"),
+        ("<ol start='²'><li>a</ol><ol><li>b</ol>", "1. a\n\n1. b"),
+        ("a<script>x</script><style>y</style><p>b</p><template>z</template>c", "a\n\nb\n\nc"),
+    ],
+)
+def test_html_s_whitespace_lists_and_pictures(tmp_path: Path, page: str, text: str) -> None:
+    [document], errors = read_file(tmp_path, "a.html", page.encode())
+    assert (document.text, errors) == (text, [])
 
 
 @pytest.mark.parametrize("declared", ["iso-8859-1", "utf-16", "nonsense", "hex"])
@@ -178,6 +197,55 @@ def test_a_word_file_is_markdown_with_a_title(tmp_path: Path) -> None:
     [document], errors = read_file(tmp_path, "a.docx", docx("snake_case 2*3, Zürich", heading="The title"))
     assert document == Document("a.docx", "# The title\n\nsnake_case 2*3, Zürich", "The title")
     assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "text"),
+    [
+        ('<w:fldSimple w:instr="DATE"><w:r><w:t>1 May</w:t></w:r></w:fldSimple>', "On 1 May we met."),
+        ("<w:moveTo><w:r><w:t>1 May</w:t></w:r></w:moveTo>", "On 1 May we met."),
+        ("<w:moveFrom><w:r><w:t>1 May</w:t></w:r></w:moveFrom>", "On we met."),
+        ("<w:dir w:val='rtl'><w:r><w:t>1 May</w:t></w:r></w:dir>", "On 1 May we met."),
+        (
+            "<w:customXml w:element='day'><w:customXmlPr/><w:smartTag><w:r><w:t>1 May</w:t></w:r></w:smartTag>"
+            "</w:customXml>",
+            "On 1 May we met.",
+        ),
+        (
+            "<w:r><w:ruby><w:rubyPr/><w:rt><w:r><w:t>reading</w:t></w:r></w:rt>"
+            "<w:rubyBase><w:r><w:t>1 May</w:t></w:r></w:rubyBase></w:ruby></w:r>",
+            "On 1 May we met.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_text_inside_fields_and_the_like_of_a_word_file_is_read(
+    tmp_path: Path, inside: str, text: str, strict: bool
+) -> None:
+    run = '<w:r><w:t xml:space="preserve">{}</w:t></w:r>'
+    content = docx_of(f"<w:p>{run.format('On ')}{inside}{run.format(' we met.')}</w:p>", strict=strict)
+    [document], errors = read_file(tmp_path, "a.docx", content)
+    assert (document.text, errors) == (text, [])
+
+
+PNG = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize(
+    ("markdown", "text"),
+    [
+        (f"a ![A map]({PNG}) b", "a A map b"),
+        (f'![]({PNG} "title")![x](<{PNG}>)\n', "x\n"),
+        (f"![A map][image1]\r\n\r\n[image1]: <{PNG}>\r\n", "A map\r\n\r\n"),
+        (f"![][one] ![two] ![Two][]\n\n[one]: {PNG}\n[TWO]: {PNG}", " two Two\n\n"),
+        (f"<img alt='A &amp; B' src=\"{PNG}\"/>", "A & B"),
+        (f"```\n![]({PNG})\n```\n", f"```\n![]({PNG})\n```\n"),
+        ("![a](data.png) [a](data:text/plain,b) ![b][c] data: x", None),
+    ],
+)
+def test_a_picture_inside_markdown_is_its_words(tmp_path: Path, markdown: str, text: str | None) -> None:
+    [document], errors = read_file(tmp_path, "a.md", markdown.encode())
+    assert (document.text, errors) == (markdown if text is None else text, [])
 
 
 def test_without_the_libraries_such_a_file_is_refused_before_anything_is_read(

@@ -8,6 +8,7 @@ from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS, chunk_document, 
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
 from es_latechunk.cli.output import Failures, chunk_rows, print_json
 from es_latechunk.cli.sources import Reader, reader_options
+from es_latechunk.documents import unique_documents
 from es_latechunk.errors import DocumentError
 
 
@@ -29,7 +30,7 @@ def chunk(
     failures = Failures()
     tokenizer = model.load().tokenizer
     cut = make_chunker(chunker, tokenizer=tokenizer, max_tokens=max_tokens)
-    for document in reader.read(paths, on_error=failures):
+    for document in unique_documents(reader.read(paths, on_error=failures), failures):
         try:
             chunked = chunk_document(document, chunker=cut, tokenizer=tokenizer)
         except DocumentError as error:

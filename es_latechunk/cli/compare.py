@@ -11,6 +11,7 @@ from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
 from es_latechunk.cli.output import Failures, print_json
 from es_latechunk.cli.sources import Reader, reader_options
+from es_latechunk.documents import unique_documents
 from es_latechunk.evaluation import compare as run_compare
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def compare(
     from rich.console import Console
 
     failures = Failures()
-    documents = list(reader.read(paths, on_error=failures))
+    documents = list(unique_documents(reader.read(paths, on_error=failures), failures))
     rows = run_compare(documents, query, encoder=model.load(), max_tokens=max_tokens, chunker=chunker)[:k]
     if as_json:
         for row in rows:

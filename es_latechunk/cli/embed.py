@@ -8,6 +8,7 @@ from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
 from es_latechunk.cli.output import Failures, print_json
 from es_latechunk.cli.sources import Reader, reader_options
+from es_latechunk.documents import unique_documents
 from es_latechunk.embed import embed_documents
 from es_latechunk.types import Pooling
 
@@ -34,7 +35,7 @@ def embed(
     Vectors have length 1. --pooling naive embeds each chunk alone, for comparison. "-" reads standard input.
     """
     failures = Failures()
-    documents = reader.read(paths, on_error=failures)
+    documents = unique_documents(reader.read(paths, on_error=failures), failures)
     for chunk in embed_documents(
         documents,
         encoder=model.load(),

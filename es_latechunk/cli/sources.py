@@ -11,7 +11,13 @@ from typing import Any
 import click
 
 from es_latechunk.cli.output import note
-from es_latechunk.documents import DEFAULT_MAX_DOCUMENT_BYTES, FORMATS, count_bytes, read_documents
+from es_latechunk.documents import (
+    DEFAULT_MAX_DOCUMENT_BYTES,
+    FORMATS,
+    count_bytes,
+    read_documents,
+    shown,
+)
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
@@ -68,7 +74,7 @@ class Reader:
         on_error: Callable[[DocumentError], None],
         on_read: Callable[[int], None] | None = None,
     ) -> Iterator[Document]:
-        """The documents; says on stderr which files are passed over and which encodings were found."""
+        """The documents; says on stderr what the user should know of some of them, and which encodings were found."""
         yield from read_documents(
             paths,
             format=self.format,
@@ -79,7 +85,7 @@ class Reader:
             id_field=self.id_field,
             max_document_bytes=self.max_document_bytes,
             on_error=on_error,
-            on_skip=_skipped,
+            on_note=_noted,
             on_read=on_read or _ignore,
             on_encoding=self._found,
         )
@@ -106,8 +112,8 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_reader
 
 
-def _skipped(name: str) -> None:
-    note(f"skipped {name}: of no known kind")
+def _noted(file_id: str, text: str) -> None:
+    note(shown(f"{file_id}: {text}"))
 
 
 def _ignore(_: int) -> None:

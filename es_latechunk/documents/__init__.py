@@ -1,6 +1,6 @@
 """Sources of documents: files, folders and standard input, one document at a time."""
 
-from es_latechunk.documents.identity import SeenIds, document_hash
+from es_latechunk.documents.identity import SeenIds, document_hash, unique_documents
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, FORMATS
 from es_latechunk.documents.read import count_bytes, read_documents
 from es_latechunk.documents.sources import shown
@@ -13,4 +13,5 @@ __all__ = [
     "document_hash",
     "read_documents",
     "shown",
+    "unique_documents",
 ]

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from es_latechunk.errors import UsageError
-
-if TYPE_CHECKING:
-    from charset_normalizer import CharsetMatch
 
 UTF8 = "utf-8"
 # Longest first: the mark of UTF-32-LE begins with that of UTF-16-LE.
@@ -19,17 +16,36 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# What the WHATWG encoding standard asks of browsers, less those that are subsets or relics of others.
+# What the WHATWG encoding standard asks of browsers, less those that are subsets or relics of others; in the
+# names of the library that guesses.
 GUESSED = (
     *(f"cp{number}" for number in range(1250, 1259)),
-    *("iso8859_2", "iso8859_5", "iso8859_7", "koi8_r", "koi8_u", "cp866", "mac_roman", "mac_cyrillic"),
-    *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
+    *("cp874", "iso8859-2", "iso8859-5", "iso8859-6", "iso8859-7", "koi8-r", "koi8-u", "cp866"),
+    *("mac-roman", "mac-cyrillic", "cp932", "euc-jp", "gb18030", "big5", "cp949"),
 )
-COMMONEST = "cp1252"  # named where others would give the same text
+COMMONEST = (
+    "cp1252"  # Mac encodings give letters to its bytes too, so that they are read only where it cannot be
+)
+MAC = "mac-"
 SAMPLE_BYTES = 64 * 1024
 NEXT_STEP = "say which it is with --encoding"
-# By how much a guess must beat every other one that reads the text differently; see _beats.
-LITTLE_MESS, SOME_MESS, MUCH_MESS, SAME_LANGUAGE = 0.01, 0.01, 0.05, 0.05
+# A guess is certain if the library is this confident, and this many times as confident as of any other reading.
+CONFIDENT, TIMES_AS_CONFIDENT = 0.1, 2
+# A reading of which the library is less confident than this is as good as none: random bytes get as much.
+HOPELESS = 0.02
+# Letters of Greek and the scripts after it in Unicode, up to Thai, and those that touch one of A to Z.
+LATIN, EAST_ASIAN = re.compile("[A-Za-z]"), re.compile("[\u2e80-\ud7ff]")
+MOSTLY = 4  # times as many letters of A to Z as East Asian characters: a Latin text
+FAR_LETTERS = re.compile("[\u0370-\u0fff]+")
+FAR_IN_LATIN = re.compile("[A-Za-z][\u0370-\u0fff]|[\u0370-\u0fff][A-Za-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEncoding:
+    """What a content was found to be in; `doubt` says in words why that is not certain, where it is a guess."""
+
+    name: str
+    doubt: str = ""
 
 
 class DamagedError(ValueError):
@@ -57,29 +73,32 @@ def marked_encoding(begin: bytes) -> str | None:
     return next((name for mark, name in MARKS if begin.startswith(mark)), None)
 
 
-def decode(content: bytes, *, encoding: str | None = None, declared: str | None = None) -> tuple[str, str]:
+def decode(
+    content: bytes, *, encoding: str | None = None, declared: str | None = None
+) -> tuple[str, FoundEncoding]:
     """The text of `content`, its byte order mark included, and the encoding that it was found to be in.
 
     In this order: a byte order mark; UTF-8 where it is valid (and not plain ASCII while `encoding` says
     otherwise: some encodings have seven bits); `encoding`, where given; what the content `declared` of itself,
-    where that fits; a guess that no other one comes near. A ValueError says why nothing fits, or names the
-    guesses.
+    where that fits; a guess. A ValueError says why nothing fits, or names the guesses.
     """
     found = find_encoding(content, encoding=encoding, declared=declared)
-    return decode_as(content, found), found
+    return decode_as(content, found.name), found
 
 
-def find_encoding(content: bytes, *, encoding: str | None = None, declared: str | None = None) -> str:
+def find_encoding(
+    content: bytes, *, encoding: str | None = None, declared: str | None = None
+) -> FoundEncoding:
     """The encoding of `content`, as `decode` finds it."""
     marked = marked_encoding(content)
     if marked:
-        return marked
+        return FoundEncoding(marked)
     if encoding and (content.isascii() or not _is_utf8(content)):
-        return codecs.lookup(encoding).name
+        return FoundEncoding(codecs.lookup(encoding).name)
     if declared and (content.isascii() or not _is_utf8(content)) and _fits(content, declared):
-        return _usual_name(declared)
+        return FoundEncoding(_usual_name(declared))
     if encoding or b"\0" in content:
-        return UTF8
+        return FoundEncoding(UTF8)
     return _guess(content)
 
 
@@ -120,11 +139,7 @@ def _fits(content: bytes, declared: str) -> bool:
 
 
 def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode(UTF8)
-    except UnicodeDecodeError:
-        return False
-    return True
+    return _decodes(content, UTF8)
 
 
 def _fault(content: bytes, error: UnicodeDecodeError, encoding: str = UTF8) -> str:
@@ -132,39 +147,85 @@ def _fault(content: bytes, error: UnicodeDecodeError, encoding: str = UTF8) -> s
     return f"is not {name} (byte 0x{content[error.start]:02x} at position {error.start})"
 
 
-def _guess(content: bytes) -> str:
+def _guess(content: bytes) -> FoundEncoding:
     try:
         content.decode(UTF8)
     except UnicodeDecodeError as error:
         fault = _fault(content, error)
         if error.reason == "unexpected end of data" or _mostly_utf8(content, error.start):
             raise DamagedError(f"{fault}, but the rest is: it is damaged; repair it") from error
-        sample = _sample(content, error.start)
+        readings = _readings(_sample(content, error.start))
     else:
-        return UTF8
-    from charset_normalizer import from_bytes
-
-    matches = list(from_bytes(sample, cp_isolation=list(GUESSED), enable_fallback=False))
-    if not matches:
+        return FoundEncoding(UTF8)
+    readings = [reading for reading in readings if _decodes(content, reading.encoding)]
+    if not readings:
         raise ValueError(
-            f"{fault} nor any other encoding that is looked for; it may be binary, or {NEXT_STEP}"
+            f"{fault}, and no other encoding that is looked for fits; it may be binary, or {NEXT_STEP}"
         )
-    best = matches[0]
-    alike = best.could_be_from_charset
+    if _decodes(content, COMMONEST):
+        if readings[0].encoding.startswith(MAC):
+            raise ValueError(f"{fault}, and may be {COMMONEST} or {readings[0].encoding}; {NEXT_STEP}")
+        readings = [reading for reading in readings if not reading.encoding.startswith(MAC)]
+    best = readings[0]
+    near = [other for other in readings if other.confidence * TIMES_AS_CONFIDENT > best.confidence]
+    rivals = [other.encoding for other in near if other.text != best.text or _differ(content, other, best)]
+    alike = [other.encoding for other in near if other.encoding not in rivals]
     name = COMMONEST if COMMONEST in alike else best.encoding
-    rivals = {match.encoding for match in matches[1:] if str(match) != str(best) and not _beats(best, match)}
-    rivals |= {other for other in alike if _differ(content, name, other)}
     if rivals:
-        raise ValueError(f"{fault}, and may as well be {', '.join(sorted({name} | rivals))}; {NEXT_STEP}")
-    return name
+        return FoundEncoding(name, f"may as well be {', '.join(rivals)}")
+    return FoundEncoding(name, "" if best.confidence >= CONFIDENT else "that is a guess from few characters")
 
 
-def _differ(content: bytes, name: str, other: str) -> bool:
-    """Whether two encodings that read the sample alike read the whole differently."""
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A sample as one encoding gives it, and how confident (0 to 1) the library is that it is text."""
+
+    encoding: str
+    confidence: float
+    text: str
+
+
+def _readings(sample: bytes) -> list[_Reading]:
+    """What the sample may be, the most confident reading first."""
+    from chardet import detect_all
+
+    readings: list[_Reading] = []
+    for found in detect_all(
+        sample, ignore_threshold=True, prefer_superset=False, compat_names=False, include_encodings=GUESSED
+    ):
+        name, confidence = found["encoding"], found["confidence"]
+        if name in (None, UTF8) or confidence < HOPELESS or not _decodes(sample, name):
+            continue
+        text = sample.decode(name)
+        if not _mixes_scripts(sample, text):
+            readings.append(_Reading(name, confidence, text))
+    return sorted(
+        readings, key=lambda reading: (-round(reading.confidence, 3), reading.encoding != COMMONEST)
+    )
+
+
+def _mixes_scripts(sample: bytes, text: str) -> bool:
+    """Whether a reading puts other scripts into Latin words, as Latin text in another encoding seems to do."""
+    far_words = len(FAR_LETTERS.findall(text))
+    if far_words and 2 * len(FAR_IN_LATIN.findall(text)) >= far_words:
+        return True
+    # The degree sign and the C of "5 °C" are one Korean syllable.
+    latin, east_asian = len(LATIN.findall(text)), len(EAST_ASIAN.findall(text))
+    taken = len(LATIN.findall(sample.decode("latin-1"))) - latin
+    return latin > MOSTLY * east_asian and 2 * taken >= east_asian > 0
+
+
+def _decodes(content: bytes, name: str) -> bool:
     try:
-        return content.decode(other) != content.decode(name, "replace")
+        content.decode(name)
     except UnicodeDecodeError:
         return False
+    return True
+
+
+def _differ(content: bytes, one: _Reading, other: _Reading) -> bool:
+    """Whether two encodings that read the sample alike read the whole differently."""
+    return content.decode(one.encoding) != content.decode(other.encoding)
 
 
 def _mostly_utf8(content: bytes, fault: int) -> bool:
@@ -178,15 +239,3 @@ def _sample(content: bytes, fault: int) -> bytes:
     begin = content.rfind(b"\n", max(0, fault - SAMPLE_BYTES), fault) + 1 or max(0, fault - SAMPLE_BYTES)
     lines = content[begin : begin + 16 * SAMPLE_BYTES].splitlines(keepends=True)
     return b"".join(line for line in lines if not line.isascii())[:SAMPLE_BYTES]
-
-
-def _beats(best: CharsetMatch, rival: CharsetMatch) -> bool:
-    """Whether the best guess is clearly better than one that reads the text differently.
-
-    The tests hold paragraphs of 21 languages: every guess that is accepted is right, and of the Latin scripts
-    in one byte about half are refused.
-    """
-    mess, language = rival.chaos - best.chaos, best.coherence - rival.coherence
-    if best.chaos >= LITTLE_MESS:
-        return False
-    return mess >= MUCH_MESS or language >= SAME_LANGUAGE or (mess >= SOME_MESS and language > -SAME_LANGUAGE)

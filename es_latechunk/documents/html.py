@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.streams import read_whole
@@ -13,7 +16,12 @@ from es_latechunk.types import Document
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
+    from markdownify import MarkdownConverter
 
+# Where browsers look for a page's encoding, and some more.
+DECLARED_WITHIN = 8 * 1024
+WHITESPACE_RUN = re.compile(r"[\t \r\n]{2,}")
+LIST_START = re.compile(r"[0-9]{1,9}")
 NOT_TEXT = ("title", "script", "style", "template", "noscript")
 
 
@@ -29,7 +37,9 @@ def declared_encoding(content: bytes) -> str | None:
     """The encoding that the page says it is in."""
     from bs4.dammit import EncodingDetector
 
-    return EncodingDetector.find_declared_encoding(content, is_html=True)
+    return EncodingDetector.find_declared_encoding(
+        content[:DECLARED_WITHIN], is_html=True, search_entire_document=True
+    )
 
 
 def html_to_text(html: str) -> tuple[str, str]:
@@ -42,8 +52,7 @@ def html_to_text(html: str) -> tuple[str, str]:
             warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
             soup = BeautifulSoup(html, "lxml")
         title = _title(soup)
-        for element in soup(NOT_TEXT):
-            element.decompose()
+        _leave_out(soup, NOT_TEXT)
         return _markdown(soup), title
     except RecursionError as error:
         raise ValueError("is nested too deeply to be read; simplify the page") from error
@@ -52,25 +61,97 @@ def html_to_text(html: str) -> tuple[str, str]:
 
 
 def _title(soup: BeautifulSoup) -> str:
-    for found in (soup.title, soup.h1):
+    """The page's own title, not that of a drawing in it."""
+    titles = (title for title in soup.find_all("title") if title.find_parent("svg") is None)
+    for found in (next(titles, None), soup.h1):
         words = " ".join(found.get_text(" ").split()) if found else ""
         if words:
             return words
     return ""
 
 
-def _markdown(soup: BeautifulSoup) -> str:
-    from markdownify import ATX, MarkdownConverter
+def _leave_out(soup: BeautifulSoup, names: tuple[str, ...]) -> None:
+    """Take elements out, all those of one parent at once: one at a time, each would be looked for among all."""
+    left_out = soup.find_all(names)
+    ids = {id(element) for element in left_out}
+    for parent in {id(element.parent): element.parent for element in left_out}.values():
+        if parent is None:
+            continue
+        parent.contents = [child for child in parent.contents if id(child) not in ids]
+        for before, after in pairwise([None, *parent.contents, None]):
+            if before is not None:
+                before.next_sibling = after
+            if after is not None:
+                after.previous_sibling = before
 
-    for picture in soup("img"):
-        picture.replace_with(str(picture.get("alt", "")))
-    converter = MarkdownConverter(
-        heading_style=ATX,
+
+def _markdown(soup: BeautifulSoup) -> str:
+    converter = _converter()(
+        heading_style="atx",
         bullets="-",
         strip=["a"],
+        strip_pre=None,
         # "snake_case" is searched for as it stands.
         escape_asterisks=False,
         escape_underscores=False,
         escape_misc=False,
     )
     return str(converter.convert_soup(soup)).strip()
+
+
+def _collapsed(text: str) -> str:
+    """Runs of whitespace as HTML means them: one line end or one space."""
+    return WHITESPACE_RUN.sub(lambda run: "\n" if "\n" in run[0] or "\r" in run[0] else " ", text)
+
+
+def _without_blank_ends(text: str) -> str:
+    """Preformatted text without the blank lines before it and the whitespace after it."""
+    rest = text.lstrip(" \n")
+    indent = text[: len(text) - len(rest)].rpartition("\n")[2]
+    return (indent + rest).rstrip(" \n")
+
+
+@cache
+def _converter() -> type[MarkdownConverter]:
+    """Markdownify's converter, in a time that grows with the page and not with its square; pictures are words."""
+    from bs4.element import NavigableString
+    from markdownify import MarkdownConverter
+
+    class Converter(MarkdownConverter):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._numbers: dict[int, int] = {}  # of the last item of each list
+
+        def process_text(self, el: Any, parent_tags: Any = None) -> str:
+            if "pre" not in (parent_tags or ()) and WHITESPACE_RUN.search(el):
+                # A copy that stands in the same place: what is around a text decides about its ends.
+                collapsed = NavigableString(_collapsed(el))
+                collapsed.parent = el.parent
+                collapsed.previous_sibling, collapsed.next_sibling = el.previous_sibling, el.next_sibling
+                el = collapsed
+            return str(super().process_text(el, parent_tags))  # type: ignore[misc]
+
+        def convert_pre(self, el: Any, text: str, parent_tags: Any) -> str:
+            text = _without_blank_ends(text)
+            return str(super().convert_pre(el, text, parent_tags))  # type: ignore[misc]
+
+        def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
+            return _collapsed(str(el.get("alt", "")))
+
+        def convert_li(self, el: Any, text: str, parent_tags: Any) -> str:
+            if el.parent is None or el.parent.name != "ol":
+                return str(super().convert_li(el, text, parent_tags))  # type: ignore[misc]
+            number = self._numbers.get(id(el.parent), _first_number(el.parent))
+            self._numbers[id(el.parent)] = number + 1
+            bullet = f"{number}. "
+            indented = "\n".join(
+                " " * len(bullet) + line if line else "" for line in text.strip().split("\n")
+            )
+            return f"{bullet}{indented[len(bullet) :]}\n" if text.strip() else "\n"
+
+    return Converter
+
+
+def _first_number(ordered_list: Any) -> int:
+    start = str(ordered_list.get("start", ""))
+    return int(start) if LIST_START.fullmatch(start) else 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from es_latechunk.documents.sources import shown
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
+
+USED_BEFORE = "its id was used before in this run; give it another id"
 
 
 def document_hash(document: Document, *, vectors: str = "") -> str:
@@ -36,6 +38,20 @@ def document_hash(document: Document, *, vectors: str = "") -> str:
             f"has a part that JSON cannot hold ({error}); give text, numbers, lists, objects",
         ) from error
     return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+def unique_documents(
+    documents: Iterable[Document], on_error: Callable[[DocumentError], None]
+) -> Iterator[Document]:
+    """The documents whose id comes for the first time; any other goes to `on_error`, as its chunks would have
+    the ids of the first one's.
+    """
+    with SeenIds() as seen:
+        for document in documents:
+            if seen.first_place(document.id, "") is None:
+                yield document
+            else:
+                on_error(DocumentError(shown(document.id), USED_BEFORE))
 
 
 class SeenIds:

@@ -17,6 +17,7 @@ from es_latechunk.types import ChunkSpan, Document
 
 PAGES_KEY, CAUSE_KEY = "_pages", "_cause"  # what a dead-letter file tells beside the document's own keys
 OWN_KEYS = ("title", "chunks", "metadata", PAGES_KEY, CAUSE_KEY)
+MOST_DIGITS, LONGEST_NUMBER = 4300, 40
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -39,7 +40,7 @@ def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Doc
             if found != UTF8 and not told:
                 told = True
                 reading.on_encoding(file_id, found)
-            row = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            row = json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_finite)
             yield parse_document(row, place, reading)
         except RecursionError:
             reading.on_error(
@@ -55,16 +56,27 @@ def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Doc
 def _text(line: bytes, encoding: str | None, limit: int) -> tuple[str, str]:
     if len(line) > limit:
         raise ValueError(too_large(limit))
-    return decode(line, encoding=encoding) if encoding else (decode_as(line, UTF8), UTF8)
+    if encoding is None:
+        return decode_as(line, UTF8), UTF8
+    text, found = decode(line, encoding=encoding)
+    return text, found.name
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"holds {constant}, which is not JSON; write a number or null")
 
 
+def _integer(number: str) -> int:
+    # Python's own limit, where it has one: longer ones take time that grows with the square of their length.
+    if len(number.lstrip("-")) > MOST_DIGITS:
+        raise ValueError(f"holds an integer of {len(number.lstrip('-')):,} digits; write it as a string")
+    return int(number)
+
+
 def _finite(number: str) -> float:
     if math.isinf(float(number)):
-        raise ValueError(f"holds a number that is too large ({shown(number)}); write it as a string")
+        written = number if len(number) <= LONGEST_NUMBER else f"{number[:LONGEST_NUMBER]}..."
+        raise ValueError(f"holds a number that is too large ({written}); write it as a string")
     return float(number)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from es_latechunk.documents.encoding import UTF8, check_encoding, decode
-from es_latechunk.documents.sources import OnError
+from es_latechunk.documents.encoding import NEXT_STEP, UTF8, FoundEncoding, check_encoding, decode
+from es_latechunk.documents.sources import OnError, shown
 from es_latechunk.documents.streams import GZIP, narrowed, wide_encoding
 from es_latechunk.errors import UsageError
 
@@ -29,6 +29,9 @@ FORMATS = ("auto", *dict.fromkeys(SUFFIXES.values()))
 BINARY = ("pdf", "docx")  # compressed by themselves: nobody packs them again
 
 
+OnNote = Callable[[str, str], None]
+
+
 def kind_of(name: str, format: str) -> str:
     """How a file of that name is read; "" where nobody knows."""
     if format != "auto":
@@ -41,7 +44,11 @@ def kind_of(name: str, format: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What one run's readers need to know. `on_encoding` gets a file's id and an encoding other than UTF-8."""
+    """What one run's readers need to know.
+
+    `on_encoding` gets a file's id and an encoding other than UTF-8; `on_note` gets a file's id and what a user
+    should know of it although it could be read.
+    """
 
     format: str
     encoding: str | None
@@ -49,7 +56,7 @@ class Reading:
     id_field: str
     max_document_bytes: int
     on_error: OnError
-    on_skip: Callable[[str], None]
+    on_note: OnNote
     on_read: Callable[[int], None]
     on_encoding: Callable[[str, str], None]
 
@@ -64,9 +71,15 @@ class Reading:
     def decode(self, content: bytes, file_id: str, *, declared: str | None = None) -> str:
         """The text of a whole file; an encoding other than UTF-8 is told."""
         text, found = decode(content, encoding=self.encoding, declared=declared)
-        if found != UTF8:
-            self.on_encoding(file_id, found)
+        self.tell_encoding(file_id, found)
         return text
+
+    def tell_encoding(self, file_id: str, found: FoundEncoding) -> None:
+        """Tell an encoding other than UTF-8, and that it is a guess, where it is one that is not certain."""
+        if found.name != UTF8:
+            self.on_encoding(file_id, found.name)
+        if found.doubt:
+            self.on_note(shown(file_id), f"was read as {found.name}, but {found.doubt}; {NEXT_STEP}")
 
     def by_lines(self, stream: BinaryIO, file_id: str) -> tuple[BinaryIO, str | None]:
         """A stream whose lines end in b"\\n", with their encoding where it is known beforehand."""

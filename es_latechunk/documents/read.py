@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 from es_latechunk.documents.binary import check_extra, extra_is_complete, read_docx, read_pdf
 from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
-from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, Reading, kind_of
+from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, OnNote, Reading, kind_of
 from es_latechunk.documents.sources import OnError, Selection, SourceFile, check_paths, find_files, shown
 from es_latechunk.documents.streams import unpacked
 from es_latechunk.documents.tables import read_csv
@@ -55,7 +55,7 @@ def read_documents(
     id_field: str = "id",
     max_document_bytes: int = DEFAULT_MAX_DOCUMENT_BYTES,
     on_error: OnError = raise_error,
-    on_skip: Callable[[str], None] = _ignore,
+    on_note: OnNote = _ignore,
     on_read: Callable[[int], None] = _ignore,
     on_encoding: Callable[[str, str], None] = _ignore,
 ) -> Iterator[Document]:
@@ -63,13 +63,14 @@ def read_documents(
 
     With format "auto" a file's suffix says what it is, with or without ".gz" after it; standard input is
     JSONL when its first visible character is "{", otherwise one text. A file of another suffix is passed over
-    inside a folder (and given to `on_skip`), and is an error where it is named itself. `include` and `exclude`
-    are patterns as in .gitignore, for files inside folders.
+    inside a folder, with a note, and is an error where it is named itself. `include` and `exclude` are patterns
+    as in .gitignore, for files inside folders.
     A text is never changed: line ends, byte order marks and control characters stay. What is not UTF-8 is
     read as `encoding`, or as what it is found to be in, and `on_encoding` gets the file's id and the encoding.
     `text_field` and `id_field` are the names of a CSV's columns and of a JSON line's keys.
 
     What cannot be read, and what is larger than `max_document_bytes`, goes to `on_error`, and the rest goes on.
+    `on_note` gets a file's id and, in words, what its user should know although the file could be read.
     A path that is not there, a wrong setting or a missing library is a UsageError before anything is read.
     `on_read` is told the bytes on disk read since it was last told, after each document and each file.
     """
@@ -80,7 +81,7 @@ def read_documents(
         id_field=id_field,
         max_document_bytes=max_document_bytes,
         on_error=on_error,
-        on_skip=on_skip,
+        on_note=on_note,
         on_read=on_read,
         on_encoding=on_encoding,
     )
@@ -130,7 +131,7 @@ def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator
             cause = f"is of no known kind ({', '.join(SUFFIXES)}); say which with --format"
             reading.on_error(DocumentError(shown(file.id), cause))
         else:
-            reading.on_skip(shown(file.id))
+            reading.on_note(shown(file.id), "is of no known kind; it is skipped")
 
 
 def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document]:

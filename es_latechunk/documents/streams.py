@@ -43,6 +43,24 @@ def bounded_lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
         yield line
 
 
+def bounded_csv_lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
+    """The same for CSV, whose lines may also end in CR alone, as old spreadsheets wrote them."""
+    line, after_cr = bytearray(), False
+    while block := stream.readline(BLOCK):
+        for part in block.splitlines(keepends=True):
+            if after_cr and part != b"\n":
+                yield bytes(line)
+                line.clear()
+            if len(line) <= limit:
+                line += part
+            after_cr = part.endswith(b"\r")
+            if part.endswith(b"\n"):
+                yield bytes(line)
+                line.clear()
+    if line:
+        yield bytes(line)
+
+
 def wide_encoding(stream: BinaryIO, encoding: str | None) -> str | None:
     """The UTF-16 or UTF-32 that a stream's byte order mark tells, or the user; None for any other encoding."""
     marked = marked_encoding(cast(io.BufferedReader, stream).peek(4)[:4])

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import csv
 import itertools
+import threading
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from es_latechunk.documents.encoding import UTF8, DamagedError, decode_as, find_encoding
+from es_latechunk.documents.encoding import UTF8, DamagedError, FoundEncoding, decode_as, find_encoding
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import shown
-from es_latechunk.documents.streams import bounded_lines, too_large
+from es_latechunk.documents.streams import bounded_csv_lines, too_large
 from es_latechunk.documents.text import MARK, check_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
 DELIMITERS = (",", ";", "\t")
 SAMPLE_BYTES = 1024 * 1024
+LONGEST_LIST = 200
 
 
 def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
     """Documents of the rows under a header that names the text column; fields may hold line ends.
 
-    The delimiter is the one of comma, semicolon and tab by which the header has that column. The id is the
+    Lines end in LF, CR LF or CR. The delimiter is the one of comma, semicolon and tab by which the header has that
+    column. The id is the
     id column's, else the file's id and the number of the line on which the row begins. A column "title" is
     the title, the other columns that have a name and a value are metadata.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), reading.max_document_bytes))
     lines = _Lines(stream, file_id, reading)
-    columns, delimiter = _header(lines, reading.text_field)
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    columns, delimiter = _header(lines, reading)
+    _check_header(columns)
+    rows = _Rows(lines, delimiter, reading)
     while True:
         lines.begin_row()
         try:
@@ -48,25 +51,54 @@ def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
             reading.on_error(DocumentError(lines.place, str(error)))
 
 
+class _Rows:
+    """The csv module's rows, whose fields may be as long as a document.
+
+    The module's own limit is one for the whole process: it is set back after each row.
+    """
+
+    _lock = threading.Lock()
+
+    def __init__(self, lines: _Lines, delimiter: str, reading: Reading) -> None:
+        self._rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        self._limit = reading.max_document_bytes
+
+    def __iter__(self) -> _Rows:
+        return self
+
+    def __next__(self) -> list[str]:
+        with self._lock:
+            before = csv.field_size_limit()
+            csv.field_size_limit(max(before, self._limit))
+            try:
+                return next(self._rows)
+            finally:
+                csv.field_size_limit(before)
+
+
 class _RowTooLargeError(ValueError):
     """A row has more bytes than a document may have."""
 
 
 class _Lines:
-    """Lines as text, counted, and no more of them for one row than a document may have."""
+    """Lines as text, counted, and no more of them for one row than a document may have.
+
+    The lines of one row are held, so that it can be read again with another delimiter.
+    """
 
     def __init__(self, stream: BinaryIO, file_id: str, reading: Reading) -> None:
         self._file_id = file_id
         self._limit = reading.max_document_bytes
+        self._taken: list[bytes] = []
         self._size = 0
         self.number, self.row = 0, 1
         stream, encoding = reading.by_lines(stream, file_id)
-        lines = bounded_lines(stream, self._limit)
+        lines = bounded_csv_lines(stream, self._limit)
         begin = _begin(lines)
-        self._lines = itertools.chain(begin, lines)
-        self._encoding = _encoding(b"".join(begin), encoding)
-        if self._encoding != UTF8:
-            reading.on_encoding(file_id, self._encoding)
+        self._lines: Iterator[bytes] = itertools.chain(begin, lines)
+        found = _encoding(b"".join(begin), encoding)
+        reading.tell_encoding(file_id, found)
+        self._encoding = found.name
 
     @property
     def place(self) -> str:
@@ -79,7 +111,13 @@ class _Lines:
         return f"line {self.row}" if self.number <= self.row else f"lines {self.row} to {self.number}"
 
     def begin_row(self) -> None:
-        self.row, self._size = self.number + 1, 0
+        self.row, self._size, self._taken = self.number + 1, 0, []
+
+    def rewind_row(self) -> None:
+        """Give the lines of the present row again."""
+        self._lines = itertools.chain(self._taken, self._lines)
+        self.number -= len(self._taken)
+        self._size, self._taken = 0, []
 
     def __iter__(self) -> _Lines:
         return self
@@ -88,17 +126,18 @@ class _Lines:
         line = next(self._lines)
         self.number += 1
         self._size += len(line)
+        self._taken.append(line)
         if self._size > self._limit:
             raise _RowTooLargeError(too_large(self._limit))
         text = decode_as(line, self._encoding)
         return text.removeprefix(MARK) if self.number == 1 else text
 
 
-def _encoding(begin: bytes, encoding: str | None) -> str:
+def _encoding(begin: bytes, encoding: str | None) -> FoundEncoding:
     try:
         return find_encoding(begin, encoding=encoding)
     except DamagedError:
-        return UTF8  # only the rows with the damage are bad
+        return FoundEncoding(UTF8)  # only the rows with the damage are bad
 
 
 def _begin(lines: Iterable[bytes]) -> list[bytes]:
@@ -112,21 +151,37 @@ def _begin(lines: Iterable[bytes]) -> list[bytes]:
     return begin
 
 
-def _header(lines: _Lines, text_field: str) -> tuple[list[str], str]:
-    line = next(lines, "")
+def _header(lines: _Lines, reading: Reading) -> tuple[list[str], str]:
+    """The names of the columns, and the delimiter by which one of them is the text's."""
+    most: list[str] = []
+    fault: csv.Error | None = None
     for delimiter in DELIMITERS:
-        columns = next(csv.reader([line], delimiter=delimiter), [])
-        if text_field in columns:
-            break
-    else:
-        columns = next(csv.reader([line]), [])
-        raise ValueError(
-            f'has no column "{text_field}" but {", ".join(columns) or "none"}; name the text\'s with --text-field'
-        )
+        lines.rewind_row()
+        try:
+            columns = next(_Rows(lines, delimiter, reading), [])
+        except csv.Error as error:
+            fault = fault or error
+            continue
+        if reading.text_field in columns:
+            return columns, delimiter
+        most = max(most, columns, key=len)
+    if fault and len(most) < 2:
+        raise ValueError(f"is not CSV ({fault}, in its header); repair it") from fault
+    raise ValueError(
+        f'has no column "{shown(reading.text_field)}" but {_listed(most)}; name the text\'s with --text-field'
+    )
+
+
+def _check_header(columns: list[str]) -> None:
     twice = {column for column in columns if column and columns.count(column) > 1}
     if twice:
-        raise ValueError(f"has two columns of the same name ({', '.join(sorted(twice))}); rename one")
-    return columns, delimiter
+        raise ValueError(f"has two columns of the same name ({_listed(sorted(twice))}); rename one")
+
+
+def _listed(columns: list[str]) -> str:
+    """Names of columns in one printable line that a file without columns cannot make endless."""
+    names = shown(", ".join(columns)[: LONGEST_LIST + 1]) or "none"
+    return names if len(names) <= LONGEST_LIST else f"{names[:LONGEST_LIST]}..."
 
 
 def _document(columns: list[str], row: list[str], place: str, reading: Reading) -> Document:

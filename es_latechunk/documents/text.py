@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import BinaryIO
 
 from es_latechunk.documents.options import Reading
@@ -11,7 +12,13 @@ from es_latechunk.documents.streams import read_whole
 from es_latechunk.types import Document
 
 MARK = "\ufeff"  # a byte order mark is a character of the text, and stays one
-HEADING = re.compile(r"^ {0,3}# +(.+?)(?: +#+)? *$")
+HEADING = re.compile(r" {0,3}# +")
+# None of these looks at a character more than a few times: each part ends where the next one may begin.
+PICTURE = re.compile(r'!\[([^\[\]]*)\]\([ \t]*<?data:[^()<>\s]*>?(?:[ \t]+"[^"()]*")?[ \t]*\)')
+PICTURE_BELOW = re.compile(r" {0,3}\[([^\[\]]+)\]:[ \t]*<?data:image/")
+PICTURE_REFERENCE = re.compile(r"!\[([^\[\]]*)\](?:\[([^\[\]]*)\])?")
+PICTURE_TAG = re.compile(r"""<img\b[^<>]*\bsrc=["']?data:[^<>]*>""", re.IGNORECASE)
+ALTERNATIVE_TEXT = re.compile(r"""\balt=(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 FENCE = re.compile(r"^ {0,3}(```|~~~)")
 
 
@@ -21,8 +28,9 @@ def read_text(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docu
 
 
 def read_markdown(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
-    """One document; its title is the first heading of level one."""
-    text = _whole(stream, file_id, reading)
+    """One document; its title is the first heading of level one. Pictures that it holds become their words."""
+    text = without_pictures(_whole(stream, file_id, reading))
+    check_text(text)
     yield Document(id=file_id, text=text, title=markdown_title(text))
 
 
@@ -44,6 +52,43 @@ def check_text(text: str) -> None:
         ) from error
 
 
+def without_pictures(markdown: str) -> str:
+    """Markdown with the words of each picture that stands in it as a `data:` address, outside fenced code.
+
+    The address is the picture itself in letters and figures, which nobody searches for. All other text stays.
+    """
+    if "data:" not in markdown:
+        return markdown
+    lines = list(_outside_code(markdown))
+    labels = {match[1].lower() for line, code in lines if not code and (match := PICTURE_BELOW.match(line))}
+
+    def referred(match: re.Match[str]) -> str:
+        return match[1] if (match[2] or match[1]).lower() in labels else match[0]
+
+    kept: list[str] = []
+    for line, code in lines:
+        if code:
+            kept.append(line)
+        elif not PICTURE_BELOW.match(line):
+            line = PICTURE_TAG.sub(_alternative_text, PICTURE.sub(r"\1", line))
+            kept.append(PICTURE_REFERENCE.sub(referred, line) if labels else line)
+    return "".join(kept)
+
+
+def _outside_code(markdown: str) -> Iterator[tuple[str, bool]]:
+    """Lines with their ends, and whether each belongs to fenced code."""
+    fenced = False
+    for line in markdown.splitlines(keepends=True):
+        fence = FENCE.match(line)
+        yield line, fenced or bool(fence)
+        fenced ^= bool(fence)
+
+
+def _alternative_text(tag: re.Match[str]) -> str:
+    words = ALTERNATIVE_TEXT.search(tag[0])
+    return unescape(words[1] or words[2]) if words else ""
+
+
 def markdown_title(text: str) -> str:
     """The first level-one heading outside fenced code, or "" where there is none."""
     fenced = False
@@ -51,6 +96,14 @@ def markdown_title(text: str) -> str:
         if FENCE.match(line):
             fenced = not fenced
         heading = None if fenced else HEADING.match(line)
-        if heading:
-            return heading[1]
+        words = _heading_words(line[heading.end() :]) if heading else ""
+        if words:
+            return words
     return ""
+
+
+def _heading_words(rest: str) -> str:
+    """A heading's line after its sign, without the closing signs that some write."""
+    rest = rest.rstrip(" ")
+    words = rest.rstrip("#")
+    return words.rstrip(" ") if words.endswith(" ") else rest

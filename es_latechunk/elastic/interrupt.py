@@ -31,8 +31,9 @@ def finish(step: Callable[[], T], *, patience: float = PATIENCE) -> T:
         finally:
             ended.set()
 
-    threading.Thread(target=run, daemon=True).start()
     try:
+        # The start belongs to what may be interrupted: the step can be on its way before start() has returned.
+        threading.Thread(target=run, daemon=True).start()
         # Not without a limit: a signal that another thread has taken waits for this one to wake up.
         while not ended.wait(WAKE_SECONDS):
             pass

@@ -1,0 +1,65 @@
+"""Texts of one sentence or more in many languages, and the encodings that such texts are found in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SENTENCES = Path(__file__).parent / "fixtures" / "encoding_sentences.txt"
+LENGTHS = (1, 2, 4)  # sentences of a text
+WESTERN, CENTRAL = ("cp1252", "mac_roman"), ("cp1250", "iso8859_2")
+ENCODINGS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("de", "en", "es", "fr", "it", "pt", "sv"), WESTERN),
+    **dict.fromkeys(("cs", "hu", "pl", "ro"), CENTRAL),
+    "tr": ("cp1254",),
+    "lt": ("cp1257",),
+    "el": ("cp1253", "iso8859_7"),
+    "ru": ("cp1251", "koi8_r", "cp866", "iso8859_5", "mac_cyrillic"),
+    "uk": ("cp1251", "koi8_u"),
+    "he": ("cp1255",),
+    "ar": ("cp1256", "iso8859_6"),
+    "th": ("cp874",),
+    "ja": ("cp932", "euc_jp"),
+    "ko": ("cp949",),
+    "zh": ("gb18030",),
+    "zh-Hant": ("big5",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A text of `length` sentences, and its bytes in an encoding."""
+
+    language: str
+    encoding: str
+    length: int
+    text: str
+    content: bytes
+
+
+def own_sentences() -> dict[str, list[str]]:
+    """The sentences of the file, by language."""
+    sentences: dict[str, list[str]] = {}
+    for line in SENTENCES.read_text("utf-8").splitlines():
+        if line.startswith("# "):
+            language = line[2:]
+        elif not line.startswith("##"):
+            sentences.setdefault(language, []).append(line)
+    return sentences
+
+
+def cases(sentences: Mapping[str, Sequence[str]], *, scored: bool) -> Iterator[Case]:
+    """Texts of neighbouring sentences, of the half that is scored or of the one that rules are chosen on.
+
+    A text that an encoding lacks a character of, and one that is ASCII alone, is left out.
+    """
+    for language, encodings in ENCODINGS.items():
+        half = sentences.get(language, [])[int(scored) :: 2]
+        for encoding in encodings:
+            for length in LENGTHS:
+                for begin in range(len(half) - length + 1):
+                    text = " ".join(half[begin : begin + length])
+                    content = text.encode(encoding, "replace")
+                    if content.decode(encoding) == text and not content.isascii():
+                        yield Case(language, encoding, length, text, content)
