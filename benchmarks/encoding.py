@@ -21,7 +21,7 @@ import torch
 from models import matmul_speed, took
 from sentence_transformers import SentenceTransformer
 
-from es_latechunk import embed_documents, load_encoder, read_documents
+from es_latechunk import embed_documents, load_encoder, raise_errors, read_documents
 from es_latechunk.models import default_model
 from es_latechunk.models.architecture import quiet
 from es_latechunk.models.hub import resolve_model
@@ -39,11 +39,11 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def ways(name: str, dtype: Any, max_tokens: int) -> tuple[dict[str, Callable[[], Any]], int, int]:
     """What to run, the documents' tokens, and the parameters of the layers."""
-    documents = list(read_documents(sorted(PAGES.glob("*.md"))))
+    documents = list(raise_errors(read_documents(sorted(PAGES.glob("*.md")))))
     encoder = load_encoder(name, dtype=dtype)
     tokens = sum(len(encoder.tokenizer.tokenize(document.text)) for document in documents)
-    chunks = list(embed_documents(documents, encoder=encoder, max_tokens=max_tokens))
-    texts = [chunk.text for chunk in chunks]
+    chunks = list(raise_errors(embed_documents(documents, encoder=encoder, max_tokens=max_tokens)))
+    texts = [chunk.content for chunk in chunks]
     with quiet():
         peer = SentenceTransformer(str(resolve_model(name).path))
     layers = sum(p.numel() for key, p in peer.named_parameters() if "embeddings" not in key)

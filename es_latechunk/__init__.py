@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from es_latechunk.dry_run import DryRun, IngestPlan
     from es_latechunk.elastic.connection import Connection, connect
     from es_latechunk.embed import embed_documents
-    from es_latechunk.errors import DocumentError, LateChunkError
+    from es_latechunk.errors import DocumentError, LateChunkError, raise_errors
     from es_latechunk.index import Index
     from es_latechunk.ingestion import IngestRun, ingest
     from es_latechunk.models import load_encoder
@@ -48,6 +48,7 @@ _MODULES = {
     "ingest": "ingestion",
     "load_encoder": "models",
     "load_reranker": "models.rerank",
+    "raise_errors": "errors",
     "read_documents": "documents",
     "search": "retrieval",
     "search_many": "retrieval",
@@ -76,6 +77,7 @@ __all__ = [
     "ingest",
     "load_encoder",
     "load_reranker",
+    "raise_errors",
     "read_documents",
     "search",
     "search_many",

@@ -2,53 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from es_latechunk.chunking import DEFAULT_MAX_TOKENS, chunk_document, make_chunker
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import EmbeddedChunks, embed_chunks
-from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, Pooling
-
-OnError = Callable[[DocumentError], None]
+from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, Pooling, check_pooling
 
 
 def embed_documents(
-    documents: Iterable[Document],
+    documents: Iterable[Document | DocumentError],
     *,
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
-    chunker: str = "sentences",
+    chunker: str = DEFAULT_CHUNKER,
     pooling: Pooling = "late",
-    on_error: OnError | None = None,
-) -> Iterator[ChunkVector]:
+) -> Iterator[ChunkVector | DocumentError]:
     """Chunk vectors of a stream of documents, lazily and in order; no server is needed.
 
-    A document that cannot be used raises its DocumentError, or goes to `on_error` and the others go on.
+    A document that cannot be used is a DocumentError in the place of its chunks, and the others go on; `raise_errors`
+    stops at it. `chunker` is "sentences", "paragraph" or "tokens", `max_tokens` the size of a chunk at most;
+    `pooling="naive"` embeds each chunk alone, for comparison. A setting that cannot work is a UsageError.
     """
+    check_pooling(pooling)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
 
-    def chunked() -> Iterator[ChunkedDocument]:
+    def chunked() -> Iterator[ChunkedDocument | DocumentError]:
         for document in documents:
+            if isinstance(document, DocumentError):
+                yield document
+                continue
             try:
                 yield chunk_document(document, chunker=cut, tokenizer=encoder.tokenizer)
             except DocumentError as error:
-                _tell(error, on_error)
+                error.source = document
+                yield error
 
-    for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling):
-        if isinstance(block, DocumentError):
-            _tell(block, on_error)
-        else:
-            yield from _chunk_vectors(block)
+    def vectors() -> Iterator[ChunkVector | DocumentError]:
+        for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling):
+            if isinstance(block, DocumentError):
+                yield block
+            else:
+                yield from _chunk_vectors(block)
 
-
-def _tell(error: DocumentError, on_error: OnError | None) -> None:
-    if on_error is None:
-        raise error
-    on_error(error)
+    return vectors()
 
 
 def _chunk_vectors(block: EmbeddedChunks) -> Iterator[ChunkVector]:
     document = block.chunked.document
     for ordinal, vector in enumerate(block.vectors, block.first):
-        span = block.chunked.spans[ordinal]
-        yield ChunkVector(document.id, ordinal, span, document.text[span.start : span.end], vector)
+        start, end = block.chunked.spans[ordinal].start, block.chunked.spans[ordinal].end
+        yield ChunkVector(document.id, ordinal, start, end, document.text[start:end], vector)

@@ -6,11 +6,15 @@ LateChunkError
 ├── PreconditionError       something that must stand beforehand does not: a server,
 │   │                       an index, a node                                           (exit 2)
 │   ├── ServerError         Elasticsearch cannot be reached, or refuses the credentials
-│   ├── IndexMismatchError  the index is missing, or holds another model's vectors
+│   │   └── TooMuchError    an answer is too large for the server's memory
+│   ├── IndexNotFoundError  there is no index or alias of that name
+│   ├── IndexMismatchError  the index was made with another model or other settings
 │   ├── IndexBusyError      another load writes the index
 │   └── NodeError           the embedded Elasticsearch cannot be started or stopped
 ├── DocumentError           one document cannot be used; the others go on              (exit 1)
-└── WriteError              Elasticsearch did not take what was sent                   (exit 1)
+├── WriteError              Elasticsearch did not take what was sent                   (exit 1)
+│   └── IndexRefusedError   the index takes nothing: it is blocked, closed or gone
+└── JinaApiError            a request to the Jina API failed for good                  (exit 1)
 
 A message is one line: what it is about (document id or setting), the cause with both values that
 disagree, and the next thing to do. No message carries a credential.
@@ -18,16 +22,49 @@ disagree, and the next thing to do. No message carries a credential.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from es_latechunk.types import Document
 
+T = TypeVar("T")
+# Two of Unicode's noncharacters, which no text holds: a message can quote a user's words, and keeps them as they are.
+SETTING = re.compile("\ufdd0([a-z_]+)\ufdd1")
+
+
+def setting(name: str) -> str:
+    """The name of a setting, for a message that tells it as Python or as the command line writes it."""
+    return f"\ufdd0{name}\ufdd1"
+
+
+class Message(str):
+    """A text that names settings: as a string, by their names in Python."""
+
+    _marked: str
+
+    def __new__(cls, marked: str) -> Message:
+        message = super().__new__(cls, SETTING.sub(r"\1", marked))
+        message._marked = marked
+        return message
+
+    def render(self, name: Callable[[str], str]) -> str:
+        """The text with each setting as `name` writes it."""
+        return SETTING.sub(lambda found: name(found[1]), self._marked)
+
 
 class LateChunkError(Exception):
-    """Base of all errors here. `exit_code` is what the command line exits with."""
+    """Base of all errors here. `exit_code` is what the command line exits with.
+
+    `str(error)` names settings as Python does; `error.message.render(name)` as the function `name` writes them.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        self.message = Message(message)
+        super().__init__(str(self.message))
 
 
 class UsageError(LateChunkError):
@@ -50,8 +87,16 @@ class ServerError(PreconditionError):
     """Elasticsearch cannot be reached, or refuses the credentials."""
 
 
+class TooMuchError(ServerError):
+    """The server cannot hold so large an answer (a circuit breaker)."""
+
+
+class IndexNotFoundError(PreconditionError):
+    """There is no index or alias of that name."""
+
+
 class IndexMismatchError(PreconditionError):
-    """The index is missing, or was made with another model or other settings."""
+    """The index was made with another model or other settings."""
 
 
 class IndexBusyError(PreconditionError):
@@ -71,9 +116,29 @@ class DocumentError(LateChunkError):
     def __init__(self, document: str, cause: str, *, source: Document | None = None) -> None:
         super().__init__(f"{document}: {cause}")
         self.document = document
-        self.cause = cause
+        self.cause = Message(cause)
         self.source = source
 
 
 class WriteError(LateChunkError):
     """Elasticsearch did not take what was sent, after the retries that the settings allow."""
+
+
+class IndexRefusedError(WriteError):
+    """The index takes nothing at all: it is blocked, closed, gone, or its mapping asks for what no chunk has."""
+
+
+class JinaApiError(LateChunkError):
+    """A request to the Jina API failed for good. `too_long`: the same text in smaller requests may pass."""
+
+    def __init__(self, message: str, *, too_long: bool = False) -> None:
+        super().__init__(message)
+        self.too_long = too_long
+
+
+def raise_errors(items: Iterable[T | DocumentError]) -> Iterator[T]:
+    """What comes, until a DocumentError comes, which is raised: for those who want no part of a source."""
+    for item in items:
+        if isinstance(item, DocumentError):
+            raise item
+        yield item

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from es_latechunk.bootstrap import fresh_index
 from es_latechunk.chunking import chunk_document, make_chunker
-from es_latechunk.documents import SeenIds, document_hash, shown
-from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError
+from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, shown
+from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
 from es_latechunk.late import embed_chunks
 from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
 from es_latechunk.types import ChunkedDocument, Chunker, Document, Encoder
@@ -265,8 +265,7 @@ def _hashed(
         if seen.first_place(document.id, doc_hash) is None:
             yield document, doc_hash
         else:
-            cause = "its id was used before in this run; give it another id"
-            yield _failed(DocumentError(shown(document.id), cause), document)
+            yield _failed(DocumentError(shown(document.id), USED_BEFORE), document)
 
 
 def written(
@@ -414,8 +413,9 @@ def count_stale(
         there = count_documents(load.client, load.target, retry_for=target.retry_for)
         if stale > max_share * there:
             raise PreconditionError(
-                f"prune: {stale} of the index's {there} documents are no longer in the source, more than --max-prune "
-                f"{max_share:.0%}, so nothing is removed; check the paths, or allow it with --max-prune 100%"
+                f"prune: {stale} of the index's {there} documents are no longer in the source, more than "
+                f"{setting('max_prune')} "
+                f"{max_share:g}, so nothing is removed; check the paths, or allow it with {setting('max_prune')} 1"
             )
     return stale, chunks
 

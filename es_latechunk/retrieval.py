@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.elastic.query import BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ def search_many(
         collapse=collapse,
     )
     if rank_window_size is not None and reranker is None:
-        raise UsageError("--rank-window-size is of a reranker; name one with --rerank MODEL")
+        raise UsageError(
+            f"{setting('rank_window_size')} is of no use without {setting('reranker')}; leave it out, or name a "
+            "reranker"
+        )
     searcher = Searcher(
         client or connect(), index, first_stage(options, rank_window_size) if reranker else options
     )

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, UsageError, setting
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 Pooling = Literal["late", "naive"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,6 @@ class TokenWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenEmbeddings:
-    """Contextual token vectors (T, dim) float32, with the characters (T, 2) that each token stands for."""
-
-    vectors: FloatArray
-    offsets: IntArray
-
-
-@dataclass(frozen=True, slots=True)
 class ChunkedDocument:
     """A document with its chunks in order, and its tokens where a tokenizer has seen it."""
 
@@ -83,12 +76,13 @@ class ChunkedDocument:
 
 @dataclass(frozen=True, slots=True)
 class ChunkVector:
-    """A chunk with its L2-normalised vector (dim,) float32; `text` is the document's `text[start:end]`."""
+    """A chunk with its L2-normalised vector (dim,) float32; `content` is the document's `text[start:end]`."""
 
     doc_id: str
     ordinal: int
-    span: ChunkSpan
-    text: str
+    start: int
+    end: int
+    content: str
     vector: FloatArray
 
 
@@ -221,13 +215,18 @@ class TokenEncoder(Encoder, Protocol):
 class ChunkEncoder(Encoder, Protocol):
     """An encoder that does late chunking on its own side: a document's chunk texts in, vectors out."""
 
-    def encode_chunks(self, document: ChunkedDocument, pooling: Pooling) -> FloatArray:
-        """Vectors (N, dim) of the document's N chunks."""
-
     def encode_many(
         self, documents: Iterable[ChunkedDocument], pooling: Pooling
     ) -> Iterable[FloatArray | DocumentError]:
-        """`encode_chunks` for a stream, in order, with as many requests at once as the encoder allows.
+        """The vectors (N, dim) of each document's N chunks, in order, with as many requests at once as it allows.
 
         A document that is refused gives its error in the place of its vectors; the others go on.
         """
+
+
+def check_pooling(pooling: str) -> None:
+    """Raise a UsageError for a pooling that does not exist."""
+    if pooling not in POOLINGS:
+        raise UsageError(
+            f"{setting('pooling')}: {pooling!r} is not known; choose one of {', '.join(POOLINGS)}"
+        )

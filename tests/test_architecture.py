@@ -83,7 +83,7 @@ def libraries_imported(path: Path) -> set[str]:
 def repository_files() -> Iterator[Path]:
     for folder, subfolders, names in os.walk(ROOT):
         subfolders[:] = [s for s in subfolders if s == ".ci" or not (s[0] == "." or s in NOT_OURS)]
-        yield from (Path(folder) / name for name in names if name != ".env")
+        yield from (Path(folder) / name for name in names if name not in (".env", ".git"))
 
 
 def texts() -> Iterator[tuple[Path, str]]:

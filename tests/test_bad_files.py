@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 from bad_files import LIMIT, write_bad, write_good
-
-from es_latechunk.documents import read_documents
-from es_latechunk.errors import DocumentError
+from reading import read
 
 
 @pytest.fixture
@@ -33,16 +31,12 @@ def test_all_good_documents_come_and_each_bad_file_is_named_once(folder: Path) -
     good, bad = write_good(folder), write_bad(folder)
     assert len(good) == 100
     assert len(bad) >= 30
-    errors: list[DocumentError] = []
     encodings: Counter[str] = Counter()
-    documents = read_documents(
-        [folder],
-        max_document_bytes=LIMIT,
-        on_error=errors.append,
-        on_encoding=lambda _, encoding: encodings.update([encoding]),
+    documents, errors = read(
+        folder, max_document_bytes=LIMIT, on_encoding=lambda _, encoding: encodings.update([encoding])
     )
     assert sorted(document.id for document in documents) == good
-    assert_named_once([str(error) for error in errors], bad)
+    assert_named_once(errors, bad)
     assert encodings == {"cp1252": 1, "utf-16-le": 1}
 
 

@@ -9,22 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from reading import read
 
-from es_latechunk.documents import read_documents
-from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkSpan, Document
 
 
 def read_lines(tmp_path: Path, *lines: str | bytes) -> tuple[list[Document], list[str]]:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join(line.encode() if isinstance(line, str) else line for line in lines))
-    errors: list[DocumentError] = []
-    return list(read_documents([path], on_error=errors.append)), [str(error) for error in errors]
+    return read(path)
 
 
 def read_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes, format: str = "auto") -> list[Document]:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
-    return list(read_documents(["-"], format=format))
+    return read("-", format=format)[0]
 
 
 def test_every_part_of_a_line_is_read(tmp_path: Path) -> None:
@@ -131,7 +129,7 @@ def test_the_format_of_stdin_can_be_said(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("closed", [True, False])
 def test_stdin_that_cannot_be_read_is_an_error(closed: bool) -> None:
     """Closed, or a file that fails: in a process of its own, as it is about the process's own stdin."""
-    script = "from es_latechunk.documents import read_documents\nlist(read_documents(['-'], on_error=print))"
+    script = "from es_latechunk.documents import read_documents\nprint(*read_documents(['-']))"
     redirect = "<&-" if closed else "</proc/self/mem"
     done = subprocess.run(
         ["sh", "-c", f'"{sys.executable}" -c "{script}" {redirect}'], capture_output=True, text=True

@@ -69,9 +69,7 @@ def test_it_refuses_to_prune_as_the_run_does(
         with pytest.raises(PreconditionError, match=r"^prune: ") as refused:
             run_it(source, client=client, index=index_name, encoder=encoder(), prune=True)
     if source:
-        message = (
-            "prune: 31 of the index's 34 documents are no longer in the source, more than --max-prune 50%"
-        )
+        message = "prune: 31 of the index's 34 documents are no longer in the source, more than max_prune 0.5"
         assert str(refused.value).startswith(message)
     assert stored_chunks(client, index_name) == before
 
@@ -99,7 +97,7 @@ def test_a_share_of_the_documents_may_be_pruned(
         )
 
     if removed is None:
-        with pytest.raises(PreconditionError, match="more than --max-prune"):
+        with pytest.raises(PreconditionError, match="more than max_prune"):
             prune()
     else:
         prune()

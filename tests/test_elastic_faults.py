@@ -20,7 +20,7 @@ from es_latechunk.errors import ServerError, WriteError
 pytestmark = pytest.mark.every_version
 
 EXPECTED = {
-    f"{chunk.doc_id}#{chunk.ordinal}": (chunk.text, chunk.vector.tolist())
+    f"{chunk.doc_id}#{chunk.ordinal}": (chunk.content, chunk.vector.tolist())
     for chunk in embed_documents(LETTERS, encoder=WordEncoder(), max_tokens=7)
 }
 

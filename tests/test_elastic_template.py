@@ -122,7 +122,7 @@ def test_a_template_that_cannot_work_is_refused(tmp_path: Path, change: Any, mes
     path = written(tmp_path, change(load_template()))
     with pytest.raises(UsageError) as refused:
         load_template(path)
-    assert str(refused.value).startswith(f"--mapping {path}: {message}")
+    assert str(refused.value).startswith(f"template {path}: {message}")
 
 
 def test_a_template_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -146,15 +146,15 @@ def test_other_dims_than_the_model_s_are_refused_with_both() -> None:
 @pytest.mark.parametrize(
     ("quantization", "dims", "message"),
     [
-        ("bbq", 63, "--quantization bbq needs at least 64 dimensions, the model gives 63; choose int8"),
-        ("bbq_flat", 63, "--quantization bbq_flat needs at least 64 dimensions"),
+        ("bbq", 63, "quantization bbq needs at least 64 dimensions, the model gives 63; choose int8"),
+        ("bbq_flat", 63, "quantization bbq_flat needs at least 64 dimensions"),
         (
             "int4",
             65,
-            "--quantization int4 needs an even number of dimensions, the model gives 65; choose int8",
+            "quantization int4 needs an even number of dimensions, the model gives 65; choose int8",
         ),
-        ("int4_flat", 65, "--quantization int4_flat needs an even number of dimensions"),
-        ("int16", 64, "--quantization int16 is not known; choose one of int8, int4, bbq, none"),
+        ("int4_flat", 65, "quantization int4_flat needs an even number of dimensions"),
+        ("int16", 64, "quantization int16 is not known; choose one of int8, int4, bbq, none"),
     ],
 )
 def test_a_quantization_that_cannot_work_is_refused(quantization: str, dims: int, message: str) -> None:

@@ -130,7 +130,7 @@ def test_bfloat16_stays_close(folder: Path) -> None:
 
 def test_the_default_window_is_what_the_positions_allow(folder: Path) -> None:
     assert load(folder).identity.window == POSITIONS
-    with pytest.raises(UsageError, match=f"--window {POSITIONS + 1} does not fit .* 8 to {POSITIONS} tokens"):
+    with pytest.raises(UsageError, match=f"window {POSITIONS + 1} does not fit .* 8 to {POSITIONS} tokens"):
         load(folder, window=POSITIONS + 1)
 
 
@@ -182,9 +182,7 @@ def test_texts_without_content_are_errors_that_name_them(bert: Path) -> None:
 
 
 def test_a_window_must_hold_more_than_the_prefix(bert: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"--window 8: holds nothing beside the .* special and prefix tokens"
-    ):
+    with pytest.raises(UsageError, match=r"window 8: holds nothing beside the .* special and prefix tokens"):
         load(bert, window=8, document_prefix="Represent this passage for retrieval: ")
 
 

@@ -60,7 +60,7 @@ def test_a_filter_is_a_query_or_refused(text: str, query: dict[str, Any] | None)
         return
     with pytest.raises(UsageError, match=r"; write field=") as refusal:
         parse_filter(text, PROPERTIES)
-    assert str(refusal.value).startswith(f"--filter {text!r} has ")
+    assert str(refusal.value).startswith(f"filters {text!r} has ")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_range_over_strings_is_refused(text: str, cause: str) -> None:
     """Elasticsearch would compare them as strings, and find page 2 for page>=10."""
     with pytest.raises(UsageError, match=re.escape(cause)) as refusal:
         parse_filter(text, PROPERTIES)
-    assert str(refusal.value).startswith(f"--filter {text!r} is a range")
+    assert str(refusal.value).startswith(f"filters {text!r} is a range")
 
 
 @pytest.mark.parametrize("kind", ["date", "double", "long", "ip"])

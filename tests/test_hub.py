@@ -149,7 +149,7 @@ def test_cache_dir_and_revision(hub: HubServer, tmp_path: Path) -> None:
     assert revision == COMMIT
     assert Path(path).is_relative_to(tmp_path / "cache")
     answer = ask("owner/tiny-jina", endpoint=hub.url, home=tmp_path / "home", revision="v9")
-    assert "the hub has no revision 'v9' of it; check --revision" in answer
+    assert "the hub has no revision 'v9' of it; check revision" in answer
 
 
 def test_an_explicit_revision_of_minilm_goes_to_the_hub(hub: HubServer, tmp_path: Path) -> None:

@@ -67,15 +67,15 @@ def test_requests_say_where_and_what() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "told"),
     [
-        (Endpoint("hugging_face"), "--serve-url"),
-        (Endpoint("hugging_face", url="serve:8000"), "--serve-url"),
-        (Endpoint("hugging_face", url=f"{SERVE}/v1"), "--serve-url"),
-        (Endpoint("hugging_face", url="http://user:word@serve"), "--serve-url"),
-        (Endpoint("hugging_face", url=SERVE, model_id="m"), "--model-id m"),
-        (Endpoint("openai", url=SERVE), "--model-id"),
+        (Endpoint("hugging_face"), "serve_url"),
+        (Endpoint("hugging_face", url="serve:8000"), "serve_url"),
+        (Endpoint("hugging_face", url=f"{SERVE}/v1"), "serve_url"),
+        (Endpoint("hugging_face", url="http://user:word@serve"), "serve_url"),
+        (Endpoint("hugging_face", url=SERVE, model_id="m"), "model_id m"),
+        (Endpoint("openai", url=SERVE), "model_id"),
         (Endpoint("jinaai"), "JINA_API_KEY"),
-        (Endpoint("jinaai", key=KEY, url=SERVE), "--serve-url"),
-        (Endpoint("elasticsearch", queries=True), "--queries"),
+        (Endpoint("jinaai", key=KEY, url=SERVE), "serve_url"),
+        (Endpoint("elasticsearch", queries=True), "queries"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_sent(endpoint: Endpoint, told: str) -> None:

@@ -16,7 +16,7 @@ from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from es_latechunk import ChunkSpan, Document, IngestRun, embed_documents, ingest
 from es_latechunk import ingestion as ingest_module
 from es_latechunk.elastic import state
-from es_latechunk.errors import IndexMismatchError
+from es_latechunk.errors import IndexMismatchError, IndexNotFoundError
 
 pytestmark = pytest.mark.every_version
 BERLIN, LISBON, KOELN = LETTERS
@@ -119,7 +119,7 @@ def test_late_and_naive_vectors_differ(client: Elasticsearch, index_name: str) -
         list(embed_documents(LETTERS, encoder=WordEncoder(), max_tokens=7, pooling=pooling))
         for pooling in ("late", "naive")
     )
-    assert [chunk.text for chunk in late] == [chunk.text for chunk in naive]
+    assert [chunk.content for chunk in late] == [chunk.content for chunk in naive]
     assert not any(np.allclose(a.vector, b.vector, atol=1e-3) for a, b in zip(late, naive, strict=True))
 
 
@@ -230,7 +230,7 @@ def test_one_model_per_index(
 
 
 def test_an_index_that_is_missing_is_named_with_the_next_step(client: Elasticsearch) -> None:
-    with pytest.raises(IndexMismatchError, match=r"index test-none does not exist .* index create test-none"):
+    with pytest.raises(IndexNotFoundError, match=r"index test-none does not exist .* index create test-none"):
         ingest(LETTERS, index="test-none", client=client, encoder=WordEncoder())
     assert not client.indices.exists(index="test-none")
 

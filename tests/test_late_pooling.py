@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from es_latechunk.embed import embed_documents
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, raise_errors
 from es_latechunk.late import embed_chunks, l2_normalise, plan_windows
 from es_latechunk.late.pool import ChunkAccumulator, sum_by_chunk
-from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray, Pooling
+from es_latechunk.types import ChunkedDocument, ChunkSpan, ChunkVector, Document, FloatArray, Pooling
 
 
 def words(count: int, *, first: int = 0) -> str:
@@ -123,20 +123,23 @@ def test_chunk_vectors_carry_their_text() -> None:
     encoder = PositionEncoder()
     encoder.tokenizer.tokenize(".")  # the vocabulary must hold the full stop before the chunker asks for it
     text = "One two. Three four."
-    found = list(embed_documents([Document("d", text)], encoder=encoder, max_tokens=3))
-    assert [(chunk.ordinal, chunk.text) for chunk in found] == [(0, "One two."), (1, "Three four.")]
-    assert [text[chunk.span.start : chunk.span.end] for chunk in found] == ["One two.", "Three four."]
+    found = list(raise_errors(embed_documents([Document("d", text)], encoder=encoder, max_tokens=3)))
+    assert [(chunk.ordinal, chunk.content) for chunk in found] == [(0, "One two."), (1, "Three four.")]
+    assert [text[chunk.start : chunk.end] for chunk in found] == ["One two.", "Three four."]
 
 
-def test_a_bad_document_goes_to_on_error_and_the_others_go_on() -> None:
+def test_a_bad_document_is_an_error_in_its_place_and_the_others_go_on() -> None:
     encoder = PositionEncoder()
-    documents = [Document("empty", "  "), Document("good", "a word")]
-    errors: list[DocumentError] = []
-    found = list(embed_documents(documents, encoder=encoder, on_error=errors.append))
-    assert [error.document for error in errors] == ["empty"]
-    assert [chunk.doc_id for chunk in found] == ["good"]
+    unread = DocumentError("unread", "cannot be read")
+    documents = [Document("empty", "  "), unread, Document("good", "a word")]
+    empty, same, good = embed_documents(documents, encoder=encoder)
+    assert isinstance(empty, DocumentError)
+    assert (empty.document, empty.source) == ("empty", documents[0])
+    assert same is unread
+    assert isinstance(good, ChunkVector)
+    assert good.doc_id == "good"
     with pytest.raises(DocumentError, match="empty: "):
-        list(embed_documents(documents, encoder=encoder))
+        list(raise_errors(embed_documents(documents, encoder=encoder)))
 
 
 def test_sums_stay_exact_over_long_chunks() -> None:

@@ -110,10 +110,10 @@ def test_unknown_pooling_is_refused_or_assumed_and_recorded(tmp_path: Path) -> N
     folder = model(tmp_path / "m")
     (folder / "modules.json").unlink()
     (folder / "1_Pooling" / "config.json").unlink()
-    assert "pass --assume-mean-pooling" in refusal(folder)
+    assert "pass assume_mean_pooling" in refusal(folder)
     assert spec(folder, assume_mean_pooling=True).assumed_mean_pooling
     write_json(folder / "modules.json", [{"path": "", "type": "sentence_transformers.models.Transformer"}])
-    assert "pass --assume-mean-pooling" in refusal(folder)
+    assert "pass assume_mean_pooling" in refusal(folder)
     assert not spec(folder, "sentence-transformers/all-MiniLM-L6-v2").assumed_mean_pooling
     assert "it pools the first token" in refusal(folder, "BAAI/bge-m3", assume_mean_pooling=True)
     change_config(folder, emb_pooler="mean")
@@ -125,7 +125,7 @@ def test_unknown_pooling_is_refused_or_assumed_and_recorded(tmp_path: Path) -> N
 def test_an_architecture_alone_tells_no_pooling_and_no_cuts(tmp_path: Path) -> None:
     """A NomicBERT may be trained in another way; a Gemma 3 that reads to the left alone is a language model."""
     folder = model(tmp_path / "m", "nomic_bert")
-    with pytest.raises(UsageError, match="--dimensions 256: model m was not trained for shorter vectors"):
+    with pytest.raises(UsageError, match="dimensions 256: model m was not trained for shorter vectors"):
         spec(folder, dimensions=256)
     assert spec(folder, "nomic-ai/nomic-embed-text-v1.5", dimensions=256).dimensions == 256
     assert spec(folder, "nomic-embed-text-v1.5", dimensions=256).dimensions == 256
@@ -245,7 +245,7 @@ def test_lengths(tmp_path: Path, model_type: str, changes: Any, lengths: Any, ex
     for window in (8, expected[0]):
         assert spec(folder, window=window).window == window
     for window in (0, 7, expected[0] + 1):
-        with pytest.raises(UsageError, match=f"--window {window} does not fit .* 8 to {expected[0]} tokens"):
+        with pytest.raises(UsageError, match=f"window {window} does not fit .* 8 to {expected[0]} tokens"):
             spec(folder, window=window)
 
 
@@ -260,13 +260,13 @@ def test_a_family_has_the_window_it_was_trained_at(tmp_path: Path) -> None:
 def test_dimensions(tmp_path: Path) -> None:
     folder = model(tmp_path / "m")
     assert spec(folder, dimensions=32).dimensions == 32
-    with pytest.raises(UsageError, match=r"--dimensions 16: .* not trained for shorter .* 32 dimensions"):
+    with pytest.raises(UsageError, match=r"dimensions 16: .* not trained for shorter .* 32 dimensions"):
         spec(folder, dimensions=16)
     change_config(folder, matryoshka_dimensions=[8, 16, 64])
     assert spec(folder, dimensions=16).dimensions == 16
     for wrong in (12, 64, 0, -8):
         with pytest.raises(
-            UsageError, match=f"--dimensions {wrong}: model m was trained for 8, 16, 32; choose"
+            UsageError, match=f"dimensions {wrong}: model m was trained for 8, 16, 32; choose"
         ):
             spec(folder, dimensions=wrong)
 

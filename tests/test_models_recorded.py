@@ -61,7 +61,7 @@ def test_a_folder_that_is_gone_is_asked_for(folder: Path) -> None:
     recorded = load_encoder(str(folder), options=OPTIONS).identity
     folder.rename(folder.parent / "elsewhere")
     with pytest.raises(
-        ModelError, match=r"model mine: it was a folder when the index was made.*--model FOLDER"
+        ModelError, match=r"model mine: it was a folder when the index was made.*model FOLDER"
     ):
         load_recorded(recorded)
 
@@ -69,5 +69,5 @@ def test_a_folder_that_is_gone_is_asked_for(folder: Path) -> None:
 def test_no_model_named_and_none_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_model() == "sentence-transformers/all-MiniLM-L6-v2"
     monkeypatch.setattr("es_latechunk.models.find_spec", lambda _: None)
-    with pytest.raises(UsageError, match="pass --model FOLDER_OR_ID"):
+    with pytest.raises(UsageError, match="pass model FOLDER_OR_ID"):
         load_encoder()

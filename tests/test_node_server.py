@@ -132,7 +132,7 @@ def test_two_nodes_run_side_by_side(twice: Node, elasticsearch_node: Node) -> No
     assert names == [f"es-latechunk-{node.name}" for node in nodes]
     listed = [json.loads(line) for line in command("status", "--json").stdout.splitlines()]
     assert {node.name for node in nodes} <= {node["name"] for node in listed if node["status"] == "running"}
-    with pytest.raises(NodeError, match=r"several local nodes.* at .* at .*--url"):
+    with pytest.raises(NodeError, match=r"several local nodes.* at .* at .*url"):
         running_node()
     with pytest.raises(NodeError, match=rf"runs already, as {SMALLEST} at {twice.url}; stop it first"):
         start(TWICE, port=free_port())

@@ -155,7 +155,7 @@ def test_a_write_replaces_a_planted_link_instead_of_following_it(tmp_path: Path)
 
 def test_a_port_in_use_names_who_has_it(folder: NodeFolder, busy_port: int) -> None:
     assert occupant(busy_port) == "another program"
-    with pytest.raises(NodeError, match=rf"port {busy_port} is in use by another program.*--port"):
+    with pytest.raises(NodeError, match=rf"port {busy_port} is in use by another program.*port"):
         choose_port("default", busy_port, None)
 
 

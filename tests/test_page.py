@@ -148,7 +148,7 @@ def test_a_text_is_compared_as_compare_does(url: str, chunker: str) -> None:
         for hit, row in zip(hits, wanted, strict=False):
             assert (hit["late"], hit["naive"]) == (pytest.approx(row.late), pytest.approx(row.naive))
             assert (hit["late_rank"], hit["naive_rank"]) == (row.late_rank, row.naive_rank)
-            assert "".join(piece["text"] for piece in hit["passage"] if piece["hit"]) == row.chunk.text
+            assert "".join(piece["text"] for piece in hit["passage"] if piece["hit"]) == row.chunk.content
             assert "".join(piece["text"] for piece in hit["passage"]) in LETTER
 
 

@@ -125,12 +125,12 @@ def test_hybrid_is_the_default_where_there_is_text(properties: dict[str, Any], m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight": 1.01}, "--weight 1.01 is not between 0 and 1"),
-        ({"weight": float("nan")}, "--weight nan is not"),
-        ({"similarity": -1.5}, "--similarity -1.5 is no cosine"),
-        ({"rescore": 0.5}, "--rescore 0.5 is not between 1 and 10"),
-        ({"rescore": 10}, "--rescore 10 is not between 1 and 10"),
-        ({"collapse": True, "fusion": "server"}, "--collapse works with --fusion convex or rrf"),
+        ({"weight": 1.01}, "weight 1.01 is not between 0 and 1"),
+        ({"weight": float("nan")}, "weight nan is not"),
+        ({"similarity": -1.5}, "similarity -1.5 is no cosine"),
+        ({"rescore": 0.5}, "rescore 0.5 is not between 1 and 10"),
+        ({"rescore": 10}, "rescore 10 is not between 1 and 10"),
+        ({"collapse": True, "fusion": "server"}, "collapse works with fusion convex or rrf"),
     ],
 )
 def test_options_that_cannot_work(options: dict[str, Any], message: str) -> None:

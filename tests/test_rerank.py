@@ -179,7 +179,7 @@ def test_the_window_lies_between_k_and_the_candidates() -> None:
     assert first_stage(SearchOptions(k=80), None).k == 80
     assert first_stage(SearchOptions(k=5, num_candidates=30), None).k == 30
     for window in (9, 301):
-        with pytest.raises(UsageError, match=f"--rank-window-size {window} is not between -k 10 and 300"):
+        with pytest.raises(UsageError, match=f"rank_window_size {window} is not between k 10 and 300"):
             first_stage(SearchOptions(num_candidates=300), window)
 
 

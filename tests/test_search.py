@@ -16,7 +16,7 @@ from es_latechunk import Document, Hit, embed_documents, search
 from es_latechunk.cli import main
 from es_latechunk.elastic.console import console_request
 from es_latechunk.elastic.query import SearchOptions
-from es_latechunk.errors import IndexMismatchError, UsageError
+from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError
 
 pytestmark = pytest.mark.every_version
 
@@ -154,7 +154,7 @@ def test_an_empty_query_is_refused(loaded: Any, query: str) -> None:
 
 
 def test_an_index_that_is_missing_or_not_ours_is_refused(client: Elasticsearch, index_name: str) -> None:
-    with pytest.raises(IndexMismatchError, match=f"index {index_name} does not exist .* index create"):
+    with pytest.raises(IndexNotFoundError, match=f"index {index_name} does not exist .* index create"):
         search(QUERY, index=index_name, client=client, encoder=WordEncoder())
     client.indices.create(index=index_name)
     with pytest.raises(IndexMismatchError, match="its mapping records no model"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from office_files import docx, docx_of, pdf
+from reading import read, read_file
 
 from es_latechunk.documents import binary as binary_files
 from es_latechunk.documents import count_bytes, document_hash, read_documents
@@ -22,20 +23,6 @@ from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, Tokens
 
 NO_TOKENS = Tokens(np.empty(0, np.int32), np.empty((0, 2), np.int32))
-
-
-def read(*paths: Path | str, **options: object) -> tuple[list[Document], list[str]]:
-    """The documents and the messages of what could not be read."""
-    errors: list[DocumentError] = []
-    documents = list(read_documents(paths, on_error=errors.append, **options))  # type: ignore[arg-type]
-    return documents, [str(error) for error in errors]
-
-
-def read_file(
-    tmp_path: Path, name: str, content: bytes, **options: object
-) -> tuple[list[Document], list[str]]:
-    (tmp_path / name).write_bytes(content)
-    return read(tmp_path / name, **options)
 
 
 def test_html_is_its_words_with_structure_as_markdown(tmp_path: Path) -> None:
@@ -339,7 +326,7 @@ def test_what_is_left_out_is_not_complained_of(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_means_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--exclude: a pattern cannot be read"):
+    with pytest.raises(UsageError, match="exclude: a pattern cannot be read"):
         read(tmp_path, exclude=["!"])
 
 

@@ -10,24 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading import read, read_file
 
 from es_latechunk.documents import read_documents, streams
-from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
-
-
-def read(*paths: Path | str, **options: object) -> tuple[list[Document], list[str]]:
-    """The documents and the messages of what could not be read."""
-    errors: list[DocumentError] = []
-    documents = list(read_documents(paths, on_error=errors.append, **options))  # type: ignore[arg-type]
-    return documents, [str(error) for error in errors]
-
-
-def read_file(
-    tmp_path: Path, name: str, content: bytes, **options: object
-) -> tuple[list[Document], list[str]]:
-    (tmp_path / name).write_bytes(content)
-    return read(tmp_path / name, **options)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -79,9 +65,12 @@ def test_a_column_s_name_may_hold_a_line_end(tmp_path: Path, end: str, delimiter
     [
         (b'"text" x,n\nOne.,1\n', "is not CSV (',' expected after '\"', in its header); repair it"),
         (b'text,"n\nOne.,1\n', "is not CSV (unexpected end of data, in its header); repair it"),
-        (b'"id";"body"\n', 'has no column "text" but id, body; name the text\'s with --text-field'),
-        (b'"a\rb",n\n', 'has no column "text" but a\\rb, n; name the text\'s with --text-field'),
-        (b"x" * 999, f'has no column "text" but {"x" * 200}...; name the text\'s with --text-field'),
+        (b'"id";"body"\n', 'has no column "text" but id, body; say which one holds the text with text_field'),
+        (b'"a\rb",n\n', 'has no column "text" but a\\rb, n; say which one holds the text with text_field'),
+        (
+            b"x" * 999,
+            f'has no column "text" but {"x" * 200}...; say which one holds the text with text_field',
+        ),
         (b'text,"a\nb","a\nb"\n', "has two columns of the same name (a\\nb); rename one"),
     ],
 )

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from office_files import drawn_pdf, pdf, words
+from reading import read
 
-from es_latechunk.documents import read_documents
-from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
 TWO_UP = "q .5 0 0 .5 0 200 cm /Fm0 Do Q q .5 0 0 .5 300 200 cm /Fm1 Do Q"
@@ -18,14 +17,11 @@ TWO_UP = "q .5 0 0 .5 0 200 cm /Fm0 Do Q q .5 0 0 .5 300 200 cm /Fm1 Do Q"
 def read_pdf(tmp_path: Path, content: bytes) -> tuple[list[Document], list[str], list[str]]:
     """The documents, the errors and the notes of one file."""
     (tmp_path / "a.pdf").write_bytes(content)
-    errors: list[DocumentError] = []
     notes: list[str] = []
-    documents = read_documents(
-        [tmp_path / "a.pdf"],
-        on_error=errors.append,
-        on_note=lambda file_id, text: notes.append(f"{file_id}: {text}"),
+    documents, errors = read(
+        tmp_path / "a.pdf", on_note=lambda file_id, text: notes.append(f"{file_id}: {text}")
     )
-    return list(documents), [str(error) for error in errors], notes
+    return documents, errors, notes
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ def chunk(
     failures = Failures()
     tokenizer = model.load().tokenizer
     cut = make_chunker(chunker, tokenizer=tokenizer, max_tokens=max_tokens)
-    for document in unique_documents(reader.read(paths, on_error=failures), failures):
+    for document in failures.named(unique_documents(reader.read(paths))):
         try:
             chunked = chunk_document(document, chunker=cut, tokenizer=tokenizer)
         except DocumentError as error:
-            failures(error)
+            failures.add(error)
             continue
         for row in chunk_rows(chunked):
             print_json(row)

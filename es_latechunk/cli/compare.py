@@ -48,8 +48,9 @@ def compare(
     from rich.console import Console
 
     failures = Failures()
-    documents = list(unique_documents(reader.read(paths, on_error=failures), failures))
-    rows = run_compare(documents, query, encoder=model.load(), max_tokens=max_tokens, chunker=chunker)[:k]
+    documents = list(unique_documents(reader.read(paths)))
+    compared = run_compare(documents, query, encoder=model.load(), max_tokens=max_tokens, chunker=chunker)
+    rows = list(failures.named(compared))[:k]
     if as_json:
         for row in rows:
             print_json(compared_row(row))
@@ -63,9 +64,9 @@ def compared_row(row: ComparedChunk) -> dict[str, Any]:
     return {
         "doc_id": row.chunk.doc_id,
         "ordinal": row.chunk.ordinal,
-        "start": row.chunk.span.start,
-        "end": row.chunk.span.end,
-        "content": row.chunk.text,
+        "start": row.chunk.start,
+        "end": row.chunk.end,
+        "content": row.chunk.content,
         "late": row.late,
         "naive": row.naive,
         "late_rank": row.late_rank,
@@ -83,7 +84,7 @@ def compared_table(rows: Sequence[ComparedChunk]) -> Table:
         table.add_column(name, justify="right", no_wrap=True, min_width=5)
     table.add_column("chunk", no_wrap=True, overflow="ellipsis")
     for row in rows:
-        content = " ".join(row.chunk.text.split())
+        content = " ".join(row.chunk.content.split())
         place = Text(f"{row.chunk.doc_id}: {content}")
         table.add_row(f"{row.late:.3f}", str(row.late_rank), f"{row.naive:.3f}", str(row.naive_rank), place)
     return table

@@ -35,22 +35,21 @@ def embed(
     Vectors have length 1. --pooling naive embeds each chunk alone, for comparison. "-" reads standard input.
     """
     failures = Failures()
-    documents = unique_documents(reader.read(paths, on_error=failures), failures)
-    for chunk in embed_documents(
-        documents,
+    chunks = embed_documents(
+        unique_documents(reader.read(paths)),
         encoder=model.load(),
         max_tokens=max_tokens,
         chunker=chunker,
         pooling=pooling,
-        on_error=failures,
-    ):
+    )
+    for chunk in failures.named(chunks):
         print_json(
             {
                 "doc_id": chunk.doc_id,
                 "ordinal": chunk.ordinal,
-                "start": chunk.span.start,
-                "end": chunk.span.end,
-                "content": chunk.text,
+                "start": chunk.start,
+                "end": chunk.end,
+                "content": chunk.content,
                 "vector": chunk.vector.tolist(),
             }
         )

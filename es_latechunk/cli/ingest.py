@@ -150,7 +150,7 @@ def _follow(
         if result.error is not None:
             if letters and result.error.source:
                 letters.add(result.error.source, result.error)
-            failures(result.error)
+            failures.add(result.error)
         show()
 
 
@@ -197,16 +197,7 @@ def _documents(client: Elasticsearch, source: Source, bar: Progress) -> Iterable
 
         text_field = source.reader.text_field or "content"
         return read_index(client, source.from_index, text_field=text_field)
-    return _with_errors(source, bar)
-
-
-def _with_errors(source: Source, bar: Progress) -> Iterator[Document | DocumentError]:
-    errors: list[DocumentError] = []
-    for document in source.reader.read(source.paths, on_error=errors.append, on_read=bar.read):
-        yield from errors
-        errors.clear()
-        yield document
-    yield from errors
+    return source.reader.read(source.paths, on_read=bar.read)
 
 
 def _print_plan(plan: IngestPlan, *, as_json: bool) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from es_latechunk.documents import shown
+from es_latechunk.errors import DocumentError, LateChunkError, Message
 from es_latechunk.types import ChunkedDocument
 
 if TYPE_CHECKING:
-    from es_latechunk.errors import DocumentError, LateChunkError
     from es_latechunk.report import IngestReport
 
 LOG_FORMAT = "es_latechunk.log_format"
+# The settings whose flag is another word than the argument in Python.
+FLAGS = {"k": "-k", "filters": "--filter", "template": "--mapping", "reranker": "--rerank"}
+
+T = TypeVar("T")
 
 
 def print_json(value: Any) -> None:
@@ -42,7 +46,16 @@ def _now() -> str:
 
 def complain(error: LateChunkError) -> None:
     """An error as one line of stderr, whatever characters an id or a server's answer has in it."""
-    note(shown(str(error)), "error")
+    note(shown(with_flags(error.message)), "error")
+
+
+def with_flags(text: str) -> str:
+    """A message that names settings by their flags."""
+    return text.render(_flag) if isinstance(text, Message) else text
+
+
+def _flag(setting: str) -> str:
+    return FLAGS.get(setting, f"--{setting.replace('_', '-')}")
 
 
 def _choose_log_format(context: click.Context, parameter: click.Parameter, value: str) -> None:
@@ -86,9 +99,18 @@ class Failures:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, error: DocumentError) -> None:
+    def add(self, error: DocumentError) -> None:
+        """Name the error."""
         self.count += 1
         complain(error)
+
+    def named(self, items: Iterable[T | DocumentError]) -> Iterator[T]:
+        """What did not fail; each error is named as it comes."""
+        for item in items:
+            if isinstance(item, DocumentError):
+                self.add(item)
+            else:
+                yield item
 
     def exit(self) -> None:
         """Leave with 1 when a document failed."""

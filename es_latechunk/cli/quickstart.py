@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from es_latechunk.documents import read_documents
+from es_latechunk.errors import raise_errors
 from es_latechunk.models import load_encoder
 from es_latechunk.quickstart import ARTICLES, MAX_TOKENS, SampleQuery, sample_queries
 
@@ -88,7 +89,8 @@ def _compare(encoder: Encoder, question: str) -> None:
     from es_latechunk.cli.compare import compared_table
     from es_latechunk.evaluation import compare
 
-    rows = compare(list(read_documents([ARTICLES])), question, encoder=encoder, max_tokens=MAX_TOKENS)
+    documents = list(read_documents([ARTICLES]))
+    rows = list(raise_errors(compare(documents, question, encoder=encoder, max_tokens=MAX_TOKENS)))
     Console(highlight=False).print(Padding(compared_table(rows[:COMPARED]), (0, 0, 0, 3)))
 
 

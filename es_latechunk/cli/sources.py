@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from es_latechunk.cli.output import note
+from es_latechunk.cli.output import note, with_flags
 from es_latechunk.documents import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     FORMATS,
@@ -71,9 +71,8 @@ class Reader:
         self,
         paths: Sequence[str],
         *,
-        on_error: Callable[[DocumentError], None],
         on_read: Callable[[int], None] | None = None,
-    ) -> Iterator[Document]:
+    ) -> Iterator[Document | DocumentError]:
         """The documents; says on stderr what the user should know of some of them, and which encodings were found."""
         yield from read_documents(
             paths,
@@ -84,7 +83,6 @@ class Reader:
             text_field=self.text_field or "text",
             id_field=self.id_field,
             max_document_bytes=self.max_document_bytes,
-            on_error=on_error,
             on_note=_noted,
             on_read=on_read or _ignore,
             on_encoding=self._found,
@@ -113,7 +111,7 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _noted(file_id: str, text: str) -> None:
-    note(shown(f"{file_id}: {text}"))
+    note(shown(f"{file_id}: {with_flags(text)}"))
 
 
 def _ignore(_: int) -> None:

@@ -22,7 +22,7 @@ from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import shown
 from es_latechunk.documents.streams import read_whole, too_large
 from es_latechunk.documents.text import check_text, markdown_title, without_pictures
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 from es_latechunk.types import Document
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def check_extra(kind: str, name: str) -> None:
     if missing:
         raise UsageError(
             f"{name}: to read {kind}, {missing[0]} must be installed; run pip install 'es-latechunk[files]', "
-            f"or leave such files out with --exclude '*.{kind}'"
+            f"or leave such files out with {setting('exclude')} '*.{kind}'"
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from es_latechunk.documents.jsonl import CAUSE_KEY, PAGES_KEY
-from es_latechunk.errors import DocumentError, UsageError
+from es_latechunk.errors import DocumentError, UsageError, setting
 from es_latechunk.types import Document
 
 
@@ -26,7 +26,9 @@ class DeadLetters:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):  # not /dev/null
                 os.fchmod(descriptor, 0o600)  # also where the file was there before
         except OSError as error:
-            raise UsageError(f"--dead-letter {path}: cannot be written ({error.strerror})") from error
+            raise UsageError(
+                f"{setting('dead_letter')} {path}: cannot be written ({error.strerror})"
+            ) from error
         self._file = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - closed by __exit__
 
     def __enter__(self) -> DeadLetters:

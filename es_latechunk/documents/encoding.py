@@ -6,7 +6,7 @@ import codecs
 import re
 from dataclasses import dataclass
 
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 
 UTF8 = "utf-8"
 # Longest first: the mark of UTF-32-LE begins with that of UTF-16-LE.
@@ -28,7 +28,7 @@ COMMONEST = (
 )
 MAC = "mac-"
 SAMPLE_BYTES = 64 * 1024
-NEXT_STEP = "say which it is with --encoding"
+NEXT_STEP = f"say which it is with {setting('encoding')}"
 # A guess is certain if the library is this confident, and this many times as confident as of any other reading.
 CONFIDENT, TIMES_AS_CONFIDENT = 0.1, 2
 # A reading of which the library is less confident than this is as good as none: random bytes get as much.
@@ -59,7 +59,7 @@ def check_encoding(name: str) -> None:
         b"text".decode(name, "replace")
     except (LookupError, ValueError) as error:
         raise UsageError(
-            f"--encoding {name} is not known; try utf-8, cp1252, gb18030 or utf-16-le"
+            f"{setting('encoding')} {name} is not known; try utf-8, cp1252, gb18030 or utf-16-le"
         ) from error
 
 
@@ -117,7 +117,7 @@ def decode_as(content: bytes, encoding: str) -> str:
     if position >= 0:
         raise ValueError(
             f"holds a NUL at position {position}: it is binary, or UTF-16 without a byte order mark; "
-            "leave it out, or say --encoding utf-16-le"
+            f"leave it out, or say {setting('encoding')} utf-16-le"
         )
     return text
 

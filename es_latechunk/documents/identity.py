@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from es_latechunk.documents.sources import shown
@@ -40,18 +40,16 @@ def document_hash(document: Document, *, vectors: str = "") -> str:
     return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 
-def unique_documents(
-    documents: Iterable[Document], on_error: Callable[[DocumentError], None]
-) -> Iterator[Document]:
-    """The documents whose id comes for the first time; any other goes to `on_error`, as its chunks would have
+def unique_documents(documents: Iterable[Document | DocumentError]) -> Iterator[Document | DocumentError]:
+    """The documents whose id comes for the first time; any other becomes a DocumentError, as its chunks would have
     the ids of the first one's.
     """
     with SeenIds() as seen:
         for document in documents:
-            if seen.first_place(document.id, "") is None:
+            if isinstance(document, DocumentError) or seen.first_place(document.id, "") is None:
                 yield document
             else:
-                on_error(DocumentError(shown(document.id), USED_BEFORE))
+                yield DocumentError(shown(document.id), USED_BEFORE, source=document)
 
 
 class SeenIds:

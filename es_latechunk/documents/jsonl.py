@@ -21,12 +21,13 @@ MOST_DIGITS, LONGEST_NUMBER = 4300, 40
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
+def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document | DocumentError]:
     """Documents of the lines `{"id", "text", "title", "chunks", ...}`; blank lines are passed over.
 
     `id` is a string or an integer; without one, it is the file's id and the line's number. `chunks`, where
     given, are the caller's own chunk boundaries, [[start, end], ...] in characters. Any other key, and each
-    key of an object named `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed.
+    key of an object named `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed. A line that
+    cannot be used is a DocumentError in its place.
     """
     stream, encoding = reading.by_lines(stream, file_id)
     lines, told = bounded_lines(stream, reading.max_document_bytes), False
@@ -43,14 +44,12 @@ def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Doc
             row = json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_finite)
             yield parse_document(row, place, reading)
         except RecursionError:
-            reading.on_error(
-                DocumentError(shown(place), "is nested too deeply; write one flat object a line")
-            )
+            yield DocumentError(shown(place), "is nested too deeply; write one flat object a line")
         except json.JSONDecodeError as error:
             cause = f"is not JSON ({error.msg} at column {error.colno}); repair it"
-            reading.on_error(DocumentError(shown(place), cause))
+            yield DocumentError(shown(place), cause)
         except ValueError as error:
-            reading.on_error(DocumentError(shown(place), str(error)))
+            yield DocumentError(shown(place), str(error))
 
 
 def _text(line: bytes, encoding: str | None, limit: int) -> tuple[str, str]:

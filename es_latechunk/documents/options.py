@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from es_latechunk.documents.encoding import NEXT_STEP, UTF8, FoundEncoding, check_encoding, decode
-from es_latechunk.documents.sources import OnError, shown
+from es_latechunk.documents.sources import shown
 from es_latechunk.documents.streams import GZIP, narrowed, wide_encoding
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import Message, UsageError, setting
 
 DEFAULT_MAX_DOCUMENT_BYTES = 128 * 1024 * 1024
 SUFFIXES = {
@@ -29,6 +29,7 @@ FORMATS = ("auto", *dict.fromkeys(SUFFIXES.values()))
 BINARY = ("pdf", "docx")  # compressed by themselves: nobody packs them again
 
 
+# A file's id and a text, which is a Message: a str that can also name the settings in it as flags.
 OnNote = Callable[[str, str], None]
 
 
@@ -55,18 +56,21 @@ class Reading:
     text_field: str
     id_field: str
     max_document_bytes: int
-    on_error: OnError
     on_note: OnNote
     on_read: Callable[[int], None]
     on_encoding: Callable[[str, str], None]
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
-            raise UsageError(f"--format {self.format} is not known; choose one of {', '.join(FORMATS)}")
+            raise UsageError(
+                f"{setting('format')} {self.format} is not known; choose one of {', '.join(FORMATS)}"
+            )
         if self.encoding is not None:
             check_encoding(self.encoding)
         if self.max_document_bytes < 1:
-            raise UsageError(f"--max-document-bytes {self.max_document_bytes} leaves nothing; give 1 or more")
+            raise UsageError(
+                f"{setting('max_document_bytes')} {self.max_document_bytes} leaves nothing; give 1 or more"
+            )
 
     def decode(self, content: bytes, file_id: str, *, declared: str | None = None) -> str:
         """The text of a whole file; an encoding other than UTF-8 is told."""
@@ -79,7 +83,8 @@ class Reading:
         if found.name != UTF8:
             self.on_encoding(file_id, found.name)
         if found.doubt:
-            self.on_note(shown(file_id), f"was read as {found.name}, but {found.doubt}; {NEXT_STEP}")
+            note = Message(f"was read as {found.name}, but {found.doubt}; {NEXT_STEP}")
+            self.on_note(shown(file_id), note)
 
     def by_lines(self, stream: BinaryIO, file_id: str) -> tuple[BinaryIO, str | None]:
         """A stream whose lines end in b"\\n", with their encoding where it is known beforehand."""

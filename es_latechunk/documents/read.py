@@ -14,16 +14,16 @@ from es_latechunk.documents.binary import check_extra, extra_is_complete, read_d
 from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, OnNote, Reading, kind_of
-from es_latechunk.documents.sources import OnError, Selection, SourceFile, check_paths, find_files, shown
+from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, shown
 from es_latechunk.documents.streams import unpacked
 from es_latechunk.documents.tables import read_csv
 from es_latechunk.documents.text import read_markdown, read_text
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, setting
 from es_latechunk.types import Document
 
 STDIN, STDIN_ID = Path("-"), "stdin"
 
-Reader = Callable[[BinaryIO, str, Reading], Iterator[Document]]
+Reader = Callable[[BinaryIO, str, Reading], Iterator[Document | DocumentError]]
 READERS: dict[str, Reader] = {
     "text": read_text,
     "markdown": read_markdown,
@@ -33,11 +33,6 @@ READERS: dict[str, Reader] = {
     "pdf": read_pdf,
     "docx": read_docx,
 }
-
-
-def raise_error(error: DocumentError) -> None:
-    """The default of `on_error`: stop at the first document that cannot be read."""
-    raise error
 
 
 def _ignore(*_: object) -> None:
@@ -54,12 +49,14 @@ def read_documents(
     text_field: str = "text",
     id_field: str = "id",
     max_document_bytes: int = DEFAULT_MAX_DOCUMENT_BYTES,
-    on_error: OnError = raise_error,
     on_note: OnNote = _ignore,
     on_read: Callable[[int], None] = _ignore,
     on_encoding: Callable[[str, str], None] = _ignore,
-) -> Iterator[Document]:
+) -> Iterator[Document | DocumentError]:
     """Documents of files, folders and "-" (standard input), one at a time and in a fixed order.
+
+    What cannot be read, and what is larger than `max_document_bytes`, is a DocumentError in its place, and the rest
+    goes on: `ingest` and `embed_documents` take it as it is, and `raise_errors` stops at it.
 
     With format "auto" a file's suffix says what it is, with or without ".gz" after it; standard input is
     JSONL when its first visible character is "{", otherwise one text. A file of another suffix is passed over
@@ -69,7 +66,6 @@ def read_documents(
     read as `encoding`, or as what it is found to be in, and `on_encoding` gets the file's id and the encoding.
     `text_field` and `id_field` are the names of a CSV's columns and of a JSON line's keys.
 
-    What cannot be read, and what is larger than `max_document_bytes`, goes to `on_error`, and the rest goes on.
     `on_note` gets a file's id and, in words, what its user should know although the file could be read.
     A path that is not there, a wrong setting or a missing library is a UsageError before anything is read.
     `on_read` is told the bytes on disk read since it was last told, after each document and each file.
@@ -80,7 +76,6 @@ def read_documents(
         text_field=text_field,
         id_field=id_field,
         max_document_bytes=max_document_bytes,
-        on_error=on_error,
         on_note=on_note,
         on_read=on_read,
         on_encoding=on_encoding,
@@ -103,8 +98,12 @@ def count_bytes(
     check_paths(place for place in places if place != STDIN)
     if STDIN in places:
         return None
-    files = find_files(places, Selection(include, exclude), _ignore)
+    files = _usable_files(places, Selection(include, exclude))
     return sum(file.path.stat().st_size for file in files if kind_of(file.path.name, format))
+
+
+def _usable_files(places: list[Path], selection: Selection) -> Iterator[SourceFile]:
+    return (file for file in find_files(places, selection) if isinstance(file, SourceFile))
 
 
 def _check(places: list[Path], selection: Selection, reading: Reading) -> None:
@@ -113,28 +112,31 @@ def _check(places: list[Path], selection: Selection, reading: Reading) -> None:
     check_paths(files)
     if extra_is_complete():
         return
-    for file in find_files(files, selection, _ignore):
+    for file in _usable_files(files, selection):
         check_extra(kind_of(file.path.name, reading.format), shown(file.id))
     if STDIN in places:
         check_extra(reading.format, STDIN_ID)
 
 
-def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator[Document]:
+def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator[Document | DocumentError]:
     if place == STDIN:
         yield from _read_stdin(reading)
         return
-    for file in find_files([place], selection, reading.on_error):
+    for file in find_files([place], selection):
+        if isinstance(file, DocumentError):
+            yield file
+            continue
         kind = kind_of(file.path.name, reading.format)
         if kind:
             yield from _read_file(file, READERS[kind], reading)
         elif file.named:
-            cause = f"is of no known kind ({', '.join(SUFFIXES)}); say which with --format"
-            reading.on_error(DocumentError(shown(file.id), cause))
+            cause = f"is of no known kind ({', '.join(SUFFIXES)}); say which with {setting('format')}"
+            yield DocumentError(shown(file.id), cause)
         else:
             reading.on_note(shown(file.id), "is of no known kind; it is skipped")
 
 
-def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document]:
+def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document | DocumentError]:
     told = 0
     try:
         with file.path.open("rb") as stream:
@@ -144,7 +146,7 @@ def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[D
                 yield document
             reading.on_read(stream.tell() - told)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        reading.on_error(DocumentError(shown(file.id), _cause(error)))
+        yield DocumentError(shown(file.id), _cause(error))
 
 
 def _cause(error: Exception) -> str:
@@ -155,9 +157,9 @@ def _cause(error: Exception) -> str:
     return str(error)
 
 
-def _read_stdin(reading: Reading) -> Iterator[Document]:
+def _read_stdin(reading: Reading) -> Iterator[Document | DocumentError]:
     if sys.stdin is None:
-        reading.on_error(DocumentError(STDIN_ID, "cannot be read (it is closed)"))
+        yield DocumentError(STDIN_ID, "cannot be read (it is closed)")
         return
     stream = cast(BufferedReader, sys.stdin.buffer)
     try:
@@ -167,4 +169,4 @@ def _read_stdin(reading: Reading) -> Iterator[Document]:
             kind = "jsonl" if begin.startswith(b"{") else "text"
         yield from READERS[kind](stream, STDIN_ID, reading)
     except (OSError, ValueError) as error:
-        reading.on_error(DocumentError(STDIN_ID, _cause(error)))
+        yield DocumentError(STDIN_ID, _cause(error))

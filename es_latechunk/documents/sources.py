@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from es_latechunk.errors import DocumentError, UsageError
+from es_latechunk.errors import DocumentError, UsageError, setting
 
-LINK_TO_FOLDER = "is a link to a folder, which is not followed; name the folder, or --exclude the link"
-
-OnError = Callable[[DocumentError], None]
+LINK_TO_FOLDER = (
+    f"is a link to a folder, which is not followed; name the folder, or {setting('exclude')} the link"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Selection:
     """
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
-        self._include = _patterns("--include", include)
-        self._exclude = _patterns("--exclude", exclude)
+        self._include = _patterns(setting("include"), include)
+        self._exclude = _patterns(setting("exclude"), exclude)
 
     def has_file(self, file_id: str) -> bool:
         included = not self._include.patterns or self._include.match_file(file_id)
@@ -54,17 +54,17 @@ def _patterns(option: str, patterns: Iterable[str]) -> GitIgnoreSpec:
         ) from error
 
 
-def find_files(paths: Iterable[Path], selection: Selection, on_error: OnError) -> Iterator[SourceFile]:
+def find_files(paths: Iterable[Path], selection: Selection) -> Iterator[SourceFile | DocumentError]:
     """Regular files of `paths`, folders walked in sorted order; hidden files and folders are passed over.
 
-    Symbolic links to files are followed; links to folders are not (a loop has no end), and are reported, as
-    is what is neither a file nor a folder. A file that is named itself is meant, whatever the selection.
+    Symbolic links to files are followed. A link to a folder is not (a loop has no end) and gives a DocumentError, as
+    does what is neither a file nor a folder. A file that is named itself is meant, whatever the selection.
     """
     for path in paths:
         if path.is_dir():
-            yield from _walk(path, selection, on_error)
-        elif _usable(path, path.name, on_error):
-            yield SourceFile(path, path.name, named=True)
+            yield from _walk(path, selection)
+        else:
+            yield _checked(path, path.name, named=True)
 
 
 def check_paths(paths: Iterable[Path]) -> None:
@@ -78,30 +78,32 @@ def check_paths(paths: Iterable[Path]) -> None:
             ) from error
 
 
-def _walk(folder: Path, selection: Selection, on_error: OnError) -> Iterator[SourceFile]:
-    def report(error: OSError) -> None:
-        on_error(DocumentError(shown(str(error.filename)), f"cannot be listed ({error.strerror})"))
-
-    for parent, folders, names in os.walk(folder, onerror=report):
+def _walk(folder: Path, selection: Selection) -> Iterator[SourceFile | DocumentError]:
+    unlisted: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unlisted.append):
+        yield from map(_cannot_be_listed, unlisted)
+        unlisted.clear()
         inside = Path(parent).relative_to(folder)
         folders[:] = sorted(
             name for name in folders if name[0] != "." and selection.has_folder((inside / name).as_posix())
         )
         for name in folders:
             if Path(parent, name).is_symlink():
-                on_error(DocumentError(shown((inside / name).as_posix()), LINK_TO_FOLDER))
+                yield DocumentError(shown((inside / name).as_posix()), LINK_TO_FOLDER)
         for name in sorted(names):
             file_id = (inside / name).as_posix()
-            path = Path(parent, name)
-            if name[0] != "." and selection.has_file(file_id) and _usable(path, file_id, on_error):
-                yield SourceFile(path, file_id, named=False)
+            if name[0] != "." and selection.has_file(file_id):
+                yield _checked(Path(parent, name), file_id, named=False)
+    yield from map(_cannot_be_listed, unlisted)
 
 
-def _usable(path: Path, file_id: str, on_error: OnError) -> bool:
+def _cannot_be_listed(error: OSError) -> DocumentError:
+    return DocumentError(shown(str(error.filename)), f"cannot be listed ({error.strerror})")
+
+
+def _checked(path: Path, file_id: str, *, named: bool) -> SourceFile | DocumentError:
     cause = _name_fault(file_id) or _kind_fault(path)
-    if cause:
-        on_error(DocumentError(shown(file_id), cause))
-    return not cause
+    return DocumentError(shown(file_id), cause) if cause else SourceFile(path, file_id, named=named)
 
 
 def _name_fault(file_id: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from es_latechunk.documents.encoding import UTF8, is_wide, marked_encoding
+from es_latechunk.errors import setting
 
 GZIP = ".gz"
 BLOCK = 64 * 1024
@@ -23,7 +24,7 @@ def unpacked(stream: BinaryIO, name: str) -> BinaryIO:
 
 def too_large(limit: int) -> str:
     """Why a document is refused that has more bytes than it may."""
-    return f"is larger than {limit:,} bytes; raise --max-document-bytes"
+    return f"is larger than {limit:,} bytes; raise {setting('max_document_bytes')}"
 
 
 def read_whole(stream: BinaryIO, limit: int) -> bytes:

@@ -13,7 +13,7 @@ from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import shown
 from es_latechunk.documents.streams import bounded_csv_lines, too_large
 from es_latechunk.documents.text import MARK, check_text
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, setting
 from es_latechunk.types import Document
 
 DELIMITERS = (",", ";", "\t")
@@ -21,13 +21,13 @@ SAMPLE_BYTES = 1024 * 1024
 LONGEST_LIST = 200
 
 
-def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
+def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document | DocumentError]:
     """Documents of the rows under a header that names the text column; fields may hold line ends.
 
     Lines end in LF, CR LF or CR. The delimiter is the one of comma, semicolon and tab by which the header has that
-    column. The id is the
-    id column's, else the file's id and the number of the line on which the row begins. A column "title" is
-    the title, the other columns that have a name and a value are metadata.
+    column. The id is the id column's, else the file's id and the number of the line on which the row begins. A
+    column "title" is the title, the other columns that have a name and a value are metadata. A row that cannot be
+    used is a DocumentError in its place.
     """
     lines = _Lines(stream, file_id, reading)
     columns, delimiter = _header(lines, reading)
@@ -42,13 +42,13 @@ def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
         except StopIteration:
             return
         except csv.Error as error:
-            reading.on_error(DocumentError(lines.place, f"is not CSV ({error}, {lines.span}); repair it"))
+            yield DocumentError(lines.place, f"is not CSV ({error}, {lines.span}); repair it")
         except _RowTooLargeError as error:
             # A quote that is never closed, or no CSV: what follows cannot be told from what belongs to it.
-            reading.on_error(DocumentError(lines.place, f"{error}; the rest of the file is left out"))
+            yield DocumentError(lines.place, f"{error}; the rest of the file is left out")
             return
         except ValueError as error:
-            reading.on_error(DocumentError(lines.place, str(error)))
+            yield DocumentError(lines.place, str(error))
 
 
 class _Rows:
@@ -168,7 +168,8 @@ def _header(lines: _Lines, reading: Reading) -> tuple[list[str], str]:
     if fault and len(most) < 2:
         raise ValueError(f"is not CSV ({fault}, in its header); repair it") from fault
     raise ValueError(
-        f'has no column "{shown(reading.text_field)}" but {_listed(most)}; name the text\'s with --text-field'
+        f'has no column "{shown(reading.text_field)}" but {_listed(most)}; say which one holds the text with '
+        f"{setting('text_field')}"
     )
 
 

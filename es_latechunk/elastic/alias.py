@@ -12,7 +12,7 @@ from elasticsearch import Elasticsearch
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.load import Load, open_load, resolve
 from es_latechunk.elastic.query import CHUNKS
-from es_latechunk.errors import IndexMismatchError, PreconditionError
+from es_latechunk.errors import IndexMismatchError, PreconditionError, setting
 
 ALIAS_KEY = "es_latechunk_alias"
 
@@ -34,7 +34,7 @@ def current_indices(client: Elasticsearch, alias: str) -> list[str]:
             return sorted(client.indices.get_alias(name=alias))
         if client.indices.exists(index=alias):
             raise IndexMismatchError(
-                f"{alias} is an index, not an alias; choose another alias, or ingest with --index {alias}"
+                f"{alias} is an index, not an alias; choose another alias, or ingest with {setting('index')} {alias}"
             )
     return []
 
@@ -136,7 +136,7 @@ def _check_whole(client: Elasticsearch, alias: str, load: Load, allow_failed: bo
     if failed and not allow_failed:
         raise PreconditionError(
             f"index {name}: {failed} documents failed in its ingest; repair them and run it again, "
-            "or promote it with --allow-failed"
+            f"or promote it with {setting('allow_failed')}"
         )
     with server_errors(client, name):
         client.indices.refresh(index=load.target)

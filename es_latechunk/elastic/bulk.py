@@ -17,7 +17,7 @@ from es_latechunk.elastic.actions import Action
 from es_latechunk.elastic.connection import cause_text, server_address, server_errors
 from es_latechunk.elastic.interrupt import finish
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, PASSING, PassingError, persist
-from es_latechunk.errors import WriteError
+from es_latechunk.errors import IndexRefusedError
 
 BATCH_ACTIONS = 500
 BATCH_BYTES = 5_000_000
@@ -46,10 +46,6 @@ class ActionResult:
     action: Action
     status: int
     cause: str = ""
-
-
-class IndexRefusedError(WriteError):
-    """The index takes nothing at all: it is blocked, closed, gone, or its mapping asks for what no chunk has."""
 
 
 def write(

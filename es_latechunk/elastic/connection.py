@@ -20,7 +20,7 @@ from elasticsearch import (
     UnsupportedProductError,
 )
 
-from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError, UsageError
+from es_latechunk.errors import IndexNotFoundError, PreconditionError, ServerError, UsageError, setting
 
 if TYPE_CHECKING:
     from es_latechunk.node import Node
@@ -69,7 +69,9 @@ def connect(connection: Connection | None = None) -> Elasticsearch:
     if not url:
         return _connect_local(given)
     if not re.match(r"https?://[^/]+", url):
-        raise UsageError(f"--url {_without_password(url)} is not a URL; write it as http://localhost:9200")
+        raise UsageError(
+            f"{setting('url')} {_without_password(url)} is not a URL; write it as http://localhost:9200"
+        )
     return _client(url, given)
 
 
@@ -80,7 +82,7 @@ def _connect_local(given: Connection) -> Elasticsearch:
     if node is None:
         raise ServerError(
             "no Elasticsearch is named and no local node runs; start one with: es-latechunk node start, "
-            "or pass --url (or set ELASTICSEARCH_URL)"
+            f"or pass {setting('url')} (or set ELASTICSEARCH_URL)"
         )
     return _client(node.url, _with_own_account(given, node) if node.secure else given)
 
@@ -104,15 +106,15 @@ def _client(url: str, given: Connection) -> Elasticsearch:
         options.update(_tls(given))
     elif given.ca_certs or given.fingerprint:
         raise UsageError(
-            f"--url {_without_password(url)} speaks no TLS, so there is no certificate to check; "
-            "write https://, or leave out --ca-certs and --fingerprint"
+            f"{setting('url')} {_without_password(url)} speaks no TLS, so there is no certificate to check; "
+            f"write https://, or leave out {setting('ca_certs')} and {setting('fingerprint')}"
         )
     try:
         return Elasticsearch(url, **options)  # type: ignore[arg-type]
     except (ValueError, OSError) as error:
         raise UsageError(
-            f"--url {_without_password(url)} does not work ({_without_password(str(error))}); "
-            "check it, --ca-certs and --fingerprint"
+            f"{setting('url')} {_without_password(url)} does not work ({_without_password(str(error))}); "
+            f"check it, {setting('ca_certs')} and {setting('fingerprint')}"
         ) from None  # its own message may hold the URL with its password
 
 
@@ -123,12 +125,17 @@ def _credentials(given: Connection) -> dict[str, object]:
     if api_key and (given.api_key or not (given.username or given.password)):
         if not re.fullmatch(r"[!-~]+", api_key):
             raise UsageError(
-                "--api-key (ELASTICSEARCH_API_KEY) holds a space, a line end or another character that no key has; "
+                f"{setting('api_key')} (ELASTICSEARCH_API_KEY) holds a space, a line end or another character that "
+                "no key has; "
                 "copy it again"
             )
         return {"api_key": api_key}
     if bool(username) != bool(password):
-        lacking = "--password (ELASTICSEARCH_PASSWORD)" if username else "--username (ELASTICSEARCH_USERNAME)"
+        lacking = (
+            f"{setting('password')} (ELASTICSEARCH_PASSWORD)"
+            if username
+            else f"{setting('username')} (ELASTICSEARCH_USERNAME)"
+        )
         raise UsageError(f"a user name and a password belong together; {lacking} is missing")
     return {"basic_auth": (username, password)} if username else {}
 
@@ -139,14 +146,17 @@ def _tls(given: Connection) -> dict[str, object]:
     if given.insecure:
         return {"verify_certs": False, "ssl_show_warn": False}
     if ca_certs and not os.path.isfile(ca_certs):  # noqa: PTH113
-        raise UsageError(f"--ca-certs {ca_certs} is not a file; pass the PEM file of the cluster's CA")
+        raise UsageError(
+            f"{setting('ca_certs')} {ca_certs} is not a file; pass the PEM file of the cluster's CA"
+        )
     options: dict[str, object] = {}
     if ca_certs:
         options["ca_certs"] = ca_certs
     if fingerprint:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", fingerprint.replace(":", "")):
             raise UsageError(
-                f"--fingerprint {fingerprint} is no SHA-256 fingerprint; give its 64 hexadecimal digits, with or "
+                f"{setting('fingerprint')} {fingerprint} is no SHA-256 fingerprint; give its 64 hexadecimal digits, "
+                "with or "
                 "without colons"
             )
         options["ssl_assert_fingerprint"] = fingerprint
@@ -186,8 +196,9 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
         yield
     except TlsError as error:
         raise ServerError(
-            f"{address}: no trusted TLS connection ({_one_line(error.message)}); pass the CA with --ca-certs "
-            "or --fingerprint, or a URL with http:// where no TLS is spoken"
+            f"{address}: no trusted TLS connection ({_one_line(error.message)}); pass the CA with "
+            f"{setting('ca_certs')} "
+            f"or {setting('fingerprint')}, or a URL with http:// where no TLS is spoken"
         ) from error
     except ConnectionTimeout as error:
         raise ServerError(
@@ -195,18 +206,21 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
         ) from error
     except TransportConnectionError as error:
         raise ServerError(
-            f"{address}: cannot be reached ({_one_line(error.message)}); check --url, or start a node with: "
+            f"{address}: cannot be reached ({_one_line(error.message)}); check {setting('url')}, or start a node with: "
             "es-latechunk node start"
         ) from error
     except SerializationError as error:
         raise ServerError(
-            f"{address}: gave an answer that is cut off or no JSON; check --url and try again"
+            f"{address}: gave an answer that is cut off or no JSON; check {setting('url')} and try again"
         ) from error
     except UnsupportedProductError as error:
-        raise ServerError(f"{address}: is not Elasticsearch ({_one_line(error)}); check --url") from error
+        raise ServerError(
+            f"{address}: is not Elasticsearch ({_one_line(error)}); check {setting('url')}"
+        ) from error
     except AuthenticationException as error:
         raise ServerError(
-            f"{address}: refuses the credentials (401); check --api-key, or --username and --password"
+            f"{address}: refuses the credentials (401); check {setting('api_key')}, or {setting('username')} and "
+            f"{setting('password')}"
         ) from error
     except AuthorizationException as error:
         raise ServerError(
@@ -216,7 +230,7 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
     except NotFoundError as error:
         if index is None or "index_not_found" not in str(error.body):
             raise ServerError(f"{address}: {reason(error)} (404)") from error
-        raise IndexMismatchError(
+        raise IndexNotFoundError(
             f"index {index} does not exist on {address}; make it with: es-latechunk index create {index}"
         ) from error
     except ApiError as error:

@@ -19,7 +19,7 @@ from typing import Any
 from es_latechunk.elastic.fusion import Candidate, Key
 from es_latechunk.elastic.query import SOURCE_FIELDS, highlight_clause
 from es_latechunk.elastic.state import VERSIONS, stored_document
-from es_latechunk.errors import PreconditionError, ServerError
+from es_latechunk.errors import PreconditionError, TooMuchError
 from es_latechunk.types import Hit
 
 FETCH_AT_ONCE = 100  # hits of one answer
@@ -27,10 +27,6 @@ NEEDED = ("doc_id", "ordinal", "start", "end", "content")
 log = logging.getLogger(__name__)
 
 Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-
-
-class TooMuchError(ServerError):
-    """The server cannot hold so large an answer (a circuit breaker)."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 
 FILTER = re.compile(r"\s*([^\s<>=][^<>=]*?)\s*(>=|<=|>|<|=)(.*)", re.DOTALL)
 RANGES = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
@@ -32,7 +32,8 @@ def parse_filter(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     if operator != "=":
         if kind not in ORDERED:
             raise UsageError(
-                f"--filter {text!r} is a range, and {field} holds {'strings' if kind == 'flattened' else kind}, which "
+                f"{setting('filters')} {text!r} is a range, and {field} holds "
+                f"{'strings' if kind == 'flattened' else kind}, which "
                 f'order "100" before "9"; write {name}=[a,b] with the values that are meant'
             )
         return {"range": {field: {RANGES[operator]: value}}}
@@ -57,12 +58,13 @@ def split_filter(text: str) -> tuple[str, str, str]:
     found = FILTER.fullmatch(text)
     if not found:
         raise UsageError(
-            f"--filter {text!r} has no field and value; write field=value, field=[a,b] or field>=value"
+            f"{setting('filters')} {text!r} has no field and value; write field=value, field=[a,b] or field>=value"
         )
     name, operator, value = found.groups()
     if operator == "=" and (name.endswith("!") or value.startswith("=")):
         raise UsageError(
-            f"--filter {text!r} has an operator that is not known here ({'!=' if name.endswith('!') else '=='}); write "
+            f"{setting('filters')} {text!r} has an operator that is not known here "
+            f"({'!=' if name.endswith('!') else '=='}); write "
             'field=value for equality, and field=["=a"] for a value that begins with ='
         )
     return name, operator, value.strip()
@@ -73,10 +75,12 @@ def _listed(text: str, value: str) -> list[str]:
     try:
         rows = list(csv.reader([value[1:-1]], skipinitialspace=True, strict=True))
     except csv.Error as error:
-        raise UsageError(f"--filter {text!r} has no list of values ({error}); write field=[a,b]") from error
+        raise UsageError(
+            f"{setting('filters')} {text!r} has no list of values ({error}); write field=[a,b]"
+        ) from error
     values = [part.strip() for row in rows for part in row]
     if not values:
-        raise UsageError(f"--filter {text!r} has an empty list; write field=[a,b]")
+        raise UsageError(f"{setting('filters')} {text!r} has an empty list; write field=[a,b]")
     return values
 
 

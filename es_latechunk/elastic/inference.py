@@ -12,7 +12,7 @@ from elasticsearch import ApiError, AuthorizationException, BadRequestError
 
 from es_latechunk.elastic.connection import reason, server_address, server_errors
 from es_latechunk.elastic.retry import PassingError, persist
-from es_latechunk.errors import PreconditionError, ServerError, UsageError
+from es_latechunk.errors import PreconditionError, ServerError, UsageError, setting
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -53,14 +53,14 @@ def endpoint_body(endpoint: Endpoint) -> dict[str, Any]:
 def _hugging_face(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.model_id:
         raise UsageError(
-            f"--model-id {endpoint.model_id}: hugging_face takes none, serve has one model; leave it out"
+            f"{setting('model_id')} {endpoint.model_id}: hugging_face takes none, serve has one model; leave it out"
         )
     return {"service_settings": {"url": _served(endpoint, "/"), "api_key": endpoint.key or NO_KEY}}
 
 
 def _openai(endpoint: Endpoint) -> dict[str, Any]:
     if not endpoint.model_id:
-        raise UsageError("--model-id is missing; give the name that serve prints at its start")
+        raise UsageError(f"{setting('model_id')} is missing; give the name that serve prints at its start")
     url = _served(endpoint, "/v1/embeddings")
     settings = {"url": url, "model_id": endpoint.model_id, "api_key": endpoint.key or NO_KEY}
     return {"service_settings": {**settings, "similarity": "cosine"}}
@@ -68,7 +68,9 @@ def _openai(endpoint: Endpoint) -> dict[str, Any]:
 
 def _jinaai(endpoint: Endpoint) -> dict[str, Any]:
     if not endpoint.key:
-        raise UsageError("--service-key (JINA_API_KEY) is missing; the jinaai service needs a key of Jina's")
+        raise UsageError(
+            f"{setting('service_key')} (JINA_API_KEY) is missing; the jinaai service needs a key of Jina's"
+        )
     _no_url(endpoint)
     settings = {"model_id": endpoint.model_id or DEFAULT_MODELS["jinaai"], "api_key": endpoint.key}
     return {
@@ -86,7 +88,8 @@ def _elasticsearch(endpoint: Endpoint) -> dict[str, Any]:
 def _served(endpoint: Endpoint, path: str) -> str:
     if not re.fullmatch(r"https?://[^/\s?#@]+/?", endpoint.url or ""):
         raise UsageError(
-            "--serve-url: give the address of es-latechunk serve as Elasticsearch reaches it, without a path, such "
+            f"{setting('serve_url')}: give the address of es-latechunk serve as Elasticsearch reaches it, without a "
+            "path, such "
             "as http://serve:8000"
         )
     query = "?input_type=query" if endpoint.queries else ""
@@ -95,7 +98,9 @@ def _served(endpoint: Endpoint, path: str) -> str:
 
 def _no_url(endpoint: Endpoint) -> None:
     if endpoint.url or endpoint.queries:
-        raise UsageError(f"--serve-url and --queries are not for {endpoint.service}; leave them out")
+        raise UsageError(
+            f"{setting('serve_url')} and {setting('queries')} are not for {endpoint.service}; leave them out"
+        )
 
 
 def put_endpoint(client: Elasticsearch, name: str, endpoint: Endpoint, *, wait: float) -> int:

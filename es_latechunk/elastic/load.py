@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from elasticsearch import AuthorizationException, Elasticsearch
 
-from es_latechunk.elastic.bulk import IndexRefusedError
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.interrupt import PATIENCE, finish
 from es_latechunk.elastic.mapping import single_index
@@ -26,7 +25,7 @@ from es_latechunk.elastic.ownership import (
     release,
 )
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
-from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
+from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, PreconditionError, WriteError
 
 CLEAN_UP_SECONDS = 5.0  # whoever waits for a failed or interrupted load wants it to end
 log = logging.getLogger(__name__)
@@ -154,7 +153,7 @@ def _end_badly(load: Load, error: BaseException) -> BaseException:
     if load.own:
         load.own.client = quick
     try:
-        if isinstance(error, (IndexRefusedError, IndexMismatchError, WriteError)) and (
+        if isinstance(error, (IndexNotFoundError, IndexMismatchError, WriteError)) and (
             cause := finish(lambda: Load(quick, load.index, load.own).lost(), patience=0)
         ):
             return WriteError(f"index {load.index.name}: {cause}; nothing more is written to it")

@@ -11,13 +11,13 @@ from elasticsearch import BadRequestError, Elasticsearch
 from es_latechunk.elastic.connection import reason, server_errors
 from es_latechunk.elastic.identity import IndexIdentity, check_identity
 from es_latechunk.elastic.template import CONTEXT_FIELDS, VECTOR_FIELD
-from es_latechunk.errors import IndexMismatchError, UsageError
+from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
 
 
 def check_name(name: str) -> None:
     """Refuse an empty name (UsageError): to Elasticsearch it means all indices."""
     if not name.strip():
-        raise UsageError("--index is empty; name an index or an alias")
+        raise UsageError(f"{setting('index')} is empty; name an index or an alias")
 
 
 def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identity: IndexIdentity) -> bool:
@@ -32,8 +32,9 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
         except BadRequestError as error:
             if "analyzer [" in reason(error):
                 raise UsageError(
-                    f"index {name}: the cluster does not have this analyzer ({reason(error)}); check --language "
-                    "and --mapping, or use a full Elasticsearch"
+                    f"index {name}: the cluster does not have this analyzer ({reason(error)}); check "
+                    f"{setting('language')} "
+                    f"and {setting('template')}, or use a full Elasticsearch"
                 ) from error
             if error.error != "resource_already_exists_exception":
                 raise
@@ -88,7 +89,7 @@ def read_record(client: Elasticsearch, name: str) -> IndexRecord:
     with server_errors(client, name):
         answer = client.indices.get_mapping(index=name)
     if not answer:
-        raise IndexMismatchError(
+        raise IndexNotFoundError(
             f"index {name} does not exist; make it with: es-latechunk index create {name}"
         )
     mappings = {index: row["mappings"] for index, row in sorted(answer.items())}

@@ -37,7 +37,7 @@ from typing import Any, TypeVar
 from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
 from es_latechunk.elastic.connection import reason
-from es_latechunk.errors import IndexBusyError, WriteError
+from es_latechunk.errors import IndexBusyError, WriteError, setting
 
 LOAD_KEY = "es_latechunk_load"
 RENEW_SECONDS = 10.0
@@ -283,7 +283,7 @@ class _Watch:
         if alive and not wait:
             raise IndexBusyError(
                 f"index {self._index}: is being loaded by process {note.get('pid')} on {note.get('host')} since "
-                f"{note.get('since')}; wait for its end with --wait, or try again later"
+                f"{note.get('since')}; wait for its end with {setting('wait')}, or try again later"
             )
         if not self._told:
             self._told = True

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from es_latechunk.elastic.filters import parse_filter, split_filter
 from es_latechunk.elastic.template import VECTOR_FIELD
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 from es_latechunk.types import FloatArray
 
 Mode = Literal["knn", "bm25", "hybrid"]
@@ -59,7 +59,9 @@ class SearchOptions:
         if wanted is None:
             return min(max(10 * self.k, LEAST_CANDIDATES), MOST_CANDIDATES)
         if not self.k <= wanted <= MOST_CANDIDATES:
-            raise UsageError(f"--num-candidates {wanted} is not between -k {self.k} and {MOST_CANDIDATES}")
+            raise UsageError(
+                f"{setting('num_candidates')} {wanted} is not between {setting('k')} {self.k} and {MOST_CANDIDATES}"
+            )
         return wanted
 
     def check(self) -> None:
@@ -68,23 +70,26 @@ class SearchOptions:
         for name, value, known in (("mode", self.mode, (None, *MODES)), ("fusion", self.fusion, FUSIONS)):
             if value not in known:
                 names = ", ".join(choice for choice in known if choice)
-                raise UsageError(f"--{name} {value!r} is not known here; choose one of {names}")
+                raise UsageError(f"{setting(name)}: {value!r} is not known; choose one of {names}")
         if not 0 <= self.weight <= 1:
-            raise UsageError(f"--weight {self.weight} is not between 0 and 1")
+            raise UsageError(f"{setting('weight')} {self.weight} is not between 0 and 1")
         if self.similarity is not None and not -1 <= self.similarity <= 1:
-            raise UsageError(f"--similarity {self.similarity} is no cosine: choose -1 to 1")
+            raise UsageError(f"{setting('similarity')} {self.similarity} is no cosine: choose -1 to 1")
         if self.rescore is not None and not 1 <= self.rescore < 10:
-            raise UsageError(f"--rescore {self.rescore} is not between 1 and 10")
+            raise UsageError(f"{setting('rescore')} {self.rescore} is not between 1 and 10")
         for each in self.filters:
             if isinstance(each, str):
                 split_filter(each)
             elif not isinstance(each, Mapping):
                 raise UsageError(
-                    f"--filter {each!r} is neither a text nor a clause; write field=value, or an Elasticsearch query "
+                    f"{setting('filters')} {each!r} is neither a text nor a clause; write field=value, or an "
+                    "Elasticsearch query "
                     "as a mapping"
                 )
         if self.collapse and self.fusion == "server" and self.mode in (None, "hybrid"):
-            raise UsageError("--collapse works with --fusion convex or rrf, not with the server's")
+            raise UsageError(
+                f"{setting('collapse')} works with {setting('fusion')} convex or rrf, not with the server's"
+            )
 
 
 @dataclass(frozen=True, slots=True)

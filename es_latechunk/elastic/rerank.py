@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from es_latechunk.elastic.query import MOST_CANDIDATES, SearchOptions
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 from es_latechunk.types import Hit, Reranker
 
 RANK_WINDOW_SIZE = 50
@@ -23,7 +23,8 @@ def first_stage(options: SearchOptions, rank_window_size: int | None) -> SearchO
         return replace(options, k=max(options.k, min(RANK_WINDOW_SIZE, most)))
     if not options.k <= rank_window_size <= most:
         raise UsageError(
-            f"--rank-window-size {rank_window_size} is not between -k {options.k} and {most}, the number of candidates"
+            f"{setting('rank_window_size')} {rank_window_size} is not between {setting('k')} {options.k} and {most}, "
+            "the number of candidates"
         )
     return replace(options, k=rank_window_size)
 

@@ -10,7 +10,7 @@ from typing import Any
 from elasticsearch import BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import cause_text, reason, server_errors
-from es_latechunk.elastic.fetch import Fetched, TooMuchError, fetch
+from es_latechunk.elastic.fetch import Fetched, fetch
 from es_latechunk.elastic.fusion import Candidate, collapse, convex_sum, reciprocal_rank
 from es_latechunk.elastic.identity import check_encoder
 from es_latechunk.elastic.mapping import IndexRecord, read_record
@@ -22,7 +22,14 @@ from es_latechunk.elastic.query import (
     SearchOptions,
     ids_and_scores,
 )
-from es_latechunk.errors import LateChunkError, PreconditionError, ServerError, UsageError
+from es_latechunk.errors import (
+    LateChunkError,
+    PreconditionError,
+    ServerError,
+    TooMuchError,
+    UsageError,
+    setting,
+)
 from es_latechunk.types import Encoder, FloatArray, Hit
 
 
@@ -155,8 +162,9 @@ class Searcher:
     def _refusal(self, cause: str) -> LateChunkError:
         if "unknown retriever" in cause or "license" in cause:
             return PreconditionError(
-                f"--fusion server: the cluster has no linear retriever for you ({cause}); it needs an Enterprise "
-                "licence: use --fusion convex, which gives the same sum"
+                f"{setting('fusion')} server: the cluster has no linear retriever for you ({cause}); it needs an "
+                "Enterprise "
+                f"licence: use {setting('fusion')} convex, which gives the same sum"
             )
         return ServerError(f"index {self._index}: the search failed ({cause})")
 

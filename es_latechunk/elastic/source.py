@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.mapping import check_name
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
-from es_latechunk.errors import DocumentError, PreconditionError
+from es_latechunk.errors import DocumentError, PreconditionError, setting
 from es_latechunk.types import Document
 
 PAGE = 100
@@ -86,7 +86,9 @@ def _document(row: Mapping[str, Any], text_field: str, title_field: str) -> Docu
     text = _value(source, text_field)
     if not isinstance(text, str):
         found = "no such field" if text is None else f"a {type(text).__name__}"
-        raise DocumentError(row["_id"], f"its field {text_field} is no text ({found}); see --text-field")
+        raise DocumentError(
+            row["_id"], f"its field {text_field} is no text ({found}); see {setting('text_field')}"
+        )
     title = _value(source, title_field)
     metadata = {key: value for key, value in source.items() if key not in (text_field, title_field)}
     return Document(row["_id"], text, title if isinstance(title, str) else "", metadata)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from es_latechunk.elastic.identity import META_KEY, IndexIdentity
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 
 VECTOR_FIELD = "content_embedding"
 CONTEXT_FIELDS = ("near", "far")  # the words of the chunks next to a chunk, and of those after them
@@ -50,11 +50,11 @@ def load_template(file: Path | None = None) -> dict[str, Any]:
     try:
         template: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--mapping {path}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{setting('template')} {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise UsageError(f"--mapping {path}: is not JSON ({error})") from error
+        raise UsageError(f"{setting('template')} {path}: is not JSON ({error})") from error
     if fault := _shape_fault(template):
-        raise UsageError(f"--mapping {path}: {fault}; start from {TEMPLATE}")
+        raise UsageError(f"{setting('template')} {path}: {fault}; start from {TEMPLATE}")
     properties = template.get("mappings", {}).get("properties", {})
     lacking = [
         f"{name} ({kind})"
@@ -62,9 +62,11 @@ def load_template(file: Path | None = None) -> dict[str, Any]:
         if not isinstance(properties.get(name), dict) or properties[name].get("type") != kind
     ]
     if lacking:
-        raise UsageError(f"--mapping {path}: lacks the fields {', '.join(lacking)}; start from {TEMPLATE}")
+        raise UsageError(
+            f"{setting('template')} {path}: lacks the fields {', '.join(lacking)}; start from {TEMPLATE}"
+        )
     if fault := _storage_fault(template.get("mappings", {})):
-        raise UsageError(f"--mapping {path}: {fault}; start from {TEMPLATE}")
+        raise UsageError(f"{setting('template')} {path}: {fault}; start from {TEMPLATE}")
     return template
 
 
@@ -116,7 +118,8 @@ def index_body(
     dims = identity.encoder.dimensions
     if vector.setdefault("dims", dims) != dims:
         raise UsageError(
-            f"--mapping: {VECTOR_FIELD} has {vector['dims']} dims, model {identity.encoder.model} gives {dims}; "
+            f"{setting('template')}: {VECTOR_FIELD} has {vector['dims']} dims, model {identity.encoder.model} gives "
+            f"{dims}; "
             "leave dims out, it is filled in"
         )
     vector.setdefault("index_options", {"type": _index_type(quantization, dims)})
@@ -168,10 +171,12 @@ def _override(settings: dict[str, Any], name: str, value: Any) -> None:
 def _index_type(quantization: str, dims: int) -> str:
     if quantization not in QUANTIZATIONS:
         raise UsageError(
-            f"--quantization {quantization} is not known; choose one of {', '.join(QUANTIZATIONS)}"
+            f"{setting('quantization')} {quantization} is not known; choose one of {', '.join(QUANTIZATIONS)}"
         )
     least, multiple = LIMITS.get(quantization.removesuffix("_flat"), (1, 1))
     if dims < least or dims % multiple:
         what = f"at least {least} dimensions" if dims < least else "an even number of dimensions"
-        raise UsageError(f"--quantization {quantization} needs {what}, the model gives {dims}; choose int8")
+        raise UsageError(
+            f"{setting('quantization')} {quantization} needs {what}, the model gives {dims}; choose int8"
+        )
     return QUANTIZATIONS[quantization]

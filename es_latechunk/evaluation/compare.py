@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from es_latechunk.chunking import DEFAULT_MAX_TOKENS
 from es_latechunk.embed import embed_documents
+from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkVector, Document, Encoder, FloatArray
 
 
@@ -24,31 +26,40 @@ class ComparedChunk:
 
 
 def compare(
-    documents: Sequence[Document],
+    documents: Sequence[Document | DocumentError],
     query: str,
     *,
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = "sentences",
-) -> list[ComparedChunk]:
+) -> list[ComparedChunk | DocumentError]:
     """All chunks of `documents`, nearest to the query by late pooling first.
 
-    Everything is computed here, exactly and without an index. A document that cannot be used raises its
-    DocumentError.
+    Everything is computed here, exactly and without an index. The errors of documents that cannot be used come
+    before the chunks of the others.
     """
     wanted = encoder.encode_queries([query])[0]
-    late = list(embed_documents(documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker))
-    naive = embed_documents(
-        documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker, pooling="naive"
-    )
-    late_scores = np.array([chunk.vector @ wanted for chunk in late])
-    naive_scores = np.array([chunk.vector @ wanted for chunk in naive])
+    embed = partial(embed_documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker)
+    late, naive = list(embed(documents)), list(embed(documents, pooling="naive"))
+    errors = {item.document: item for item in (*naive, *late) if isinstance(item, DocumentError)}
+    alone = {(item.doc_id, item.ordinal): item for item in naive if isinstance(item, ChunkVector)}
+    # A hosted model may refuse a document in one of the two runs only: then it has nothing to be compared with.
+    chunks = [item for item in late if isinstance(item, ChunkVector) and (item.doc_id, item.ordinal) in alone]
+    late_scores = np.array([chunk.vector @ wanted for chunk in chunks])
+    naive_scores = np.array([alone[chunk.doc_id, chunk.ordinal].vector @ wanted for chunk in chunks])
     late_ranks, naive_ranks = _ranks(late_scores), _ranks(naive_scores)
     return [
-        ComparedChunk(
-            late[row], float(late_scores[row]), float(naive_scores[row]), late_ranks[row], naive_ranks[row]
-        )
-        for row in np.argsort(-late_scores, kind="stable")
+        *errors.values(),
+        *(
+            ComparedChunk(
+                chunks[row],
+                float(late_scores[row]),
+                float(naive_scores[row]),
+                late_ranks[row],
+                naive_ranks[row],
+            )
+            for row in np.argsort(-late_scores, kind="stable")
+        ),
     ]
 
 

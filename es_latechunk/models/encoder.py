@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from es_latechunk.chunking import chunk_document
-from es_latechunk.errors import DocumentError, UsageError
+from es_latechunk.errors import DocumentError, UsageError, setting
 from es_latechunk.late import embed_chunks, l2_normalise
 from es_latechunk.models.dense import DenseLayer, load_dense
 from es_latechunk.models.prefix import PrefixedTokenizer
@@ -52,7 +52,8 @@ class LocalEncoder:
         if self.window_tokens < 1:
             taken = len(self._before) + len(self._after)
             raise UsageError(
-                f"--window {spec.window}: holds nothing beside the {taken} special and prefix tokens of model "
+                f"{setting('window')} {spec.window}: holds nothing beside the {taken} special and prefix tokens of "
+                "model "
                 f"{spec.name}; choose a longer one"
             )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from es_latechunk.errors import ModelError
+from es_latechunk.errors import ModelError, setting
 from es_latechunk.models.families import MINILM
 from es_latechunk.models.weights import weight_files, weights_fingerprint
 
@@ -58,7 +58,7 @@ def resolve_model(
 def _local(folder: Path, name: str, revision: str | None) -> ModelFolder:
     if revision is not None:
         raise ModelError(
-            f"model {name}: is a folder, which has no revision {revision!r}; leave out --revision, or rename"
+            f"model {name}: is a folder, which has no revision {revision!r}; leave out {setting('revision')}, or rename"
             " the folder to mean the hub id"
         )
     # The name goes into an index: it must not change with the directory that a command is started in.
@@ -96,7 +96,7 @@ def _download(name: str, *, revision: str | None, cache_dir: Path | None, offlin
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"model {name}: its repository has no safetensors weights, and a pickle is never opened; take a"
-            " --revision that has them, or convert the model elsewhere and pass its folder"
+            f" {setting('revision')} that has them, or convert the model elsewhere and pass its folder"
         )
     return ModelFolder(_checked(folder), name, folder.name)
 
@@ -121,7 +121,7 @@ def _explained(name: str, revision: str | None, offline: bool) -> Iterator[None]
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelError(
-            f"model {name}: the hub has no revision {revision!r} of it; check --revision"
+            f"model {name}: the hub has no revision {revision!r} of it; check {setting('revision')}"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         if offline or constants.is_offline_mode():

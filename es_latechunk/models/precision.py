@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = ("auto", "float32", "bfloat16")
@@ -42,11 +42,13 @@ def _kind(device: str) -> str:
     try:
         asked = torch.device(device)
     except RuntimeError as error:
-        raise UsageError(f"--device {device} is no device of torch; choose auto, cpu, cuda or mps") from error
+        raise UsageError(
+            f"{setting('device')} {device} is no device of torch; choose auto, cpu, cuda or mps"
+        ) from error
     here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (asked.index or 0) >= here.get(asked.type, 0):
         found = ", ".join(f"{count} {kind}" for kind, count in here.items() if count)
-        raise UsageError(f"--device {device}: torch has here {found}; choose one of them, or auto")
+        raise UsageError(f"{setting('device')} {device}: torch has here {found}; choose one of them, or auto")
     return asked.type
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from es_latechunk.errors import ModelError
+from es_latechunk.errors import ModelError, setting
 from es_latechunk.models.architecture import quiet
 from es_latechunk.models.precision import Dtype, Hardware, choose_hardware
 from es_latechunk.models.spec import ModelSpec
@@ -48,7 +48,7 @@ class TokenModel:
         if not np.isfinite(vectors[mask.astype(bool)]).all():
             raise ModelError(
                 f"model {self._spec.name}: gives vectors that are not finite in {self.hardware.dtype}; check the "
-                "weights, or try --dtype float32"
+                f"weights, or try {setting('dtype')} float32"
             )
         return [vectors[row, : len(window)] for row, window in enumerate(batch)]
 
@@ -77,7 +77,7 @@ class TokenModel:
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"model {self._spec.name}: the memory of {device} does not hold {ids.size} tokens at once; choose a "
-                "shorter --window, or --device cpu"
+                f"shorter {setting('window')}, or {setting('device')} cpu"
             ) from error
 
 

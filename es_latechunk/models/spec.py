@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.errors import ModelError, UsageError, setting
 from es_latechunk.models.architecture import Architecture, read_architecture
 from es_latechunk.models.dense import dense_output
 from es_latechunk.models.families import Family, find_family, find_kin
@@ -105,7 +105,7 @@ def _check_pooling(name: str, facts: FolderFacts, known: Family | None, options:
     if not options.assume_mean_pooling:
         raise ModelError(
             f"model {name}: no file says how it pools (1_Pooling/config.json is missing); late chunking needs "
-            "mean pooling: if you know that it was trained with it, pass --assume-mean-pooling"
+            f"mean pooling: if you know that it was trained with it, pass {setting('assume_mean_pooling')}"
         )
     return True
 
@@ -129,7 +129,8 @@ def _window(name: str, facts: FolderFacts, kin: Family | None, options: ModelOpt
     if options.window is not None:
         if not SHORTEST_WINDOW <= options.window <= max_tokens:
             raise UsageError(
-                f"--window {options.window} does not fit model {name}: choose {SHORTEST_WINDOW} to {max_tokens} "
+                f"{setting('window')} {options.window} does not fit model {name}: choose {SHORTEST_WINDOW} to "
+                f"{max_tokens} "
                 "tokens"
             )
         return options.window
@@ -155,12 +156,14 @@ def _dimensions(name: str, cuts: tuple[int, ...], options: ModelOptions, full: i
     allowed = sorted(cut for cut in cuts if 0 < cut < full)
     if not allowed:
         raise UsageError(
-            f"--dimensions {wanted}: model {name} was not trained for shorter vectors (Matryoshka), "
+            f"{setting('dimensions')} {wanted}: model {name} was not trained for shorter vectors (Matryoshka), "
             f"its vectors have {full} dimensions; leave the option out"
         )
     if wanted not in allowed:
         choices = ", ".join(str(cut) for cut in [*allowed, full])
-        raise UsageError(f"--dimensions {wanted}: model {name} was trained for {choices}; choose one of them")
+        raise UsageError(
+            f"{setting('dimensions')} {wanted}: model {name} was trained for {choices}; choose one of them"
+        )
     return wanted
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from es_latechunk.errors import NodeError
+from es_latechunk.errors import NodeError, setting
 from es_latechunk.node.places import make_folder
 from es_latechunk.node.unpack import unpack, unpacked_size
 from es_latechunk.node.versions import RELEASES
@@ -70,7 +70,7 @@ def _resolve(version: str, progress: Progress) -> Path:
     except ImportError as error:
         raise NodeError(
             "fetching Elasticsearch needs jgo: pip install 'es-latechunk[local]', "
-            "or give --elasticsearch-home with a distribution that you have"
+            f"or give {setting('elasticsearch_home')} with a distribution that you have"
         ) from error
     logging.getLogger("jgo").setLevel(logging.ERROR)
     context = MavenContext(resolver=PythonResolver(progress_callback=_download_progress(progress)))
@@ -80,7 +80,7 @@ def _resolve(version: str, progress: Progress) -> Path:
     except (RequestException, RuntimeError, OSError) as error:
         raise NodeError(
             f"Elasticsearch {version} could not be fetched ({error}); check the network and the disk, "
-            "or give --elasticsearch-home with a distribution that you have"
+            f"or give {setting('elasticsearch_home')} with a distribution that you have"
         ) from error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from es_latechunk.errors import NodeError
+from es_latechunk.errors import NodeError, setting
 from es_latechunk.node.account import server_account
 from es_latechunk.node.distribution import Progress
 from es_latechunk.node.places import NodeFolder, locked, node_folder, node_folders, write_atomically
@@ -97,7 +97,9 @@ def running_node() -> Node | None:
             return node
     if len(running) > 1:
         names = ", ".join(f"{node.name} at {node.url}" for node in running)
-        raise NodeError(f"several local nodes run, none of them named {DEFAULT_NAME!r} ({names}): give --url")
+        raise NodeError(
+            f"several local nodes run, none of them named {DEFAULT_NAME!r} ({names}): give {setting('url')}"
+        )
     return running[0] if running else None
 
 

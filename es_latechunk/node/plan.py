@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from es_latechunk.errors import NodeError, UsageError
+from es_latechunk.errors import NodeError, UsageError, setting
 from es_latechunk.node.distribution import Progress, install, installed
 from es_latechunk.node.java import JavaRuntime, ask, find_runtimes, runtime_at
 from es_latechunk.node.places import home, node_folders
@@ -45,7 +45,9 @@ class Software:
 def choose_software(wanted: Wanted, known: Node | None, *, progress: Progress) -> Software:
     """The distribution asked for, else the node's last one, else the newest that a Java here runs."""
     if wanted.elasticsearch_home and wanted.elasticsearch_version:
-        raise UsageError("give --elasticsearch-home or --elasticsearch-version, not both")
+        raise UsageError(
+            f"give {setting('elasticsearch_home')} or {setting('elasticsearch_version')}, not both"
+        )
     if own := _own_distribution(wanted, known):
         version = version_of(own)
         _refuse_downgrade(version, known)
@@ -67,7 +69,7 @@ def choose_port(name: str, port: int | None, known: Node | None) -> int:
         free = (one for one in _NEXT_PORTS if one not in reserved and occupant(one) is None)
         if (found := next(free, None)) is None:
             raise NodeError(
-                f"node {name!r}: ports {_NEXT_PORTS[0]} to {_NEXT_PORTS[-1]} are taken; give --port"
+                f"node {name!r}: ports {_NEXT_PORTS[0]} to {_NEXT_PORTS[-1]} are taken; give {setting('port')}"
             )
         return found
     chosen = port or (known.port if known else DEFAULT_PORT)
@@ -76,7 +78,9 @@ def choose_port(name: str, port: int | None, known: Node | None) -> int:
         # The node's last server, if it was killed a moment ago, holds its port a little longer than its name.
         time.sleep(0.1)
     if who:
-        raise NodeError(f"node {name!r}: port {chosen} is in use by {who}; stop that, or give another --port")
+        raise NodeError(
+            f"node {name!r}: port {chosen} is in use by {who}; stop that, or give another {setting('port')}"
+        )
     return chosen
 
 
@@ -137,5 +141,5 @@ def _refuse_downgrade(version: str, known: Node | None) -> None:
     if known and numbers(version) < numbers(known.version):
         raise NodeError(
             f"node {known.name!r} holds data of Elasticsearch {known.version}, which {version} cannot read; "
-            f"start another one with --name, or delete {known.home}"
+            f"start another one with {setting('name')}, or delete {known.home}"
         )

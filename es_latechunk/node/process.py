@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from es_latechunk.errors import NodeError
+from es_latechunk.errors import NodeError, setting
 from es_latechunk.node.account import Account
 from es_latechunk.node.places import NodeFolder
 from es_latechunk.node.state import Node, is_server
@@ -51,7 +51,8 @@ def boot(
             code = launcher.wait(timeout)
         except subprocess.TimeoutExpired:
             raise NodeError(
-                f"node {node.name!r} was not up after {timeout:g} s: see {folder.boot_log}, or give --timeout"
+                f"node {node.name!r} was not up after {timeout:g} s: see {folder.boot_log}, or give "
+                f"{setting('timeout')}"
             ) from None
         if code != 0:
             why = reason(folder.boot_log.read_text(encoding="utf-8", errors="replace"))

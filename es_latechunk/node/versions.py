@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from es_latechunk.errors import NodeError, UsageError
+from es_latechunk.errors import NodeError, UsageError, setting
 from es_latechunk.node.java import JavaRuntime
 
 VECTOR_MODULE = "jdk.incubator.vector"
@@ -62,7 +62,7 @@ def choose(runtimes: Sequence[JavaRuntime], version: str | None) -> tuple[str, J
     if version is not None and version not in RELEASES:
         raise UsageError(
             f"Elasticsearch {version}: known versions are {', '.join(RELEASES)}; "
-            "for another one give --elasticsearch-home"
+            f"for another one give {setting('elasticsearch_home')}"
         )
     for release in [version] if version else RELEASES:
         if runtime := best_runtime(runtimes, release):
@@ -81,7 +81,7 @@ def no_java(runtimes: Sequence[JavaRuntime], version: str) -> NodeError:
     tried = "; ".join(f"{runtime.home}: {needs(version).missing(runtime)}" for runtime in runtimes)
     return NodeError(
         f"no Java here runs Elasticsearch {version} ({tried or 'no Java was found'}): "
-        "pip install 'es-latechunk[local]' brings one for 9.2.4, or give --java-home"
+        f"pip install 'es-latechunk[local]' brings one for 9.2.4, or give {setting('java_home')}"
     )
 
 

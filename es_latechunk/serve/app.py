@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from es_latechunk.errors import IndexMismatchError, LateChunkError, ServerError
+from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, LateChunkError, ServerError
 from es_latechunk.serve.batcher import Batcher, Job
 from es_latechunk.serve.comparison import Comparison
 from es_latechunk.serve.description import GETS, OPEN, POSTS, describe
@@ -259,4 +259,4 @@ async def _refuse(request: Request, error: Exception) -> Response:
 def _status(error: Exception) -> int:
     if isinstance(error, ServerError):
         return 502
-    return 409 if isinstance(error, IndexMismatchError) else 422
+    return 409 if isinstance(error, IndexMismatchError | IndexNotFoundError) else 422

@@ -94,7 +94,7 @@ def test_a_query_gives_both_lists_in_the_order_that_python_computes(
         assert shown == [f"{chunk.doc_id}#{chunk.ordinal}" for chunk in expected[:10]]
         assert chromium.texts(f"#{name} .rank") == [str(rank) for rank in range(1, 11)]
         contents = [" ".join(text.split()) for text in chromium.texts(f"#{name} .chunk")]
-        assert contents == [" ".join(chunk.text.split()) for chunk in expected[:10]]
+        assert contents == [" ".join(chunk.content.split()) for chunk in expected[:10]]
     assert chromium.texts("#late .title")[0] == "Lisbon"
     assert INDEX in chromium.one("#about").text
     assert re.search(r"\b5[0-4] candidates", chromium.one("#naive-told").text)

@@ -13,19 +13,11 @@ from typing import Any
 import httpx
 import numpy as np
 
-from es_latechunk.errors import LateChunkError
+from es_latechunk.errors import JinaApiError
 from es_latechunk.types import FloatArray
 
 _LENGTH = re.compile(r"exceed|too (long|large|many)|maximum|context length|truncat", re.IGNORECASE)
 _DETAIL_CHARACTERS = 300
-
-
-class JinaApiError(LateChunkError):
-    """One request failed for good. `too_long`: the same text in smaller requests may pass."""
-
-    def __init__(self, message: str, *, too_long: bool = False) -> None:
-        super().__init__(message)
-        self.too_long = too_long
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from es_latechunk.errors import LateChunkError, ModelError, PreconditionError, UsageError
+from es_latechunk.errors import JinaApiError, LateChunkError, ModelError, PreconditionError, UsageError
 from es_latechunk.models.jina_api.answers import (
-    JinaApiError,
     Refusal,
     read_json,
     read_refusal,

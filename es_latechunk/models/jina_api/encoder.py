@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from es_latechunk.errors import DocumentError, ModelError
+from es_latechunk.errors import DocumentError, JinaApiError, ModelError
 from es_latechunk.models.families import JINA_API
-from es_latechunk.models.jina_api.answers import JinaApiError
 from es_latechunk.models.jina_api.client import JinaApiClient
 from es_latechunk.models.jina_api.hosted import HostedModel, find_hosted
 from es_latechunk.models.jina_api.requests import (
