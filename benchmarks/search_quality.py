@@ -26,7 +26,7 @@ import numpy.typing as npt
 from elasticsearch import Elasticsearch, helpers
 
 from es_latechunk import Document, Hit, create_index, ingest, load_encoder
-from es_latechunk.elastic.connection import Connection, connect
+from es_latechunk.elastic.connection import connect
 from es_latechunk.elastic.query import SearchOptions
 from es_latechunk.elastic.search import Searcher
 from es_latechunk.types import Encoder
@@ -248,7 +248,7 @@ def main(
 ) -> None:
     """Measure the search modes on the collections in FOLDER."""
     encoder = load_encoder()
-    client = connect(Connection(url=url))
+    client = connect(url=url)
     for collection in collections or list(COLLECTIONS):
         documents, questions = COLLECTIONS[collection](folder / collection)
         picks = np.random.default_rng(seed).permutation(len(questions))[:sample]

@@ -6,79 +6,174 @@ package costs nothing.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from es_latechunk.bootstrap import create_index
+    from es_latechunk.bootstrap import create_index, promote, read_index
     from es_latechunk.documents import read_documents
     from es_latechunk.dry_run import DryRun, IngestPlan
-    from es_latechunk.elastic.connection import Connection, connect
+    from es_latechunk.elastic.alias import Promotion
+    from es_latechunk.elastic.connection import connect
+    from es_latechunk.elastic.query import Filter, Fusion, Mode
     from es_latechunk.embed import embed_documents
-    from es_latechunk.errors import DocumentError, LateChunkError, raise_errors
+    from es_latechunk.errors import (
+        DocumentError,
+        IndexBusyError,
+        IndexMismatchError,
+        IndexNotFoundError,
+        IndexRefusedError,
+        JinaApiError,
+        LateChunkError,
+        ModelError,
+        NodeError,
+        PreconditionError,
+        ServerError,
+        TooMuchError,
+        UsageError,
+        WriteError,
+        raise_errors,
+    )
+    from es_latechunk.evaluation import ComparedChunk, compare
     from es_latechunk.index import Index
-    from es_latechunk.ingestion import IngestRun, ingest
-    from es_latechunk.models import load_encoder
+    from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
+    from es_latechunk.models import Dtype, EncoderLoader, load_encoder
     from es_latechunk.models.rerank import load_reranker
-    from es_latechunk.report import DocumentResult, IngestReport
-    from es_latechunk.retrieval import SearchResult, search, search_many
-    from es_latechunk.types import ChunkSpan, ChunkVector, Document, Encoder, Hit, Passage, Reranker
+    from es_latechunk.report import DocumentResult, IngestReport, Outcome
+    from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
+    from es_latechunk.types import (
+        ChunkSpan,
+        ChunkVector,
+        Document,
+        Encoder,
+        EncoderIdentity,
+        FloatArray,
+        Hit,
+        IntArray,
+        Passage,
+        Pooling,
+        Reranker,
+        Tokenizer,
+        Tokens,
+    )
 
 _MODULES = {
     "ChunkSpan": "types",
     "ChunkVector": "types",
-    "Connection": "elastic.connection",
+    "ComparedChunk": "evaluation",
     "Document": "types",
     "DocumentError": "errors",
     "DocumentResult": "report",
     "DryRun": "dry_run",
+    "Dtype": "models",
     "Encoder": "types",
+    "EncoderIdentity": "types",
+    "EncoderLoader": "models",
+    "Filter": "elastic.query",
+    "FloatArray": "types",
+    "Fusion": "elastic.query",
     "Hit": "types",
     "Index": "index",
+    "IndexBusyError": "errors",
+    "IndexMismatchError": "errors",
+    "IndexNotFoundError": "errors",
+    "IndexRefusedError": "errors",
+    "IngestKeywords": "ingest",
     "IngestPlan": "dry_run",
     "IngestReport": "report",
-    "IngestRun": "ingestion",
+    "IngestRun": "ingest",
+    "IntArray": "types",
+    "JinaApiError": "errors",
     "LateChunkError": "errors",
+    "Mode": "elastic.query",
+    "ModelError": "errors",
+    "NodeError": "errors",
+    "Outcome": "report",
     "Passage": "types",
+    "Pooling": "types",
+    "PreconditionError": "errors",
+    "Promotion": "elastic.alias",
     "Reranker": "types",
-    "SearchResult": "retrieval",
+    "SearchKeywords": "search",
+    "SearchResult": "search",
+    "ServerError": "errors",
+    "Tokenizer": "types",
+    "Tokens": "types",
+    "TooMuchError": "errors",
+    "UsageError": "errors",
+    "WriteError": "errors",
+    "compare": "evaluation",
     "connect": "elastic.connection",
     "create_index": "bootstrap",
     "embed_documents": "embed",
-    "ingest": "ingestion",
+    "ingest": "ingest",
     "load_encoder": "models",
     "load_reranker": "models.rerank",
+    "promote": "bootstrap",
     "raise_errors": "errors",
     "read_documents": "documents",
-    "search": "retrieval",
-    "search_many": "retrieval",
+    "read_index": "bootstrap",
+    "search": "search",
+    "search_many": "search",
 }
 __all__ = [
     "ChunkSpan",
     "ChunkVector",
-    "Connection",
+    "ComparedChunk",
     "Document",
     "DocumentError",
     "DocumentResult",
     "DryRun",
+    "Dtype",
     "Encoder",
+    "EncoderIdentity",
+    "EncoderLoader",
+    "Filter",
+    "FloatArray",
+    "Fusion",
     "Hit",
     "Index",
+    "IndexBusyError",
+    "IndexMismatchError",
+    "IndexNotFoundError",
+    "IndexRefusedError",
+    "IngestKeywords",
     "IngestPlan",
     "IngestReport",
     "IngestRun",
+    "IntArray",
+    "JinaApiError",
     "LateChunkError",
+    "Mode",
+    "ModelError",
+    "NodeError",
+    "Outcome",
     "Passage",
+    "Pooling",
+    "PreconditionError",
+    "Promotion",
     "Reranker",
+    "SearchKeywords",
     "SearchResult",
+    "ServerError",
+    "Tokenizer",
+    "Tokens",
+    "TooMuchError",
+    "UsageError",
+    "WriteError",
+    "compare",
     "connect",
     "create_index",
     "embed_documents",
     "ingest",
     "load_encoder",
     "load_reranker",
+    "promote",
     "raise_errors",
     "read_documents",
+    "read_index",
     "search",
     "search_many",
 ]
@@ -92,3 +187,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    """Python binds a module in its package when it is first imported: `ingest` and `search` stay the functions."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

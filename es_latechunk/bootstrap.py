@@ -1,20 +1,23 @@
-"""The mapping bootstrapper: an index for an encoder's vectors, new or the next one behind an alias."""
+"""Indices as a whole: made for an encoder's vectors, swapped in behind an alias, read as a source."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from es_latechunk.chunking import DEFAULT_MAX_TOKENS, make_chunker
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
 from es_latechunk.elastic.identity import IndexIdentity
 from es_latechunk.elastic.template import index_body, load_template
-from es_latechunk.models import load_encoder, load_recorded
-from es_latechunk.types import Encoder, EncoderIdentity, Pooling
+from es_latechunk.models import EncoderLoader, choose_encoder
+from es_latechunk.types import Document, Encoder, Pooling, check_pooling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
+
+    from es_latechunk.elastic.alias import Promotion
+    from es_latechunk.errors import DocumentError
 
 
 def create_index(
@@ -23,7 +26,7 @@ def create_index(
     encoder: Encoder,
     client: Elasticsearch | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
-    chunker: str = "sentences",
+    chunker: str = DEFAULT_CHUNKER,
     pooling: Pooling = "late",
     quantization: str = "int8",
     shards: int | None = None,
@@ -34,11 +37,16 @@ def create_index(
 ) -> bool:
     """Create an index for this encoder's vectors; True if it is new, False if it was there already.
 
+    `chunker`, `max_tokens` and `pooling` as for `embed_documents`. `quantization`: "int8", "int4", "bbq" or "none",
+    with "_flat" for an exact search of few chunks. `template`: a file with settings and mappings to start from.
+    `context_fields`: index each chunk's neighbours' words too, for BM25. `language`: an analyzer of the cluster.
+
     The mapping's `_meta` records the encoder, the chunker and the pooling; an index of the same name that
     records anything else is refused (IndexMismatchError). Without a client: ELASTICSEARCH_URL or the local node.
     """
     from es_latechunk.elastic import connection, mapping
 
+    check_pooling(pooling)
     make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)  # refuses what cannot work
     identity = IndexIdentity(encoder.identity, chunker, max_tokens, pooling)
     body = index_body(
@@ -54,31 +62,57 @@ def create_index(
 
 
 def fresh_index(
-    alias: str,
-    *,
-    client: Elasticsearch,
-    load: Callable[[], Encoder] = load_encoder,
-    load_for: Callable[[EncoderIdentity], Encoder] = load_recorded,
+    alias: str, *, client: Elasticsearch, encoder: Encoder | EncoderLoader | None = None
 ) -> tuple[str, Encoder]:
     """An index that waits for the alias, made like the one behind it now, and the encoder for it.
 
-    `load` gives the encoder for the first index of an alias, `load_for` the one that may take the place of a
-    recorded one. A waiting index is used again, if it was made with the same encoder (IndexMismatchError).
+    `encoder` as for `ingest`; without one, it is the recorded model, or the default model for the first index of an
+    alias. A waiting index is used again, if it was made with the same encoder (IndexMismatchError).
     """
     from es_latechunk.elastic import alias as aliases
     from es_latechunk.elastic import mapping
 
     current = aliases.current_indices(client, alias)
     recorded = mapping.read_identity(client, alias) if current else None
-    encoder = load_for(recorded.encoder) if recorded else load()
+    chosen = choose_encoder(encoder, recorded.encoder if recorded else None)
 
-    identity = IndexIdentity(encoder.identity, "sentences", DEFAULT_MAX_TOKENS)
+    identity = IndexIdentity(chosen.identity, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS)
     template = load_template()
     if recorded:
-        identity = replace(recorded, encoder=encoder.identity)
+        identity = replace(recorded, encoder=chosen.identity)
         template = mapping.template_of(client, current[0])
 
     def create(name: str) -> None:
         mapping.create_index(client, name, index_body(identity, template=template), identity)
 
-    return aliases.fresh_index(client, alias, create), encoder
+    return aliases.fresh_index(client, alias, create), chosen
+
+
+def promote(alias: str, *, client: Elasticsearch | None = None, allow_failed: bool = False) -> Promotion:
+    """Swap an alias, in one step, to the index that `ingest(..., alias=...)` has filled.
+
+    The indices before it stay until they are deleted, so that one can look, and go back. Raises PreconditionError if
+    no index waits, its ingest has not ended or counted other chunks, or documents failed (unless `allow_failed`).
+    """
+    from es_latechunk.elastic import alias as aliases
+    from es_latechunk.elastic.connection import connect
+
+    return aliases.promote(client or connect(), alias, allow_failed=allow_failed)
+
+
+def read_index(
+    index: str,
+    *,
+    client: Elasticsearch | None = None,
+    text_field: str = "content",
+    title_field: str = "title",
+) -> Iterator[Document | DocumentError]:
+    """The documents of any index, as it stands at the first look: `_id`, text, title, the rest as metadata.
+
+    A source for `ingest`. `text_field` may be dotted; a document in which it is missing or no text is a
+    DocumentError in its place.
+    """
+    from es_latechunk.elastic import source
+    from es_latechunk.elastic.connection import connect
+
+    return source.read_index(client or connect(), index, text_field=text_field, title_field=title_field)

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 from es_latechunk.documents import SeenIds
 from es_latechunk.errors import DocumentError
-from es_latechunk.ingestion import (
+from es_latechunk.ingest import (
     DEFAULT_MAX_PRUNE,
     DEFAULT_RETRY_FOR,
     ChangedDocument,
     changed_documents,
+    check_shares,
     count_stale,
     open_target,
 )
 from es_latechunk.late import embed_chunks
+from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestProgress
 from es_latechunk.types import ChunkedDocument, Document, Encoder
 
@@ -63,17 +65,20 @@ class DryRun:
         *,
         index: str,
         client: Elasticsearch | None = None,
-        encoder: Encoder | None = None,
+        encoder: Encoder | EncoderLoader | None = None,
         retry_for: float = DEFAULT_RETRY_FOR,
         prune: bool = False,
         max_prune: float = DEFAULT_MAX_PRUNE,
     ) -> None:
         from es_latechunk.elastic.connection import connect
+        from es_latechunk.elastic.load import resolve
+        from es_latechunk.elastic.retry import ride_out
 
+        check_shares(retry_for, max_prune)
         self._documents = documents
-        self._index = index
         self._client = client or connect()
-        self._encoder = encoder
+        self._state = ride_out(lambda: resolve(self._client, index), retry_for=retry_for)
+        self._target = open_target(self._client, self._state, encoder, retry_for=retry_for)
         self._retry_for = retry_for
         self._prune = prune
         self._max_prune = max_prune
@@ -89,12 +94,10 @@ class DryRun:
         return self._plan
 
     def __iter__(self) -> Iterator[DocumentResult]:
-        from es_latechunk.elastic.load import Load, resolve
+        from es_latechunk.elastic.load import Load
         from es_latechunk.elastic.mapping import index_type
-        from es_latechunk.elastic.retry import ride_out
 
-        state = ride_out(lambda: resolve(self._client, self._index), retry_for=self._retry_for)
-        target = open_target(self._client, state, self._encoder, retry_for=self._retry_for)
+        state, target = self._state, self._target
         load = Load(self._client, state)
         counts = IngestProgress()
         sample: list[ChunkedDocument] = []

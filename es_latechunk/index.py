@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from es_latechunk.dry_run import DryRun
-from es_latechunk.ingestion import DEFAULT_MAX_PRUNE, DEFAULT_RETRY_FOR, IngestRun
+from es_latechunk.ingest import DEFAULT_MAX_PRUNE, DEFAULT_RETRY_FOR, IngestKeywords, IngestRun, ingest
+from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import IngestReport
-from es_latechunk.retrieval import SearchKeywords, SearchResult, search, search_many
-from es_latechunk.types import Document, Encoder, Hit
+from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
+from es_latechunk.types import Document, Encoder, EncoderIdentity, Hit
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -23,80 +24,65 @@ class Index:
     """An index or alias, with the client that reaches it and the encoder that it records.
 
     Without a client, the cluster is that of ELASTICSEARCH_URL, or the local node. The encoder is loaded when it is
-    first needed, and kept: a query then takes milliseconds. The name is looked up at each call, so an alias may move
-    in between; an encoder that is not the index's own is refused (IndexMismatchError).
+    first needed, and kept: a query then takes milliseconds. `encoder` may be a function that loads it, given what the
+    index records. The name is looked up at each call, so an alias may move in between; an encoder that is not the
+    index's own is refused (IndexMismatchError).
     """
 
     def __init__(
-        self, name: str, *, client: Elasticsearch | None = None, encoder: Encoder | None = None
+        self,
+        name: str,
+        *,
+        client: Elasticsearch | None = None,
+        encoder: Encoder | EncoderLoader | None = None,
     ) -> None:
         from es_latechunk.elastic.connection import connect
 
         self.name = name
         self.client = client or connect()
-        if encoder is not None:
-            self.encoder = encoder
+        self._given = encoder
+        self._loaded: Encoder | None = None
+        self._loading = Lock()
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
-        """The model that the index records."""
+        """The encoder of the index, loaded if it is not yet."""
         from es_latechunk.elastic.mapping import read_identity
-        from es_latechunk.models import load_recorded
 
-        return load_recorded(read_identity(self.client, self.name).encoder)
+        return self._loaded or self._load(read_identity(self.client, self.name).encoder)
+
+    def _load(self, recorded: EncoderIdentity | None) -> Encoder:
+        with self._loading:  # a model is large: threads that search at the same time share one
+            self._loaded = self._loaded or choose_encoder(self._given, recorded)
+            return self._loaded
 
     def search(self, query: str, **keywords: Unpack[SearchKeywords]) -> list[Hit]:
         """The best chunks for a query; see `search_many` for the keywords."""
-        return search(query, index=self.name, client=self.client, encoder=self._encoder(keywords), **keywords)
+        return search(query, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def search_many(
         self, queries: Iterable[str], **keywords: Unpack[SearchKeywords]
     ) -> Iterator[SearchResult]:
         """The best chunks for each of many queries; see `search_many` for the keywords."""
-        return search_many(
-            queries, index=self.name, client=self.client, encoder=self._encoder(keywords), **keywords
-        )
+        return search_many(queries, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def ingest(
-        self,
-        documents: Iterable[Document | DocumentError],
-        *,
-        retry_for: float = DEFAULT_RETRY_FOR,
-        prune: bool = False,
-        max_prune: float = DEFAULT_MAX_PRUNE,
-        wait: bool = False,
+        self, documents: Iterable[Document | DocumentError], **keywords: Unpack[IngestKeywords]
     ) -> IngestReport:
-        """Write what is new or changed, to the end; see `ingest`."""
-        run = self.start_ingest(documents, retry_for=retry_for, prune=prune, max_prune=max_prune, wait=wait)
-        for _ in run:
-            pass
-        return run.report
+        """Write what is new or changed, to the end; see IngestRun for the keywords."""
+        return ingest(documents, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def start_ingest(
-        self,
-        documents: Iterable[Document | DocumentError],
-        *,
-        retry_for: float = DEFAULT_RETRY_FOR,
-        prune: bool = False,
-        max_prune: float = DEFAULT_MAX_PRUNE,
-        wait: bool = False,
+        self, documents: Iterable[Document | DocumentError], **keywords: Unpack[IngestKeywords]
     ) -> IngestRun:
         """An ingest to iterate over, for each document's result as it is settled; see IngestRun."""
-        return IngestRun(
-            documents,
-            index=self.name,
-            client=self.client,
-            encoder=self.encoder,
-            retry_for=retry_for,
-            prune=prune,
-            max_prune=max_prune,
-            wait=wait,
-        )
+        return IngestRun(documents, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def dry_run(
         self,
         documents: Iterable[Document | DocumentError],
         *,
+        retry_for: float = DEFAULT_RETRY_FOR,
         prune: bool = False,
         max_prune: float = DEFAULT_MAX_PRUNE,
     ) -> DryRun:
@@ -105,7 +91,8 @@ class Index:
             documents,
             index=self.name,
             client=self.client,
-            encoder=self.encoder,
+            encoder=self._load,
+            retry_for=retry_for,
             prune=prune,
             max_prune=max_prune,
         )
@@ -115,7 +102,3 @@ class Index:
         from es_latechunk.elastic.indices import describe_index
 
         return describe_index(self.client, self.name)
-
-    def _encoder(self, keywords: SearchKeywords) -> Encoder | None:
-        """No model is loaded for a search by words alone."""
-        return None if keywords.get("mode") == "bm25" else self.encoder

@@ -15,7 +15,7 @@ from elasticsearch import Elasticsearch
 from indices import WordEncoder, load, make_index, stored_chunks
 from proxy import Fault, FaultProxy, Request
 
-from es_latechunk import Connection, Document, IngestReport, connect
+from es_latechunk import Document, IngestReport, connect
 from es_latechunk.elastic import bulk, retry, state
 
 SEED = 20_240_607
@@ -108,7 +108,7 @@ def ingester(*words: str) -> None:
     """What the killed process runs."""
     use_small_requests(setattr)
     if len(words) == 2:
-        with connect(Connection(url=words[0])) as client:
+        with connect(url=words[0]) as client:
             load_new(client, words[1])
         return
     from es_latechunk.cli import main, options

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
 
-from es_latechunk import errors
+import es_latechunk
+from es_latechunk.types import FloatArray
 
 PAGE = Path(__file__).parent.parent / "docs" / "python.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def test_the_examples_run(elasticsearch_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+class Shortest:
+    """A reranker without a model: the shortest chunk is the best."""
+
+    name = "fake/shortest"
+
+    def score(self, query: str, texts: Sequence[str]) -> FloatArray:
+        return np.array([-len(text) for text in texts], dtype=np.float32)
+
+
+def test_the_examples_run(
+    elasticsearch_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("es_latechunk.models.rerank.load_reranker", lambda _: Shortest())
     names: dict[str, Any] = {}
     printed: list[list[str]] = []
     try:
@@ -24,8 +39,8 @@ def test_the_examples_run(elasticsearch_url: str, capsys: pytest.CaptureFixture[
             printed.append(capsys.readouterr().out.splitlines())
     finally:
         with Elasticsearch(elasticsearch_url) as client:
-            client.indices.delete(index="cities", ignore_unavailable=True)
-    chunks, report, found, by_hand = printed
+            client.indices.delete(index=["cities", "capitals-000001"], ignore_unavailable=True)
+    chunks, failed, report, shown, progress, plan, found, clause, many, reranked, swapped, by_hand = printed
     assert [line.split()[:2] for line in chunks] == [
         ["berlin", "0"],
         ["berlin", "1"],
@@ -33,12 +48,36 @@ def test_the_examples_run(elasticsearch_url: str, capsys: pytest.CaptureFixture[
         ["oslo", "1"],
     ]
     assert all(line.endswith("(384,)") for line in chunks)
+    assert failed[0].startswith("failed: blank: ")
+    assert failed[1:] == ["berlin 0", "oslo 0"]
     assert report == ["2 4 4 0 0"]
+    assert shown == ["4 sentence-transformers/all-MiniLM-L6-v2"]
+    assert sorted(line.rpartition(" ")[0] for line in progress[:3]) == [
+        "berlin unchanged",
+        "empty failed",
+        "madrid indexed",
+    ]
+    assert progress[3].startswith("empty - ")
+    assert plan == ["0 4 1"]
     assert found[0].split()[1] == "berlin"
+    assert sorted(clause) == [
+        "madrid Madrid is the capital of Spain. The city lies on a high plain.",
+        "oslo Oslo is the capital of Norway. The city lies by the fjord.",
+    ]
+    assert many == ["a city by the water -> oslo", "a city on a plain -> madrid"]
+    assert reranked == ["oslo -27.0"]
+    assert swapped == ["capitals-000001 2", "oslo"]
     assert sorted(line.split()[1] for line in by_hand) == ["berlin#0", "berlin#1"]
+
+
+def test_every_public_name_is_on_the_page() -> None:
+    named = set(re.findall(r"\w+", PAGE.read_text("utf-8")))
+    assert set(es_latechunk.__all__) - named == set()
 
 
 def test_the_errors_that_are_named_exist() -> None:
     named = set(re.findall(r"`(\w+Error)`", PAGE.read_text("utf-8")))
-    assert len(named) == 5
-    assert all(issubclass(getattr(errors, name), errors.LateChunkError) for name in named)
+    assert {
+        name for name in named if not issubclass(getattr(es_latechunk, name), es_latechunk.LateChunkError)
+    } == set()
+    assert {name for name in es_latechunk.__all__ if name.endswith("Error")} == named

@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from proxy import CutAnswer, Delay, Fault, FaultProxy, LostAnswer, Reset, Rewrite, Status
 
-from es_latechunk import Connection, Document, IngestRun, connect, embed_documents
+from es_latechunk import Document, IngestRun, connect, embed_documents
 from es_latechunk.elastic import bulk, retry
 from es_latechunk.elastic.actions import Action, delete_actions
 from es_latechunk.elastic.bulk import ActionResult, write
@@ -34,7 +34,7 @@ def proxy(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[F
 
 @pytest.fixture
 def proxied(proxy: FaultProxy) -> Iterator[Elasticsearch]:
-    with connect(Connection(url=proxy.url)) as client:
+    with connect(url=proxy.url) as client:
         yield client
 
 

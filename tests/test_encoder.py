@@ -25,7 +25,7 @@ from transformers import AutoModel
 from es_latechunk.chunking import chunk_document, token_owner
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.late import embed_chunks, plan_windows
-from es_latechunk.models import ModelOptions, load_encoder
+from es_latechunk.models import load_encoder
 from es_latechunk.models.encoder import LocalEncoder
 from es_latechunk.types import ChunkSpan, Document, Encoder, TokenEncoder
 
@@ -35,7 +35,7 @@ LONG = " ".join(f"{TEXT} {number} times she said: “The dog”." for number in 
 
 
 def load(folder: Path, *, dtype: Any = "float32", **options: Any) -> LocalEncoder:
-    encoder = load_encoder(str(folder), options=ModelOptions(**options), dtype=dtype, device="cpu")
+    encoder = load_encoder(str(folder), **options, dtype=dtype, device="cpu")
     assert isinstance(encoder, LocalEncoder)
     return encoder
 

@@ -23,7 +23,7 @@ from elasticsearch import Elasticsearch
 from faults import ADDED, NEW, SEED, WatchedProxy, assert_same, load_new, make_new, make_old, whole_state
 from proxy import CutAnswer, Delay, Fault, Hang, LostAnswer, Request, Reset, Rewrite, Status
 
-from es_latechunk import Connection, connect
+from es_latechunk import connect
 from es_latechunk.elastic.state import StoredDocument
 from es_latechunk.errors import LateChunkError
 
@@ -48,7 +48,7 @@ def clean(elasticsearch_url: str) -> dict[str, Any]:
         state = whole_state(client, "test-faults-clean")
         make_old(client, "test-faults-old")
         with WatchedProxy(elasticsearch_url, lambda *_: None) as proxy:
-            with connect(Connection(url=proxy.url)) as counted:
+            with connect(url=proxy.url) as counted:
                 load_new(counted, "test-faults-old")
             state["requests"] = len(proxy.requests)
         client.indices.delete(index="test-faults-clean")
@@ -145,7 +145,7 @@ def test_a_storm_is_ridden_out(
         return storm(source, request) if at >= STARTING and source.random() < 0.3 else None
 
     make_old(client, index_name)
-    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(Connection(url=proxy.url)) as stormy:
+    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(url=proxy.url) as stormy:
         report = load_new(stormy, index_name)
         assert len(proxy.requests) > clean["requests"]
     assert_same(whole_state(client, index_name), clean)
@@ -161,7 +161,7 @@ def test_a_server_that_is_lost_for_good(
     last = source.choice([Reset(), LostAnswer(), CutAnswer(), Status(503), Status(429)])
     make_old(client, index_name)
     with WatchedProxy(elasticsearch_url, lambda at, _: last if at >= point else None) as proxy:
-        with connect(Connection(url=proxy.url)) as lost, pytest.raises(LateChunkError) as told:
+        with connect(url=proxy.url) as lost, pytest.raises(LateChunkError) as told:
             load_new(lost, index_name, retry_for=0)
         assert proxy.url in str(told.value) or index_name in str(told.value)
     load_new(client, index_name)

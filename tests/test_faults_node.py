@@ -16,7 +16,7 @@ from faults import WatchedProxy, assert_same, load_new, make_new, make_old, whol
 from proxy import Fault, Request
 from servers import HEAP, java_for, versions_here
 
-from es_latechunk import Connection, connect
+from es_latechunk import connect
 from es_latechunk.errors import WriteError
 from es_latechunk.node import Node, node_status, start_node, stop_node
 from es_latechunk.node.places import HOME_VARIABLE
@@ -56,7 +56,7 @@ def test_a_server_killed_during_bulk(own_node: Node) -> None:
 
         with (
             WatchedProxy(own_node.url, kill_and_restart) as proxy,
-            connect(Connection(url=proxy.url)) as lost,
+            connect(url=proxy.url) as lost,
         ):
             report = load_new(lost, "ridden-out", retry_for=300)
         restarted.join()
@@ -73,7 +73,7 @@ def test_a_server_killed_during_bulk(own_node: Node) -> None:
 
         with (
             WatchedProxy(own_node.url, kill_for_good) as proxy,
-            connect(Connection(url=proxy.url)) as lost,
+            connect(url=proxy.url) as lost,
             pytest.raises(WriteError, match="run the same command again"),
         ):
             load_new(lost, "given-up", retry_for=0.5)

@@ -10,7 +10,7 @@ from indices import LETTERS, load, make_index
 from proxy import FaultProxy, LostAnswer, Status
 from test_ownership import doing, interval, many, small
 
-from es_latechunk import Connection, Document, connect
+from es_latechunk import Document, connect
 from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
 
 BERLIN, LISBON, KOELN = LETTERS
@@ -48,7 +48,7 @@ def test_a_block_during_a_load_ends_it_with_its_cause(
     def block() -> None:
         client.indices.put_settings(index=index_name, settings={"index": {"blocks.write": True}})
 
-    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
+    with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
         with pytest.raises(WriteError, match=r"takes no chunk at all \(.*blocked by.*write") as refused:
             load(proxied, index_name, doing(many(), 10, block), encoder)  # type: ignore[arg-type]
         sent = len(proxy.seen("/_bulk"))
@@ -80,7 +80,7 @@ def test_the_requests_that_open_a_load_are_ridden_out_too(
 
     monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
     encoder = make_index(client, index_name)
-    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
+    with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
         for status in (429, 503, 429):
             proxy.fail(Status(status))
         proxy.fail(Status(503), path="_nodes")
@@ -96,7 +96,7 @@ def test_deleted_counts_the_truth_where_answers_are_lost(
     monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
     encoder = make_index(client, index_name)
     load(client, index_name, LETTERS, encoder)
-    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
+    with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
         proxy.fail(LostAnswer(), times=2, path="/_bulk")
         shorter = Document("berlin", "Berlin lies on the Spree.", "Berlin", {"lang": "en"})
         report, _ = load(proxied, index_name, [shorter, LISBON, KOELN], encoder)

@@ -50,7 +50,7 @@ def test_requests_fit_the_strict_description() -> None:
 
     for operation, endpoint in ENDPOINTS.items():
         check(f"inference-put-{operation}", endpoint_body(endpoint))
-    check("indices-create", semantic_text_mapping("a", "b"))
+    check("indices-create", semantic_text_mapping("a"))
     check("search", semantic_query("Berlin"))
     check("search", words_to_vector_query("a", "Berlin"))
     with pytest.raises(jsonschema.ValidationError):

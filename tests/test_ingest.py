@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from itertools import count
 from typing import Any
 
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 
 from es_latechunk import ChunkSpan, Document, IngestRun, embed_documents, ingest
-from es_latechunk import ingestion as ingest_module
 from es_latechunk.elastic import state
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError
 
 pytestmark = pytest.mark.every_version
 BERLIN, LISBON, KOELN = LETTERS
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+
+ingest_module = import_module("es_latechunk.ingest")
 
 
 def state_of(client: Elasticsearch, name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tiny_models import add_dense, add_modules, change_config, save_model, save_
 from tiny_tokenizers import FAST
 
 from es_latechunk.errors import ModelError, UsageError
-from es_latechunk.models import ModelOptions, load_encoder
+from es_latechunk.models import load_encoder
 from es_latechunk.models.runner import TokenModel
 
 QUERY = "encoder.layer.1.attention.self.query.weight"
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 def refusal(folder: Path, **options: Any) -> str:
     """What loading the model, or else the first encoding, says."""
     with pytest.raises(ModelError) as caught:
-        load_encoder(str(folder), options=ModelOptions(**options), dtype="float32").encode_queries(["a fox"])
+        load_encoder(str(folder), **options, dtype="float32").encode_queries(["a fox"])
     message = str(caught.value)
     assert "\n" not in message
     assert folder.name in message

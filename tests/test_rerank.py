@@ -217,7 +217,7 @@ def test_the_console_shows_the_first_stage(cross_encoder: Path) -> None:
     asked = ("search", QUERY, "--index", INDEX, "--mode", "bm25", "--console")
     assert '"size": 50' in run(*asked, "--rerank", "not/loaded").stdout
     message = error_of(run(*asked, "--rank-window-size", "50"), 2)
-    assert "name one with --rerank MODEL" in message
+    assert message == "--rank-window-size is of no use without --rerank; name a reranker"
 
 
 @pytest.mark.usefixtures("command")

@@ -136,10 +136,10 @@ def test_the_number_of_candidates(options: SearchOptions, candidates: int) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0}, "-k 0 is not between 1 and 10000"),
-        ({"k": 10_001}, "-k 10001 is not between 1 and 10000"),
-        ({"k": 10, "num_candidates": 9}, "--num-candidates 9 is not between -k 10 and 10000"),
-        ({"k": 10, "num_candidates": 10_001}, "--num-candidates 10001 is not between -k 10 and 10000"),
+        ({"k": 0}, "k 0 is not between 1 and 10000"),
+        ({"k": 10_001}, "k 10001 is not between 1 and 10000"),
+        ({"k": 10, "num_candidates": 9}, "num_candidates 9 is not between k 10 and 10000"),
+        ({"k": 10, "num_candidates": 10_001}, "num_candidates 10001 is not between k 10 and 10000"),
     ],
 )
 def test_numbers_out_of_bounds_are_refused(loaded: Any, options: dict[str, int], message: str) -> None:

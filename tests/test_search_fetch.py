@@ -14,7 +14,7 @@ from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from proxy import Fault, Request, Rewrite, Status
 from searching import QUERIES, WORDS, made_up_documents
 
-from es_latechunk import Connection, Document, connect, search
+from es_latechunk import Document, connect, search
 from es_latechunk.elastic import bulk, fetch
 from es_latechunk.elastic.query import SearchOptions
 from es_latechunk.elastic.search import Searcher
@@ -53,7 +53,7 @@ def test_the_server_sends_the_fields_of_the_winners_alone(
             return None
         return Rewrite(lambda answer: sizes.append(len(json.dumps(answer))))
 
-    with WatchedProxy(elasticsearch_url, measured) as proxy, connect(Connection(url=proxy.url)) as client:
+    with WatchedProxy(elasticsearch_url, measured) as proxy, connect(url=proxy.url) as client:
         hits = search(QUERIES[0], index="large", client=client, encoder=large[1], k=3, mode=mode)
     assert len(hits) == 3
     assert all(len(hit.metadata["note0"]) == 4_000 for hit in hits)
@@ -82,7 +82,7 @@ def test_an_answer_that_is_too_large_for_the_server_is_asked_for_in_parts(
             return None
         return Status(429, kind, reason) if whole else Rewrite(refuse)
 
-    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(Connection(url=proxy.url)) as client:
+    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(url=proxy.url) as client:
         found = search(QUERIES[0], index="large", client=client, encoder=large[1], k=10)
     assert found == search(QUERIES[0], index="large", client=large[0], encoder=large[1], k=10)
     assert len(found) == 10
@@ -97,7 +97,7 @@ def test_one_chunk_that_is_too_large_is_an_error(
 
     with (
         WatchedProxy(elasticsearch_url, watch) as proxy,
-        connect(Connection(url=proxy.url)) as client,
+        connect(url=proxy.url) as client,
         pytest.raises(ServerError, match="Data too large"),
     ):
         search(QUERIES[0], index="large", client=client, encoder=large[1], k=10)
@@ -164,7 +164,7 @@ def test_a_document_is_found_whole_or_not_at_all_while_it_is_replaced(
             failures.append(error)
             return None
 
-    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(Connection(url=proxy.url)) as watched:
+    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(url=proxy.url) as watched:
         load(watched, index_name, versions(4, "lamp"), encoder)
     reader.close()
     assert failures == []
@@ -280,7 +280,7 @@ def test_an_empty_answer_is_told_as_such(
     load(client, index_name, LETTERS, encoder)
     with WatchedProxy(elasticsearch_url, lambda *_: CutAnswer(0.0, announced=False)) as proxy:
         with (
-            connect(Connection(url=proxy.url)) as empty,
+            connect(url=proxy.url) as empty,
             pytest.raises(ServerError, match="cut off or no JSON"),
         ):
             search("x", index=index_name, client=empty, encoder=encoder)
@@ -297,7 +297,7 @@ def test_searching_again_asks_the_server_twice(
 ) -> None:
     with (
         WatchedProxy(elasticsearch_url, lambda *_: None) as proxy,
-        connect(Connection(url=proxy.url)) as client,
+        connect(url=proxy.url) as client,
     ):
         searcher = Searcher(client, "large", SearchOptions(k=3))
         before = len(proxy.requests)

@@ -9,6 +9,7 @@ import os
 import re
 import ssl
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from elasticsearch import AuthorizationException, Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from servers import HEAP, free_port, java_for, versions_here
 
-from es_latechunk import Connection, connect, search
+from es_latechunk import connect, search
+from es_latechunk.elastic.connection import Connection
 from es_latechunk.errors import LateChunkError, NodeError, ServerError, UsageError
 from es_latechunk.node import Node, node_status, start_node, stop_node
 from es_latechunk.node.account import server_account
@@ -93,7 +95,7 @@ def root(asked: Node) -> Iterator[Elasticsearch]:
 
 
 def user(node: Node, role: str) -> Elasticsearch:
-    return connect(Connection(url=node.url, username=role, password=PASSWORD, ca_certs=str(node.ca_certs)))
+    return connect(url=node.url, username=role, password=PASSWORD, ca_certs=str(node.ca_certs))
 
 
 @pytest.fixture
@@ -188,24 +190,37 @@ def test_a_certificate_of_another_authority_is_refused(asked: Node, tmp_path: Pa
     assert told.startswith(f"{asked.url}: no trusted TLS connection (")
 
 
+def test_quickstart_beside_a_secure_node_is_its_user(
+    asked: Node, root: Elasticsearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the node's own certificate and password, whatever the variables say of another cluster."""
+    monkeypatch.setenv("ELASTICSEARCH_URL", "https://elsewhere:9200")
+    monkeypatch.setenv("ELASTICSEARCH_API_KEY", "of-another-cluster")
+    result = run("quickstart")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"answers at {asked.url}" in result.stdout
+    assert "10 documents" in result.stdout
+    root.indices.delete(index="quickstart")
+
+
 @pytest.mark.parametrize(
     ("connection", "said"),
     [
         (Connection(url="http://h:1", fingerprint="ab" * 32), "speaks no TLS"),
         (Connection(url="http://h:1", ca_certs=__file__), "speaks no TLS"),
-        (Connection(url="https://h:1", fingerprint="abc"), "--fingerprint abc is no SHA-256 fingerprint"),
+        (Connection(url="https://h:1", fingerprint="abc"), "fingerprint abc is no SHA-256 fingerprint"),
         (
             Connection(url="https://h:1", api_key=f"{SECRET}\n"),
-            r"--api-key \(ELASTICSEARCH_API_KEY\) holds a space",
+            r"api_key \(ELASTICSEARCH_API_KEY\) holds a space",
         ),
         (Connection(url="https://h:1", api_key=f"{SECRET}é"), "another character that no key has"),
-        (Connection(url=f"https://me:{SECRET}@h:port"), r"--url https://\*\*\*@h:port does not work"),
+        (Connection(url=f"https://me:{SECRET}@h:port"), r"url https://\*\*\*@h:port does not work"),
         (Connection(url=f"me:{SECRET}@h:1"), "is not a URL"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_without_its_secrets(connection: Connection, said: str) -> None:
     with pytest.raises(UsageError, match=said) as refused:
-        connect(connection)
+        connect(**asdict(connection))
     assert SECRET not in str(refused.value)
     assert refused.value.__cause__ is None
     assert SECRET not in repr(connection)
@@ -217,7 +232,7 @@ def test_secrets_are_in_no_log_error_or_index(
     caplog.set_level(logging.DEBUG)
     password = asked.password() or ""
     url = asked.url.replace("//", f"//latechunk:{password}@")
-    with connect(Connection(url=url, ca_certs=str(asked.ca_certs))) as client:
+    with connect(url=url, ca_certs=str(asked.ca_certs)) as client:
         encoder = make_index(client, "articles")
         load(client, "articles", LETTERS, encoder)
         with pytest.raises(LateChunkError) as missing:

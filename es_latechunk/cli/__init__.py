@@ -52,8 +52,8 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
         try:
             return super().invoke(ctx)
         except LateChunkError as error:
@@ -65,6 +65,9 @@ class LazyGroup(click.Group):
             click.echo("interrupted", err=True)
             number = signal.SIGTERM if isinstance(interrupt, TerminatedError) else signal.SIGINT
             ctx.exit(128 + number)
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

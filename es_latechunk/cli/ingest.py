@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from es_latechunk.cli.output import Progress
     from es_latechunk.dry_run import IngestPlan
-    from es_latechunk.ingestion import IngestRun
+    from es_latechunk.ingest import IngestRun
     from es_latechunk.report import DocumentResult
-    from es_latechunk.types import Document, Encoder
+    from es_latechunk.types import Document
 
 
 class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -111,31 +111,29 @@ def ingest(
     changed. What cannot be used is named on stderr, the rest is written, and the exit code is 1.
     """
     from es_latechunk.dry_run import DryRun
-    from es_latechunk.elastic.retry import ride_out
-    from es_latechunk.ingestion import IngestRun
+    from es_latechunk.ingest import IngestRun
 
     source = Source(paths, from_index, reader)
     _check_usage(source, index, alias, dead_letter, dry_run)
     failures = Failures()
     with ExitStack() as stack:
         stack.enter_context(logged_notes())
-        target, encoder = ride_out(lambda: _target(client, model, index, alias), retry_for=retry_for)
         letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter and not dry_run else None
         bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
+        common: Any = {"client": client, "encoder": model.load_for, "retry_for": retry_for}
         documents = _documents(client, source, bar)
-        pruning: Any = {"prune": prune, "max_prune": max_prune, "retry_for": retry_for}
-        if dry_run:
-            plan = DryRun(documents, index=target, client=client, encoder=encoder, **pruning)
+        if index and dry_run:
+            plan = DryRun(documents, index=index, prune=prune, max_prune=max_prune, **common)
             _follow(plan, failures, None)
             _print_plan(plan.plan, as_json=as_json)
         else:
             run = IngestRun(
-                documents, index=target, alias=alias, client=client, encoder=encoder, wait=wait, **pruning
+                documents, index=index, alias=alias, prune=prune, max_prune=max_prune, wait=wait, **common
             )
-            with _reported(run, encoder, reader, as_json=as_json):
+            with _reported(run, reader, as_json=as_json):
                 _follow(run, failures, letters, lambda: bar.show(run.report))
                 if alias:
-                    note(f"index {target} is filled; swap it in with: es-latechunk index promote {alias}")
+                    note(f"index {run.index} is filled; swap it in with: es-latechunk index promote {alias}")
     failures.exit()
 
 
@@ -175,28 +173,12 @@ def _holds(path: Path, file: Path) -> bool:
     return path.resolve() in (file.resolve(), *file.resolve().parents)
 
 
-def _target(
-    client: Elasticsearch, model: ModelChoice, index: str | None, alias: str | None
-) -> tuple[str, Encoder]:
-    from es_latechunk.bootstrap import fresh_index
-    from es_latechunk.elastic.identity import check_encoder
-    from es_latechunk.elastic.mapping import read_identity
-
-    if alias is None:
-        name = str(index)
-        recorded = read_identity(client, name).encoder
-        encoder = model.load_for(recorded)
-        check_encoder(name, recorded, encoder.identity)
-        return name, encoder
-    return fresh_index(alias, client=client, load=model.load, load_for=model.load_for)
-
-
 def _documents(client: Elasticsearch, source: Source, bar: Progress) -> Iterable[Document | DocumentError]:
     if source.from_index:
-        from es_latechunk.elastic.source import read_index
+        from es_latechunk.bootstrap import read_index
 
         text_field = source.reader.text_field or "content"
-        return read_index(client, source.from_index, text_field=text_field)
+        return read_index(source.from_index, client=client, text_field=text_field)
     return source.reader.read(source.paths, on_read=bar.read)
 
 
@@ -213,13 +195,13 @@ def _print_plan(plan: IngestPlan, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _reported(run: IngestRun, encoder: Encoder, reader: Reader, *, as_json: bool) -> Iterator[None]:
+def _reported(run: IngestRun, reader: Reader, *, as_json: bool) -> Iterator[None]:
     """Print the report when the block has ended, also when it ended badly."""
     try:
         yield
     finally:
         report = run.report
-        precision = getattr(encoder, "precision", "hosted")
+        precision = getattr(run.encoder, "precision", "hosted")
         if as_json:
             counts = {
                 name: getattr(report, name) for name in report.__dataclass_fields__ if name != "failures"

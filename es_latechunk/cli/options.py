@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ class ModelChoice:
         return load_encoder(
             self.name,
             revision=self.revision,
-            options=self.options,
+            **asdict(self.options),
             device=self.device,
             dtype=self.dtype,
             offline=self.offline,
@@ -87,8 +87,10 @@ class ModelChoice:
 
         return load_reranker(name, device=self.device, offline=self.offline)
 
-    def load_for(self, recorded: EncoderIdentity) -> Encoder:
-        """The model that an index records, where the command line names no other."""
+    def load_for(self, recorded: EncoderIdentity | None) -> Encoder:
+        """The model that an index records, if the command line names no other; the default one for a new index."""
+        if recorded is None:
+            return self.load()
         return load_recorded(
             recorded,
             name=self.name,
@@ -107,10 +109,10 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_client(*args: Any, **values: Any) -> Any:
         from es_latechunk.elastic.connection import Connection, connect
 
-        connection = Connection(**{name: values.pop(name) for name in Connection.__dataclass_fields__})
-        if connection.insecure:
+        connection = {name: values.pop(name) for name in Connection.__dataclass_fields__}
+        if connection["insecure"]:
             note("--insecure: the server's certificate is not checked, so it may be anyone", "warning")
-        client: Elasticsearch = connect(connection)
+        client: Elasticsearch = connect(**connection)
         with client:
             return command(*args, client=client, **values)
 

@@ -32,14 +32,14 @@ def quickstart(port: int | None) -> None:
 
     Each step shows the command that does the same. Run it as often as you like: what is there is used.
     """
-    from es_latechunk.elastic.connection import Connection, connect
+    from es_latechunk.elastic.connection import connect_to_node
 
     with _step(1, "A local Elasticsearch", "node", "start"):
         node = _node(port)
         _say(f"Elasticsearch {node.version} answers at {node.url}")
     encoder = load_encoder()
     articles = os.path.relpath(ARTICLES)
-    with connect(Connection(url=node.url)) as client:
+    with connect_to_node(node) as client:
         _fill(client, encoder, articles)
         _search(client, encoder, sample_queries())
     question = sample_queries()[0].query
@@ -58,7 +58,7 @@ def _node(port: int | None) -> Node:
 
 def _fill(client: Elasticsearch, encoder: Encoder, articles: str) -> None:
     from es_latechunk.bootstrap import create_index
-    from es_latechunk.ingestion import ingest
+    from es_latechunk.ingest import ingest
 
     with _step(
         2, "An index for the model's vectors", "index", "create", INDEX, "--max-tokens", str(MAX_TOKENS)
@@ -73,7 +73,7 @@ def _fill(client: Elasticsearch, encoder: Encoder, articles: str) -> None:
 
 
 def _search(client: Elasticsearch, encoder: Encoder, queries: list[SampleQuery]) -> None:
-    from es_latechunk.retrieval import search
+    from es_latechunk.search import search
 
     with _step(4, "Three searches", "search", queries[0].query, "--index", INDEX, "--mode", "knn"):
         for sample in queries:

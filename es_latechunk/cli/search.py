@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from es_latechunk.cli.output import logged_notes
 from es_latechunk.elastic.console import console_msearch, console_request
 from es_latechunk.elastic.query import BM25_WEIGHT, FUSIONS, MODES, SearchOptions
 from es_latechunk.errors import UsageError
+from es_latechunk.search import MAX_NEIGHBOURS
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -43,7 +44,11 @@ if TYPE_CHECKING:
 @click.option("--highlight", is_flag=True, help="The content with the query's words marked.")
 @click.option("--collapse", is_flag=True, help="The best chunk of each document.")
 @click.option(
-    "--neighbours", type=click.IntRange(0, 50), default=0, metavar="N", help="Join N chunks on each side."
+    "--neighbours",
+    type=click.IntRange(0, MAX_NEIGHBOURS),
+    default=0,
+    metavar="N",
+    help="Join N chunks on each side.",
 )
 @click.option("--rerank", metavar="MODEL", help="A cross-encoder: folder, Hugging Face id, or jina-api:NAME.")
 @click.option(
@@ -75,29 +80,29 @@ def search(
     indexed, of its neighbours. hybrid: both lists of --num-candidates chunks, each score stretched to 0..1
     over its list, and summed by --weight. With --rerank, the order of the first hits is the reranker's.
     """
-    from es_latechunk.elastic.rerank import first_stage
-    from es_latechunk.elastic.search import Searcher, check_query
-    from es_latechunk.retrieval import run_queries
+    from es_latechunk.elastic.search import check_query
+    from es_latechunk.search import search_many
 
     if (query is None) == (from_file is None):
         raise UsageError("search needs either a QUERY or --from-file FILE")
     if query is not None:
         check_query(query)
-    if rank_window_size is not None and rerank is None:
-        raise UsageError("--rank-window-size is of a reranker; name one with --rerank MODEL")
-    options = SearchOptions(**wanted)
-    searcher = Searcher(client, index, first_stage(options, rank_window_size) if rerank else options)
-    reranker = model.load_reranker(rerank) if rerank and not console else None
-    encoder = None if searcher.mode == "bm25" else model.load_for(searcher.record.identity.encoder)
     queries = [query] if query is not None else _lines(from_file)
     if console:
-        for text in queries:
-            vector = searcher.encode([text], encoder)[0] if encoder else None
-            click.echo(_console(index, searcher.requests(text, vector)))
+        reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
+        for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
+            click.echo(request)
         return
     with logged_notes():
-        for result in run_queries(
-            queries, searcher, encoder=encoder, k=options.k, neighbours=neighbours, reranker=reranker
+        for result in search_many(
+            queries,
+            index=index,
+            client=client,
+            encoder=model.load_for,
+            neighbours=neighbours,
+            reranker=model.load_reranker(rerank) if rerank else None,
+            rank_window_size=rank_window_size,
+            **wanted,
         ):
             extra: dict[str, Any] = {"query": result.query} if from_file else {}
             if from_file and not as_json:
@@ -113,7 +118,23 @@ def _lines(from_file: Path | None) -> Iterator[str]:
         raise UsageError(f"--from-file {from_file}: cannot be read ({error})") from error
 
 
-def _console(index: str, requests: list[dict[str, Any]]) -> str:
-    if len(requests) == 1:
-        return console_request("POST", f"{index}/_search", requests[0])
-    return console_msearch(index, requests)
+def _requests(
+    client: Elasticsearch,
+    index: str,
+    queries: Iterable[str],
+    model: ModelChoice,
+    options: SearchOptions,
+    **reading: Any,
+) -> Iterator[str]:
+    """What the search would send for each query, in the syntax of Dev Tools."""
+    from es_latechunk.search import open_searcher
+
+    searcher = open_searcher(client, index, options, **reading)
+    encoder = None if searcher.mode == "bm25" else model.load_for(searcher.identity.encoder)
+    for query in queries:
+        vector = searcher.encode([query], encoder)[0] if encoder else None
+        requests = searcher.requests(query, vector)
+        if len(requests) == 1:
+            yield console_request("POST", f"{index}/_search", requests[0])
+        else:
+            yield console_msearch(index, requests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 DECLARED_WITHIN = 8 * 1024
 WHITESPACE_RUN = re.compile(r"[\t \r\n]{2,}")
 LIST_START = re.compile(r"[0-9]{1,9}")
+# Warnings are silenced for the whole process: two threads at once would set back each other's filters.
+_WARNINGS = threading.Lock()
 NOT_TEXT = ("title", "script", "style", "template", "noscript")
 
 
@@ -48,7 +51,7 @@ def html_to_text(html: str) -> tuple[str, str]:
     from bs4.builder import ParserRejectedMarkup
 
     try:
-        with warnings.catch_warnings():
+        with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
             soup = BeautifulSoup(html, "lxml")
         title = _title(soup)

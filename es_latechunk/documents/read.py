@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 from es_latechunk.documents.binary import check_extra, extra_is_complete, read_docx, read_pdf
 from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
-from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, OnNote, Reading, kind_of
+from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, Reading, kind_of
 from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, shown
 from es_latechunk.documents.streams import unpacked
 from es_latechunk.documents.tables import read_csv
@@ -49,7 +49,7 @@ def read_documents(
     text_field: str = "text",
     id_field: str = "id",
     max_document_bytes: int = DEFAULT_MAX_DOCUMENT_BYTES,
-    on_note: OnNote = _ignore,
+    on_note: Callable[[str, str], None] = _ignore,
     on_read: Callable[[int], None] = _ignore,
     on_encoding: Callable[[str, str], None] = _ignore,
 ) -> Iterator[Document | DocumentError]:

@@ -57,15 +57,26 @@ class WholeAnswers(Transport):
         return answer
 
 
-def connect(connection: Connection | None = None) -> Elasticsearch:
-    """A client for `connection`; what it leaves out comes from the ELASTICSEARCH_* variables.
+def connect(
+    *,
+    url: str | None = None,
+    api_key: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    ca_certs: str | None = None,
+    fingerprint: str | None = None,
+    insecure: bool = False,
+) -> Elasticsearch:
+    """A client for the cluster at `url`; what is left out comes from the ELASTICSEARCH_* variables.
 
-    Without a URL anywhere, the running local node, with its own certificate and user where it is secure and
-    no others are given. Raises ServerError where none runs, UsageError for a URL or a combination of
-    credentials that cannot work. Nothing is sent yet.
+    Without a URL anywhere, the running local node, with its own certificate and user if it is secure and no others
+    are given. `ca_certs` is the PEM file of the cluster's CA; `fingerprint` stands in for it: the SHA-256 of the
+    server's certificate, or of one above it that the server sends, in hexadecimal. `insecure` skips the verification
+    of the certificate. Raises ServerError if no node runs, UsageError for a URL or a combination of credentials that
+    cannot work. Nothing is sent yet.
     """
-    given = connection or Connection()
-    url = given.url or os.environ.get(f"{ENVIRONMENT}URL")
+    given = Connection(url, api_key, username, password, ca_certs, fingerprint, insecure)
+    url = url or os.environ.get(f"{ENVIRONMENT}URL")
     if not url:
         return _connect_local(given)
     if not re.match(r"https?://[^/]+", url):
@@ -73,6 +84,14 @@ def connect(connection: Connection | None = None) -> Elasticsearch:
             f"{setting('url')} {_without_password(url)} is not a URL; write it as http://localhost:9200"
         )
     return _client(url, given)
+
+
+def connect_to_node(node: Node) -> Elasticsearch:
+    """A client for a local node, with its own certificate and user if it is secure, whatever the variables say."""
+    if not node.secure:
+        return _elasticsearch(node.url, {})
+    account = (node.username, node.password())
+    return _elasticsearch(node.url, {"basic_auth": account, "ca_certs": str(node.ca_certs)})
 
 
 def _connect_local(given: Connection) -> Elasticsearch:
@@ -95,20 +114,25 @@ def _with_own_account(given: Connection, node: Node) -> Connection:
 
 
 def _client(url: str, given: Connection) -> Elasticsearch:
-    options: dict[str, object] = {
-        "request_timeout": 60,
-        "max_retries": 0,
-        "retry_on_timeout": False,
-        "transport_class": WholeAnswers,
-    }
-    options.update(_credentials(given))
+    options = _credentials(given)
     if url.startswith("https://"):
-        options.update(_tls(given))
+        options |= _tls(given)
     elif given.ca_certs or given.fingerprint:
         raise UsageError(
             f"{setting('url')} {_without_password(url)} speaks no TLS, so there is no certificate to check; "
             f"write https://, or leave out {setting('ca_certs')} and {setting('fingerprint')}"
         )
+    return _elasticsearch(url, options)
+
+
+def _elasticsearch(url: str, access: dict[str, object]) -> Elasticsearch:
+    options: dict[str, object] = {
+        "request_timeout": 60,
+        "max_retries": 0,
+        "retry_on_timeout": False,
+        "transport_class": WholeAnswers,
+        **access,
+    }
     try:
         return Elasticsearch(url, **options)  # type: ignore[arg-type]
     except (ValueError, OSError) as error:

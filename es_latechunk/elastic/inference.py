@@ -167,10 +167,9 @@ def _inference_errors(client: Elasticsearch) -> Iterator[None]:
             ) from error
 
 
-def semantic_text_mapping(name: str, search_name: str | None = None) -> dict[str, Any]:
+def semantic_text_mapping(name: str) -> dict[str, Any]:
     """The body that creates an index whose field `content` is embedded by Elasticsearch itself."""
-    ids = {"inference_id": name, **({"search_inference_id": search_name} if search_name else {})}
-    return {"mappings": {"properties": {"content": {"type": "semantic_text", **ids}}}}
+    return {"mappings": {"properties": {"content": {"type": "semantic_text", "inference_id": name}}}}
 
 
 def semantic_query(text: str) -> Mapping[str, Any]:

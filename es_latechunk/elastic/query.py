@@ -54,7 +54,7 @@ class SearchOptions:
     def candidates(self) -> int:
         """The effective number of candidates, between k and Elasticsearch's limit; errors are UsageErrors."""
         if not 1 <= self.k <= MOST_CANDIDATES:
-            raise UsageError(f"-k {self.k} is not between 1 and {MOST_CANDIDATES}")
+            raise UsageError(f"{setting('k')} {self.k} is not between 1 and {MOST_CANDIDATES}")
         wanted = self.num_candidates
         if wanted is None:
             return min(max(10 * self.k, LEAST_CANDIDATES), MOST_CANDIDATES)

@@ -12,7 +12,7 @@ from elasticsearch import BadRequestError, Elasticsearch
 from es_latechunk.elastic.connection import cause_text, reason, server_errors
 from es_latechunk.elastic.fetch import Fetched, fetch
 from es_latechunk.elastic.fusion import Candidate, collapse, convex_sum, reciprocal_rank
-from es_latechunk.elastic.identity import check_encoder
+from es_latechunk.elastic.identity import IndexIdentity, check_encoder
 from es_latechunk.elastic.mapping import IndexRecord, read_record
 from es_latechunk.elastic.query import (
     INNER_HITS,
@@ -53,6 +53,11 @@ class Searcher:
         self.record: IndexRecord = read_record(client, index)
         self._builder = QueryBuilder(self.record.properties, self.record.has_context, options)
         self._builder.filters()  # refuses what cannot work before a model is loaded for it
+
+    @property
+    def identity(self) -> IndexIdentity:
+        """What the index records of its vectors."""
+        return self.record.identity
 
     @property
     def mode(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,12 +18,18 @@ __all__ = [
     "DTYPES",
     "MINILM",
     "Dtype",
+    "EncoderLoader",
     "ModelOptions",
+    "choose_encoder",
     "default_model",
     "find_local",
     "load_encoder",
     "load_recorded",
 ]
+
+
+# Loads the encoder for what an index records; None is for an index that is yet to be made.
+EncoderLoader = Callable[[EncoderIdentity | None], Encoder]
 
 
 class _How(TypedDict):
@@ -42,21 +49,50 @@ def default_model() -> str:
 
 
 def load_encoder(
-    name: str | None = None,
+    model: str | None = None,
     *,
     revision: str | None = None,
-    options: ModelOptions | None = None,
+    window: int | None = None,
+    dimensions: int | None = None,
+    document_prefix: str | None = None,
+    query_prefix: str | None = None,
+    document_task: str | None = None,
+    query_task: str | None = None,
+    assume_mean_pooling: bool = False,
     device: str = "auto",
     dtype: Dtype = "auto",
     offline: bool = False,
 ) -> Encoder:
     """The encoder of a folder, a Hugging Face id, or a hosted model ("jina-api:jina-embeddings-v3").
 
-    Without a name, the default model. `offline` uses what is on this machine and asks no hub. Raises
-    ModelError where the model cannot be loaded or late chunking does not fit it, with the reason.
+    Without a `model`, the default one; what is not given is as the model was trained. `revision`: a branch, tag or
+    commit of the hub. `window`: tokens per window. `dimensions`: shorter vectors, if the model was trained for them
+    (Matryoshka). The prefixes go before each text, the tasks are those of hosted models. `assume_mean_pooling` is
+    for a model whose files do not say how it pools. `device`: "auto", "cpu", "cuda" or "mps"; `dtype`: "auto",
+    "float32" or "bfloat16". `offline` uses what is on this machine and asks no hub.
+
+    Raises ModelError if the model cannot be loaded or late chunking does not fit it, with the reason, and UsageError
+    for a setting that cannot work.
     """
-    name = name or default_model()
-    options = options or ModelOptions()
+    options = ModelOptions(
+        window=window,
+        dimensions=dimensions,
+        document_prefix=document_prefix,
+        query_prefix=query_prefix,
+        assume_mean_pooling=assume_mean_pooling,
+        document_task=document_task,
+        query_task=query_task,
+    )
+    return _load(
+        model or default_model(), revision, options, {"device": device, "dtype": dtype, "offline": offline}
+    )
+
+
+def _load(name: str, revision: str | None, options: ModelOptions, how: _How) -> Encoder:
+    if how["dtype"] not in DTYPES:
+        raise UsageError(
+            f"{setting('dtype')}: {how['dtype']!r} is not known; choose one of {', '.join(DTYPES)}"
+        )
     if name.startswith(JINA_API):
         return _load_hosted(name, options)
     from es_latechunk.models.encoder import LocalEncoder
@@ -65,9 +101,9 @@ def load_encoder(
     from es_latechunk.models.runner import TokenModel
     from es_latechunk.models.tokenizer import HuggingFaceTokenizer
 
-    spec, raw = open_model(resolve_model(name, revision=revision, offline=offline), options)
+    spec, raw = open_model(resolve_model(name, revision=revision, offline=how["offline"]), options)
     tokenizer = HuggingFaceTokenizer(raw)
-    model = TokenModel(spec, device=device, dtype=dtype, pad_id=tokenizer.pad_id)
+    model = TokenModel(spec, device=how["device"], dtype=how["dtype"], pad_id=tokenizer.pad_id)
     return LocalEncoder(spec, tokenizer, model)
 
 
@@ -104,7 +140,7 @@ def load_recorded(
     moved = name is not None and name != recorded.model
     if moved:
         options = replace(given, assume_mean_pooling=assume)
-        other = load_encoder(name, revision=revision, options=options, **how)
+        other = _load(str(name), revision, options, how)
         if other.identity.weights is None or other.identity.weights != recorded.weights:
             return other
     elif _was_folder(recorded):
@@ -123,7 +159,14 @@ def load_recorded(
     )
     if not moved:
         revision = revision or recorded.revision
-    return load_encoder(name or recorded.model, revision=revision, options=as_recorded, **how)
+    return _load(name or recorded.model, revision, as_recorded, how)
+
+
+def choose_encoder(given: Encoder | EncoderLoader | None, recorded: EncoderIdentity | None) -> Encoder:
+    """The encoder that is given, or loaded by the function that is given, or the one that the index records."""
+    if given is None:
+        return load_recorded(recorded) if recorded else load_encoder()
+    return given if isinstance(given, Encoder) else given(recorded)
 
 
 def _was_folder(recorded: EncoderIdentity) -> bool:

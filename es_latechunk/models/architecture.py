@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import CRITICAL
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from es_latechunk.errors import ModelError
@@ -47,20 +48,24 @@ def read_architecture(path: Path, config: dict[str, Any], name: str) -> Architec
     return Architecture(model_type, hidden, vocabulary, _positions(read))
 
 
+_QUIET = RLock()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without transformers' own log and progress bars: what is wrong with a model is said in a ModelError."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(CRITICAL)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    with _QUIET:  # or two threads would each set back what the other has set
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity(CRITICAL)
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _check_known(config: dict[str, Any], name: str) -> None:

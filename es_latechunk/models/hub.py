@@ -37,9 +37,7 @@ class ModelFolder:
     revision: str | None
 
 
-def resolve_model(
-    name: str, *, revision: str | None = None, cache_dir: Path | None = None, offline: bool = False
-) -> ModelFolder:
+def resolve_model(name: str, *, revision: str | None = None, offline: bool = False) -> ModelFolder:
     """Find a model's folder; what is not here is downloaded, with progress bars on stderr.
 
     `name` is a folder or a hub id; `revision` a hub's branch, tag or commit. `offline` (or HF_HUB_OFFLINE=1)
@@ -52,7 +50,7 @@ def resolve_model(
         raise ModelError(f"model {name}: no such folder; check the path, or give a hub id such as {MINILM}")
     if name == MINILM and revision is None and (installed := _installed_minilm()):
         return ModelFolder(_checked(installed), name, None)
-    return _download(name, revision=revision, cache_dir=cache_dir, offline=offline)
+    return _download(name, revision=revision, offline=offline)
 
 
 def _local(folder: Path, name: str, revision: str | None) -> ModelFolder:
@@ -80,14 +78,13 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _download(name: str, *, revision: str | None, cache_dir: Path | None, offline: bool) -> ModelFolder:
+def _download(name: str, *, revision: str | None, offline: bool) -> ModelFolder:
     from huggingface_hub import snapshot_download
 
     with _explained(name, revision, offline):
         snapshot = snapshot_download(
             name,
             revision=revision,
-            cache_dir=cache_dir,
             local_files_only=offline,
             allow_patterns=WANTED,
             ignore_patterns=UNWANTED,

@@ -72,9 +72,11 @@ def _resolve(version: str, progress: Progress) -> Path:
             "fetching Elasticsearch needs jgo: pip install 'es-latechunk[local]', "
             f"or give {setting('elasticsearch_home')} with a distribution that you have"
         ) from error
-    logging.getLogger("jgo").setLevel(logging.ERROR)
     context = MavenContext(resolver=PythonResolver(progress_callback=_download_progress(progress)))
     component = context.project(_GROUP, _ARTIFACT).at_version(version)
+    logger = logging.getLogger("jgo")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # `progress` says what it would say
     try:
         return Path(component.artifact(packaging="zip").resolve())
     except (RequestException, RuntimeError, OSError) as error:
@@ -82,6 +84,8 @@ def _resolve(version: str, progress: Progress) -> Path:
             f"Elasticsearch {version} could not be fetched ({error}); check the network and the disk, "
             f"or give {setting('elasticsearch_home')} with a distribution that you have"
         ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def _download_progress(

@@ -82,7 +82,7 @@ def read_json(response: httpx.Response) -> Mapping[str, Any]:
 
 def read_vectors(body: Mapping[str, Any], count: int) -> FloatArray:
     """The answer's vectors (count, dim) float32 in the order of `index`, L2-normalised."""
-    rows = _by_index(body, "data", count, count)
+    rows = _by_index(body, "data", count)
     try:
         vectors: FloatArray = np.asarray([row["embedding"] for row in rows], dtype=np.float32)
     except (KeyError, TypeError, ValueError) as error:
@@ -103,9 +103,9 @@ def read_tokens(body: Mapping[str, Any]) -> int | None:
     return tokens if isinstance(tokens, int) else None
 
 
-def read_scores(body: Mapping[str, Any], count: int, top_n: int) -> list[tuple[int, float]]:
-    """(index, relevance score) of the best `top_n` of `count` documents, best first."""
-    rows = _by_index(body, "results", count, top_n)
+def read_scores(body: Mapping[str, Any], count: int) -> list[tuple[int, float]]:
+    """(index, relevance score) of `count` documents, best first."""
+    rows = _by_index(body, "results", count)
     try:
         scores = [(int(row["index"]), float(row["relevance_score"])) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
@@ -115,15 +115,15 @@ def read_scores(body: Mapping[str, Any], count: int, top_n: int) -> list[tuple[i
     return sorted(scores, key=lambda pair: -pair[1])
 
 
-def _by_index(body: Mapping[str, Any], name: str, count: int, wanted: int) -> Sequence[Mapping[str, Any]]:
-    """The `wanted` entries of `body[name]`, in the order of the `count` texts that were sent."""
+def _by_index(body: Mapping[str, Any], name: str, count: int) -> Sequence[Mapping[str, Any]]:
+    """The entries of `body[name]`, in the order of the `count` texts that were sent."""
     rows = body.get(name)
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise JinaApiError(f"the answer has no list {name!r}")
     indices = [row.get("index") for row in rows]
     known = all(type(index) is int and 0 <= index < count for index in indices)
-    if not known or len(set(indices)) != len(rows) or len(rows) != wanted:
-        raise JinaApiError(f"the answer's {name!r} has {len(rows)} entries that do not match {wanted} texts")
+    if not known or len(set(indices)) != len(rows) or len(rows) != count:
+        raise JinaApiError(f"the answer's {name!r} has {len(rows)} entries that do not match {count} texts")
     return sorted(rows, key=lambda row: int(row["index"]))
 
 

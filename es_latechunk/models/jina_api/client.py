@@ -134,21 +134,18 @@ class JinaApiClient:
         body = self._post("embeddings", request)
         return Embeddings(read_vectors(body, len(texts)), read_tokens(body))
 
-    def rerank(
-        self, query: str, texts: Sequence[str], *, model: str, top_n: int | None = None
-    ) -> list[tuple[int, float]]:
-        """(index into `texts`, relevance score), best first; all of them, or the best `top_n`."""
+    def rerank(self, query: str, texts: Sequence[str], *, model: str) -> list[tuple[int, float]]:
+        """(index into `texts`, relevance score) of all texts, best first."""
         if not texts:
             return []
-        wanted = len(texts) if top_n is None else min(top_n, len(texts))
         request: dict[str, Any] = {
             "model": model,
             "query": _sendable(query),
             "documents": [_sendable(text) for text in texts],
-            "top_n": wanted,
+            "top_n": len(texts),
             "return_documents": False,
         }
-        return read_scores(self._post("rerank", request), len(texts), wanted)
+        return read_scores(self._post("rerank", request), len(texts))
 
     def _post(self, path: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         retrying = Retrying(

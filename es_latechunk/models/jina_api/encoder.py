@@ -17,7 +17,6 @@ from es_latechunk.models.jina_api.hosted import HostedModel, find_hosted
 from es_latechunk.models.jina_api.requests import (
     CONTEXT_SHARE,
     LARGEST_SEGMENT_SHARE,
-    RequestWindow,
     Segment,
     chunk_texts,
     merge,
@@ -25,7 +24,7 @@ from es_latechunk.models.jina_api.requests import (
     segment,
 )
 from es_latechunk.models.jina_api.tokenizer import UnicodeTokenizer, estimate_tokens
-from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Pooling, Tokenizer
+from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Pooling, Tokenizer, TokenWindow
 
 PREFIX = JINA_API
 HALVINGS = 3  # an eighth of a window by our estimate is less than half of one in bytes, so in any tokens
@@ -188,7 +187,7 @@ class JinaApiEncoder:
         ]
         return merge(segments, np.concatenate([np.empty((0, self.dim), np.float32), *kept]), len(texts))
 
-    def _ask(self, window: RequestWindow, segments: list[Segment], *, task: str, late: bool) -> FloatArray:
+    def _ask(self, window: TokenWindow, segments: list[Segment], *, task: str, late: bool) -> FloatArray:
         answer = self._client.embed(
             [part.text for part in segments[window.start : window.end]],
             model=self._model.name,

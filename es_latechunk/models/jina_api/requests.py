@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from es_latechunk.models.jina_api.tokenizer import estimate_tokens
-from es_latechunk.types import ChunkedDocument, FloatArray
+from es_latechunk.types import ChunkedDocument, FloatArray, TokenWindow
 
 MAX_INPUTS = 2048  # the API refuses a request with more texts
 CONTEXT_SHARE = 8  # as in local windows: an eighth of the window is context on either side
@@ -23,16 +23,6 @@ class Segment:
     text: str
     chunk: int
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class RequestWindow:
-    """Segments [start, end) go into one request; the vectors of [keep_start, keep_end) are kept."""
-
-    start: int
-    end: int
-    keep_start: int
-    keep_end: int
 
 
 def chunk_texts(document: ChunkedDocument) -> list[str]:
@@ -57,14 +47,15 @@ def segment(texts: Sequence[str], limit: int) -> list[Segment]:
     ]
 
 
-def plan_requests(tokens: Sequence[int], size: int, *, context: int) -> list[RequestWindow]:
+def plan_requests(tokens: Sequence[int], size: int, *, context: int) -> list[TokenWindow]:
     """Requests of at most `size` tokens and `MAX_INPUTS` segments; `tokens` has one count a segment.
 
+    A window's positions count segments here: those of [start, end) are sent together.
     A segment is kept only where whole segments of at least `context` tokens stand before and after it in
     the request, or where the document begins or ends, as far as a third of `size` allows. The kept ranges
     cover all segments once, in order. A segment larger than `size` goes alone.
     """
-    windows: list[RequestWindow] = []
+    windows: list[TokenWindow] = []
     keep_start = 0
     while keep_start < len(tokens):
         start = _take(tokens, range(keep_start - 1, -1, -1), context, size // 3)
@@ -72,7 +63,7 @@ def plan_requests(tokens: Sequence[int], size: int, *, context: int) -> list[Req
         keep_end = end
         if end < len(tokens):
             keep_end -= _take(tokens, range(end - 1, keep_start, -1), context, size // 3)
-        windows.append(RequestWindow(start, end, keep_start, keep_end))
+        windows.append(TokenWindow(start, end, keep_start, keep_end))
         keep_start = keep_end
     return windows
 

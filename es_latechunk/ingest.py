@@ -12,18 +12,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.bootstrap import fresh_index
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, shown
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
 from es_latechunk.late import embed_chunks
+from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
 from es_latechunk.types import ChunkedDocument, Chunker, Document, Encoder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
+    from typing_extensions import Unpack
 
     from es_latechunk.elastic.actions import Action
     from es_latechunk.elastic.bulk import ActionResult
@@ -39,30 +41,26 @@ NOT_FOUND = 404
 log = logging.getLogger(__name__)
 
 
+class IngestKeywords(TypedDict, total=False):
+    """The keywords of `ingest` that IngestRun explains."""
+
+    retry_for: float
+    prune: bool
+    max_prune: float
+    wait: bool
+
+
 def ingest(
     documents: Iterable[Document | DocumentError],
     *,
     index: str | None = None,
     alias: str | None = None,
     client: Elasticsearch | None = None,
-    encoder: Encoder | None = None,
-    retry_for: float = DEFAULT_RETRY_FOR,
-    prune: bool = False,
-    max_prune: float = DEFAULT_MAX_PRUNE,
-    wait: bool = False,
+    encoder: Encoder | EncoderLoader | None = None,
+    **keywords: Unpack[IngestKeywords],
 ) -> IngestReport:
-    """Write what is new or changed, to the end; the report lists what failed. IngestRun says what else there is."""
-    run = IngestRun(
-        documents,
-        index=index,
-        alias=alias,
-        client=client,
-        encoder=encoder,
-        retry_for=retry_for,
-        prune=prune,
-        max_prune=max_prune,
-        wait=wait,
-    )
+    """Write what is new or changed, to the end; the report lists what failed. IngestRun explains the arguments."""
+    run = IngestRun(documents, index=index, alias=alias, client=client, encoder=encoder, **keywords)
     for _ in run:
         pass
     return run.report
@@ -73,7 +71,8 @@ class IngestRun:
 
     Every document that is new or changed is written, and the chunks that a shorter version lacks are removed. A
     document that cannot be used gives its error as its result, and the others go on. Chunks are cut and pooled as
-    the index records; without an encoder, the model that the index records is loaded, and without a client the
+    the index records. `encoder` is the index's own; or a function that loads it, given what the index records (None
+    for the first index of an alias); or None, and the model that the index records is loaded. Without a client the
     cluster is that of ELASTICSEARCH_URL, or the local node.
 
     `index` is resolved once: an alias that moves during the load does not move the load, which then ends with a
@@ -82,12 +81,13 @@ class IngestRun:
 
     `prune` removes, at the end, the documents that the source no longer has: not when anything of it failed. A
     source that gave none at all is refused, and so is one without more than the share `max_prune` (0 to 1) of the
-    index's documents (PreconditionError). With an `alias`, a fresh index behind it is filled, or `index` where one is
-    named: with all of the source and nothing else, and what the load counted is noted for `promote`.
+    index's documents (PreconditionError). With `alias` instead of `index`, a fresh index is filled with all of the
+    source and nothing else, and what the load counted is noted for `promote`, which swaps the alias to it.
 
-    Raises IndexMismatchError before anything is written when the encoder is not the index's own, and WriteError
-    when the cluster does not answer as it should for `retry_for` seconds, or the index takes nothing, is deleted
-    or taken over. `report` then holds what was done until there.
+    A new IngestRun has nothing written yet, but the index is looked up and the encoder loaded: it raises
+    IndexNotFoundError, and IndexMismatchError when the encoder is not the index's own. The iteration raises
+    WriteError when the cluster does not answer as it should for `retry_for` seconds, or the index takes nothing, is
+    deleted or taken over. `report` then holds what was done until there.
     """
 
     def __init__(
@@ -97,26 +97,44 @@ class IngestRun:
         index: str | None = None,
         alias: str | None = None,
         client: Elasticsearch | None = None,
-        encoder: Encoder | None = None,
+        encoder: Encoder | EncoderLoader | None = None,
         retry_for: float = DEFAULT_RETRY_FOR,
         prune: bool = False,
         max_prune: float = DEFAULT_MAX_PRUNE,
         wait: bool = False,
     ) -> None:
         from es_latechunk.elastic.connection import connect
+        from es_latechunk.elastic.load import resolve
+        from es_latechunk.elastic.retry import ride_out
 
-        if index is None and alias is None:
-            raise UsageError("ingest needs an index or an alias")
+        check_shares(retry_for, max_prune)
         self._documents = documents
-        self._index = index
         self._alias = alias
         self._client = client or connect()
-        self._encoder = encoder
         self._retry_for = retry_for
         self._prune = prune or alias is not None
         self._max_prune = 1.0 if alias is not None else max_prune
         self._wait = wait
         self._counts = IngestProgress()
+        if alias is not None and index is None:
+            index, encoder = ride_out(
+                lambda: fresh_index(alias, client=self._client, encoder=encoder), retry_for=retry_for
+            )
+        elif index is None or alias is not None:
+            raise UsageError(f"ingest needs either {setting('index')} or {setting('alias')}")
+        self._name = index
+        self._index = ride_out(lambda: resolve(self._client, self._name), retry_for=retry_for)
+        self._target = open_target(self._client, self._index, encoder, retry_for=retry_for)
+
+    @property
+    def index(self) -> str:
+        """The name of the index that is written, also behind an alias."""
+        return self._index.name
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that makes the vectors."""
+        return self._target.encoder
 
     @property
     def report(self) -> IngestReport:
@@ -125,34 +143,33 @@ class IngestRun:
 
     def __iter__(self) -> Iterator[DocumentResult]:
         from es_latechunk.elastic.alias import note_fill
-        from es_latechunk.elastic.load import open_load, resolve
+        from es_latechunk.elastic.load import open_load
         from es_latechunk.elastic.mapping import single_index
         from es_latechunk.elastic.retry import ride_out
 
         client, retry_for = self._client, self._retry_for
-        name, encoder = self._index, self._encoder
-        if name is None:
-            name, encoder = _fresh_index(str(self._alias), client, encoder)
-        index = ride_out(lambda: resolve(client, name), retry_for=retry_for)
-        target = open_target(client, index, encoder, retry_for=retry_for)
-        with SeenIds() as seen, open_load(client, index, retry_for=retry_for, wait=self._wait) as load:
+        with (
+            SeenIds() as seen,
+            open_load(client, self._index, retry_for=retry_for, wait=self._wait) as load,
+        ):
             if self._alias:
                 note_fill(load, self._alias, chunks=None, failed=0)
-            for result in self._results(target, load, seen):
+            for result in self._results(load, seen):
                 self._counts.add(result)
                 if result.error:
                     seen.set_place(result.doc_id, "")
                 yield result
             if self._alias:
                 note_fill(load, self._alias, chunks=self.report.chunks, failed=self.report.failed)
-        now = ride_out(lambda: single_index(client, name), retry_for=retry_for, opening=False)
-        if now != index.name:
+        now = ride_out(lambda: single_index(client, self._name), retry_for=retry_for, opening=False)
+        if now != self.index:
             raise WriteError(
-                f"{name}: stood for {index.name} when this load began, and stands for {now} now; what was written is "
-                f"in {index.name}: run the same command again"
+                f"{self._name}: stood for {self.index} when this load began, and stands for {now} now; what was "
+                f"written is in {self.index}: run the same command again"
             )
 
-    def _results(self, target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentResult]:
+    def _results(self, load: Load, seen: SeenIds) -> Iterator[DocumentResult]:
+        target = self._target
         yield from written(changed_documents(self._documents, target, load, seen), target, load)
         if load.own is None:
             for result in interfered(target, load, seen):
@@ -162,10 +179,12 @@ class IngestRun:
             yield from pruned(target, load, seen)
 
 
-def _fresh_index(alias: str, client: Elasticsearch, encoder: Encoder | None) -> tuple[str, Encoder]:
-    if encoder is None:
-        return fresh_index(alias, client=client)
-    return fresh_index(alias, client=client, load=lambda: encoder, load_for=lambda _: encoder)
+def check_shares(retry_for: float, max_prune: float) -> None:
+    """Raise a UsageError for a time that ends before it begins, and for a share that is none."""
+    if not retry_for >= 0:
+        raise UsageError(f"{setting('retry_for')} {retry_for}: give seconds, 0 or more")
+    if not 0 <= max_prune <= 1:
+        raise UsageError(f"{setting('max_prune')} {max_prune} is not a share; give 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,17 +203,16 @@ class Target:
 
 
 def open_target(
-    client: Elasticsearch, index: IndexState, encoder: Encoder | None, *, retry_for: float
+    client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
 ) -> Target:
     """Read what the index records; an encoder that is not its own is refused (IndexMismatchError)."""
     from es_latechunk.elastic.identity import check_encoder
     from es_latechunk.elastic.mapping import read_record
     from es_latechunk.elastic.retry import ride_out
-    from es_latechunk.models import load_recorded
 
     record = ride_out(lambda: read_record(client, index.name), retry_for=retry_for)
     identity = record.identity
-    encoder = encoder or load_recorded(identity.encoder)
+    encoder = choose_encoder(encoder, identity.encoder)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
     packed = ride_out(lambda: _takes_packed_vectors(client), retry_for=retry_for)

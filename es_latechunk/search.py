@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.elastic.query import BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
 from es_latechunk.errors import UsageError, setting
+from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 QUERIES_AT_ONCE = 64
 CANDIDATES_AT_ONCE = 20_000  # ids and scores of one answer, which are all in memory
+MAX_NEIGHBOURS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def search(
     *,
     index: str,
     client: Elasticsearch | None = None,
-    encoder: Encoder | None = None,
+    encoder: Encoder | EncoderLoader | None = None,
     **keywords: Unpack[SearchKeywords],
 ) -> list[Hit]:
     """The best chunks for a query, best first; the keywords are those of `search_many`."""
@@ -66,7 +68,7 @@ def search_many(
     *,
     index: str,
     client: Elasticsearch | None = None,
-    encoder: Encoder | None = None,
+    encoder: Encoder | EncoderLoader | None = None,
     k: int = 10,
     mode: Mode | None = None,
     num_candidates: int | None = None,
@@ -84,8 +86,8 @@ def search_many(
     """The `k` best chunks for each query, in the order of the queries, dozens of queries in a round trip.
 
     `mode`: "knn" (the score is (1 + cosine) / 2), "bm25", or "hybrid", the default if the chunks' text is indexed.
-    Without an encoder, the model that the index records is loaded; without a client, the cluster is that of
-    ELASTICSEARCH_URL, or the local node.
+    `encoder` is the index's own; or a function that loads it, given what the index records; or None, and the model
+    that the index records is loaded. Without a client, the cluster is that of ELASTICSEARCH_URL, or the local node.
 
     `filters`: "field=value" and the like, a clause of Elasticsearch's own as a mapping, or several of them, which
     must all hold. `num_candidates`: the chunks that each mode looks at (default 10 k, at least 500). `similarity`:
@@ -95,12 +97,12 @@ def search_many(
     each side. A `reranker` (see `load_reranker`) puts the first `rank_window_size` hits (default 50, at least k) in
     its own order.
 
-    Raises UsageError for what cannot work, IndexMismatchError for an index that is missing or holds another model's
-    vectors, and ServerError.
+    Raises UsageError for what cannot work, IndexNotFoundError, IndexMismatchError for an index that holds another
+    model's vectors, and ServerError.
     """
     from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.rerank import first_stage
-    from es_latechunk.elastic.search import Searcher
+    from es_latechunk.elastic.passages import add_passages
+    from es_latechunk.elastic.rerank import rerank_hits
 
     options = SearchOptions(
         k=k,
@@ -114,48 +116,58 @@ def search_many(
         highlight=highlight,
         collapse=collapse,
     )
-    if rank_window_size is not None and reranker is None:
-        raise UsageError(
-            f"{setting('rank_window_size')} is of no use without {setting('reranker')}; leave it out, or name a "
-            "reranker"
-        )
-    searcher = Searcher(
-        client or connect(), index, first_stage(options, rank_window_size) if reranker else options
+    if not 0 <= neighbours <= MAX_NEIGHBOURS:
+        raise UsageError(f"{setting('neighbours')} {neighbours} is not between 0 and {MAX_NEIGHBOURS}")
+    searcher = open_searcher(
+        client or connect(),
+        index,
+        options,
+        reranked=reranker is not None,
+        rank_window_size=rank_window_size,
     )
-    return run_queries(queries, searcher, encoder=encoder, k=k, neighbours=neighbours, reranker=reranker)
+    # Whatever cannot work is refused by now, before a model is loaded for it.
+    vectorise = None if searcher.mode == "bm25" else choose_encoder(encoder, searcher.identity.encoder)
+
+    def results() -> Iterator[SearchResult]:
+        waiting = iter(queries)
+        while batch := list(
+            islice(waiting, min(QUERIES_AT_ONCE, 1 + CANDIDATES_AT_ONCE // searcher.candidates))
+        ):
+            vectors: Sequence[FloatArray | None] = [None] * len(batch)
+            if vectorise is not None:
+                vectors = searcher.encode(batch, vectorise)
+            for found in searcher.run(batch, vectors):
+                hits = found.hits
+                if reranker:
+                    hits = rerank_hits(found.query, hits, reranker=reranker, k=k)
+                if neighbours:
+                    hits = add_passages(searcher, hits, neighbours)
+                yield SearchResult(found.query, hits, found.milliseconds)
+
+    return results()
 
 
-def run_queries(
-    queries: Iterable[str],
-    searcher: Searcher,
+def open_searcher(
+    client: Elasticsearch,
+    index: str,
+    options: SearchOptions,
     *,
-    encoder: Encoder | None,
-    k: int,
-    neighbours: int = 0,
-    reranker: Reranker | None = None,
-) -> Iterator[SearchResult]:
-    """Search with an index that is opened already: encode, search, rerank, add passages, a batch at a time."""
-    from es_latechunk.elastic.passages import add_passages
-    from es_latechunk.elastic.rerank import rerank_hits
-    from es_latechunk.models import load_recorded
+    reranked: bool,
+    rank_window_size: int | None,
+) -> Searcher:
+    """An index opened for searching; if the hits are to be reranked, for as many of them as the reranker reads."""
+    from es_latechunk.elastic.rerank import first_stage
+    from es_latechunk.elastic.search import Searcher
 
-    if searcher.mode != "bm25" and encoder is None:
-        encoder = load_recorded(searcher.record.identity.encoder)
-    at_once = min(QUERIES_AT_ONCE, 1 + CANDIDATES_AT_ONCE // searcher.candidates)
-    waiting = iter(queries)
-    while batch := list(islice(waiting, at_once)):
-        vectors: Sequence[FloatArray | None] = [None] * len(batch)
-        if encoder is not None and searcher.mode != "bm25":
-            vectors = searcher.encode(batch, encoder)
-        for found in searcher.run(batch, vectors):
-            hits = found.hits
-            if reranker:
-                hits = rerank_hits(found.query, hits, reranker=reranker, k=k)
-            if neighbours:
-                hits = add_passages(searcher, hits, neighbours)
-            yield SearchResult(found.query, hits, found.milliseconds)
+    if rank_window_size is not None and not reranked:
+        raise UsageError(
+            f"{setting('rank_window_size')} is of no use without {setting('reranker')}; name a reranker"
+        )
+    return Searcher(client, index, first_stage(options, rank_window_size) if reranked else options)
 
 
 def several(filters: Filter | Iterable[Filter]) -> tuple[Filter, ...]:
     """One filter or several, as several."""
-    return (filters,) if isinstance(filters, (str, Mapping)) else tuple(filters)
+    if isinstance(filters, (str, Mapping)) or not isinstance(filters, Iterable):
+        return (filters,)  # what is none at all is refused by name later
+    return tuple(filters)
