@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from es_latechunk.types import Document
@@ -42,16 +42,16 @@ def setting(name: str) -> str:
 class Message(str):
     """A text that names settings: as a string, by their names in Python."""
 
-    _marked: str
+    marked: str
 
     def __new__(cls, marked: str) -> Message:
         message = super().__new__(cls, SETTING.sub(r"\1", marked))
-        message._marked = marked
+        message.marked = marked
         return message
 
     def render(self, name: Callable[[str], str]) -> str:
         """The text with each setting as `name` writes it."""
-        return SETTING.sub(lambda found: name(found[1]), self._marked)
+        return SETTING.sub(lambda found: name(found[1]), self.marked)
 
 
 class LateChunkError(Exception):
@@ -118,6 +118,14 @@ class DocumentError(LateChunkError):
         self.document = document
         self.cause = Message(cause)
         self.source = source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error is a value, and has to reach other processes; an exception is made again from its one argument.
+        return _document_error, (self.document, self.cause, self.source)
+
+
+def _document_error(document: str, cause: Message, source: Document | None) -> DocumentError:
+    return DocumentError(document, cause.marked, source=source)
 
 
 class WriteError(LateChunkError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pickle
 import pkgutil
 import re
 import sys
@@ -30,8 +31,9 @@ from es_latechunk import (
 from es_latechunk.errors import Message, setting
 
 # From the standard library, numpy and Elasticsearch's client.
-KNOWN = {"Any", "Callable", "Elasticsearch", "ForwardRef", "Iterable", "Iterator", "Literal", "Mapping", "None", "NDArray"} | {
-    "Path", "Sequence", "TypeVar", "Unpack", "T",
+KNOWN = {
+    "Any", "Callable", "Elasticsearch", "ForwardRef", "Iterable", "Iterator", "Literal", "Mapping", "NDArray", "None",
+    "Path", "Sequence", "T", "TypeVar", "Unpack",
 }  # fmt: skip
 # Nobody listens here: what is refused is refused before anything is asked.
 NOWHERE = Elasticsearch("http://127.0.0.1:9")
@@ -144,6 +146,13 @@ def test_the_cause_of_a_document_s_error_is_text() -> None:
     error = DocumentError("a", f"is too large; raise {setting('max_document_bytes')}")
     assert error.cause == "is too large; raise max_document_bytes"
     assert isinstance(error.cause, Message)
+
+
+def test_an_error_is_a_value_that_goes_to_other_processes() -> None:
+    source = Document("a", "text")
+    error = pickle.loads(pickle.dumps(DocumentError("a", f"raise {setting('k')}", source=source)))  # noqa: S301
+    assert (error.document, error.cause, error.source) == ("a", "raise k", source)
+    assert error.message.render(str.upper) == "a: raise K"
 
 
 def test_vectors_and_hits_have_the_same_names() -> None:

@@ -150,8 +150,7 @@ def _credentials(given: Connection) -> dict[str, object]:
         if not re.fullmatch(r"[!-~]+", api_key):
             raise UsageError(
                 f"{setting('api_key')} (ELASTICSEARCH_API_KEY) holds a space, a line end or another character that "
-                "no key has; "
-                "copy it again"
+                "no key has; copy it again"
             )
         return {"api_key": api_key}
     if bool(username) != bool(password):
@@ -180,8 +179,7 @@ def _tls(given: Connection) -> dict[str, object]:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", fingerprint.replace(":", "")):
             raise UsageError(
                 f"{setting('fingerprint')} {fingerprint} is no SHA-256 fingerprint; give its 64 hexadecimal digits, "
-                "with or "
-                "without colons"
+                "with or without colons"
             )
         options["ssl_assert_fingerprint"] = fingerprint
     return options
@@ -221,8 +219,7 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
     except TlsError as error:
         raise ServerError(
             f"{address}: no trusted TLS connection ({_one_line(error.message)}); pass the CA with "
-            f"{setting('ca_certs')} "
-            f"or {setting('fingerprint')}, or a URL with http:// where no TLS is spoken"
+            f"{setting('ca_certs')} or {setting('fingerprint')}, or a URL with http:// where no TLS is spoken"
         ) from error
     except ConnectionTimeout as error:
         raise ServerError(

@@ -89,8 +89,7 @@ def _served(endpoint: Endpoint, path: str) -> str:
     if not re.fullmatch(r"https?://[^/\s?#@]+/?", endpoint.url or ""):
         raise UsageError(
             f"{setting('serve_url')}: give the address of es-latechunk serve as Elasticsearch reaches it, without a "
-            "path, such "
-            "as http://serve:8000"
+            "path, such as http://serve:8000"
         )
     query = "?input_type=query" if endpoint.queries else ""
     return f"{str(endpoint.url).rstrip('/')}{path}{query}"

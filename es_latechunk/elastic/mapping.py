@@ -33,8 +33,7 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
             if "analyzer [" in reason(error):
                 raise UsageError(
                     f"index {name}: the cluster does not have this analyzer ({reason(error)}); check "
-                    f"{setting('language')} "
-                    f"and {setting('template')}, or use a full Elasticsearch"
+                    f"{setting('language')} and {setting('template')}, or use a full Elasticsearch"
                 ) from error
             if error.error != "resource_already_exists_exception":
                 raise

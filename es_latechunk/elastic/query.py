@@ -83,8 +83,7 @@ class SearchOptions:
             elif not isinstance(each, Mapping):
                 raise UsageError(
                     f"{setting('filters')} {each!r} is neither a text nor a clause; write field=value, or an "
-                    "Elasticsearch query "
-                    "as a mapping"
+                    "Elasticsearch query as a mapping"
                 )
         if self.collapse and self.fusion == "server" and self.mode in (None, "hybrid"):
             raise UsageError(

@@ -168,8 +168,7 @@ class Searcher:
         if "unknown retriever" in cause or "license" in cause:
             return PreconditionError(
                 f"{setting('fusion')} server: the cluster has no linear retriever for you ({cause}); it needs an "
-                "Enterprise "
-                f"licence: use {setting('fusion')} convex, which gives the same sum"
+                f"Enterprise licence: use {setting('fusion')} convex, which gives the same sum"
             )
         return ServerError(f"index {self._index}: the search failed ({cause})")
 

@@ -119,8 +119,7 @@ def index_body(
     if vector.setdefault("dims", dims) != dims:
         raise UsageError(
             f"{setting('template')}: {VECTOR_FIELD} has {vector['dims']} dims, model {identity.encoder.model} gives "
-            f"{dims}; "
-            "leave dims out, it is filled in"
+            f"{dims}; leave dims out, it is filled in"
         )
     vector.setdefault("index_options", {"type": _index_type(quantization, dims)})
     mappings["_meta"] = {**mappings.get("_meta", {}), META_KEY: identity.to_meta()}

@@ -53,8 +53,7 @@ class LocalEncoder:
             taken = len(self._before) + len(self._after)
             raise UsageError(
                 f"{setting('window')} {spec.window}: holds nothing beside the {taken} special and prefix tokens of "
-                "model "
-                f"{spec.name}; choose a longer one"
+                f"model {spec.name}; choose a longer one"
             )
 
     @cached_property

@@ -130,8 +130,7 @@ def _window(name: str, facts: FolderFacts, kin: Family | None, options: ModelOpt
         if not SHORTEST_WINDOW <= options.window <= max_tokens:
             raise UsageError(
                 f"{setting('window')} {options.window} does not fit model {name}: choose {SHORTEST_WINDOW} to "
-                f"{max_tokens} "
-                "tokens"
+                f"{max_tokens} tokens"
             )
         return options.window
     return min(kin.window, max_tokens) if kin else min(*facts.lengths, max_tokens, max_tokens)
