@@ -142,7 +142,7 @@ def test_a_name_that_was_made_to_point_here_is_refused(path: str) -> None:
 
 
 def test_a_token_guards_whatever_the_name() -> None:
-    with served(PositionEncoder(), token="word") as url:  # noqa: S106
+    with served(PositionEncoder(), token="word") as url:
         headers = {"Host": "evil.example"}
         assert httpx.get(f"{url}/v1/models", headers=headers).status_code == 401
         headers["Authorization"] = "Bearer word"
