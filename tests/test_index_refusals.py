@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 from elasticsearch import Elasticsearch
 from indices import LETTERS, load, make_index
-from proxy import FaultProxy, LostAnswer, Status
+from proxy import FaultProxy, LostAnswer, Reset, Status
 from test_ownership import doing, interval, many, small
 
-from es_latechunk import Connection, Document, connect
+from es_latechunk import Connection, Document, connect, search
+from es_latechunk.elastic import retry
+from es_latechunk.elastic.indices import describe_index
+from es_latechunk.elastic.source import read_index
+from es_latechunk.elastic.tour import console_tour
 from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
 
 BERLIN, LISBON, KOELN = LETTERS
@@ -35,8 +39,46 @@ def test_a_blocked_index_is_refused_before_anything_is_encoded(
 def test_a_closed_index_is_said_to_be_closed(client: Elasticsearch, index_name: str) -> None:
     encoder = make_index(client, index_name)
     client.indices.close(index=index_name)
-    with pytest.raises(PreconditionError, match=f"index {index_name}: is closed; open it with: POST"):
+    closed = f"index {index_name}: is closed; open it with: POST"
+    with pytest.raises(PreconditionError, match=closed):
         load(client, index_name, LETTERS, encoder)
+    with pytest.raises(PreconditionError, match=closed):
+        search("Spree", index=index_name, client=client, encoder=encoder)
+    with pytest.raises(PreconditionError, match=closed):
+        describe_index(client, index_name)
+    with pytest.raises(PreconditionError, match=closed):
+        list(read_index(client, index_name, text_field="content"))
+
+
+def test_a_source_index_that_keeps_no_source_is_refused_once(client: Elasticsearch, index_name: str) -> None:
+    client.indices.create(index=index_name, mappings={"_source": {"enabled": False}})
+    for number in range(3):
+        client.index(index=index_name, id=str(number), document={"content": "text"}, refresh=True)
+    with pytest.raises(PreconditionError, match=f"index {index_name}: keeps no _source, so its texts"):
+        list(read_index(client, index_name, text_field="content"))
+
+
+def test_the_source_index_is_opened_through_what_passes(
+    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
+    client.index(index=index_name, id="1", document={"content": "text"}, refresh=True)
+    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
+        for fault in (Status(429), Reset(), Status(503)):
+            proxy.fail(fault, path="_pit")
+        read = list(read_index(proxied, index_name, text_field="content"))
+    assert read == [Document("1", "text")]
+
+
+def test_what_others_have_written_does_not_end_a_prune_or_the_tour(
+    client: Elasticsearch, index_name: str
+) -> None:
+    encoder = make_index(client, index_name)
+    client.index(index=index_name, id="a", document={"content": "text", "ordinal": 0}, refresh=True)
+    client.index(index=index_name, id="b", document={"doc_id": "b", "content": "text"}, refresh=True)
+    assert "GET /" in console_tour(client, index_name)
+    report, errors = load(client, index_name, LETTERS, encoder, prune=True)
+    assert (report.documents, report.deleted, errors) == (3, 0, [])
 
 
 def test_a_block_during_a_load_ends_it_with_its_cause(
@@ -76,8 +118,6 @@ def analysis(client: Elasticsearch, name: str) -> dict[str, Any]:
 def test_the_requests_that_open_a_load_are_ridden_out_too(
     client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from es_latechunk.elastic import retry
-
     monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
     encoder = make_index(client, index_name)
     with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
@@ -91,8 +131,6 @@ def test_the_requests_that_open_a_load_are_ridden_out_too(
 def test_deleted_counts_the_truth_where_answers_are_lost(
     client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from es_latechunk.elastic import retry
-
     monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
     encoder = make_index(client, index_name)
     load(client, index_name, LETTERS, encoder)

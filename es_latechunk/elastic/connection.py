@@ -221,11 +221,15 @@ def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[N
         ) from error
     except ApiError as error:
         if "index_closed_exception" in str(error.body):
-            name = index or "NAME"
-            raise PreconditionError(
-                f"index {name}: is closed; open it with: POST {name}/_open, then run the command again"
-            ) from error
+            raise closed_index(index or "NAME") from error
         raise ServerError(f"{address}: {reason(error)} ({error.meta.status})") from error
+
+
+def closed_index(name: str) -> PreconditionError:
+    """The error for an index that is closed."""
+    return PreconditionError(
+        f"index {name}: is closed; open it with: POST {name}/_open, then run the command again"
+    )
 
 
 def reason(error: ApiError) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from elasticsearch import AuthorizationException, Elasticsearch
 
 from es_latechunk.elastic.bulk import IndexRefusedError
-from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.connection import closed_index, server_errors
 from es_latechunk.elastic.interrupt import PATIENCE, finish
 from es_latechunk.elastic.mapping import single_index
 from es_latechunk.elastic.ownership import (
@@ -76,9 +76,7 @@ def resolve(client: Elasticsearch, name: str) -> IndexState:
     with server_errors(client, name):
         state = read_state(client, concrete)
     if state.closed:
-        raise PreconditionError(
-            f"index {concrete}: is closed; open it with: POST {concrete}/_open, then run the command again"
-        )
+        raise closed_index(concrete)
     if state.blocks:
         block = f"index.blocks.{state.blocks[0]}"
         raise PreconditionError(
