@@ -132,7 +132,9 @@ class IngestRun:
         client, retry_for = self._client, self._retry_for
         name, encoder = self._index, self._encoder
         if name is None:
-            name, encoder = _fresh_index(str(self._alias), client, encoder)
+            name, encoder = ride_out(
+                lambda: _fresh_index(str(self._alias), client, self._encoder), retry_for=retry_for
+            )
         index = ride_out(lambda: resolve(client, name), retry_for=retry_for)
         target = open_target(client, index, encoder, retry_for=retry_for)
         with SeenIds() as seen, open_load(client, index, retry_for=retry_for, wait=self._wait) as load:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_a_blocked_index_is_refused_before_anything_is_encoded(
     client.indices.put_settings(index=index_name, settings={"index": {block: True}})
     try:
         with pytest.raises(
-            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); take the block off"
+            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); .*take the block off"
         ):
             load(client, index_name, LETTERS, encoder)
     finally:
@@ -81,24 +82,71 @@ def test_what_others_have_written_does_not_end_a_prune_or_the_tour(
     assert (report.documents, report.deleted, errors) == (3, 0, [])
 
 
+@pytest.mark.parametrize(
+    ("block", "cause"),
+    [("blocks.write", "blocked by.*write"), ("blocks.read_only_allow_delete", "disk usage")],
+)
 def test_a_block_during_a_load_ends_it_with_its_cause(
-    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch,
+    block: str, cause: str,
+) -> None:  # fmt: skip
+    """The second is how Elasticsearch says that a disk is full: with the status 429, which else would pass."""
     encoder = small(monkeypatch)
     make_index(client, index_name, encoder)
 
-    def block() -> None:
-        client.indices.put_settings(index=index_name, settings={"index": {"blocks.write": True}})
+    def blocked() -> None:
+        client.indices.put_settings(index=index_name, settings={"index": {block: True}})
 
     with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
-        with pytest.raises(WriteError, match=r"takes no chunk at all \(.*blocked by.*write") as refused:
-            load(proxied, index_name, doing(many(), 10, block), encoder)  # type: ignore[arg-type]
+        with pytest.raises(WriteError, match=rf"takes no chunk at all \(.*{cause}") as refused:
+            load(proxied, index_name, doing(many(), 10, blocked), encoder)  # type: ignore[arg-type]
         sent = len(proxy.seen("/_bulk"))
     assert index_name in str(refused.value)
     assert encoder.tokens_encoded < 10 * len(many()) / 2, "what comes after is not encoded"
     assert sent < len(many()) / 2
-    client.indices.put_settings(index=index_name, settings={"index": {"blocks.write": None}})
+    client.indices.put_settings(index=index_name, settings={"index": {block: None}})
     assert interval(client, index_name) is None
+
+
+BLOCKED = "blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark]"
+
+
+@pytest.mark.parametrize("path", ["/_aliases", "/_mapping", "/_settings", "/_bulk"])
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_block_of_whole_requests_is_neither_repeated_nor_taken_for_a_lacking_right(
+    client: Elasticsearch, elasticsearch_url: str, index_name: str, path: str, status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    encoder = make_index(client, index_name)
+    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
+        proxy.fail(
+            Status(status, "cluster_block_exception", BLOCKED), path=path, method=METHODS.get(path, "PUT")
+        )
+        with pytest.raises(
+            PreconditionError, match=r"is blocked \(blocked by.*; free disk space or take the"
+        ):
+            load(proxied, index_name, LETTERS, encoder)
+    assert "no right" not in caplog.text
+
+
+METHODS = {"/_aliases": "POST"}
+
+
+def test_attempts_that_go_on_are_told_once(
+    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO, "es_latechunk")
+    monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "TELL_SECONDS", 0.0)
+    encoder = make_index(client, index_name)
+    with FaultProxy(elasticsearch_url) as proxy, connect(Connection(url=proxy.url)) as proxied:
+        proxy.fail(Status(429, reason="queue is full"), times=3, path="/_bulk")
+        load(proxied, index_name, LETTERS, encoder)
+    told = [record.getMessage() for record in caplog.records if "so far" in record.getMessage()]
+    assert told == [
+        f"{proxy.url}: did not take a request of 8 actions so far (429: queue is full); trying for 120 s in all"
+    ]
 
 
 def test_an_index_that_requires_a_routing_is_refused(client: Elasticsearch, index_name: str) -> None:
