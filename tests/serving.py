@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
 from fakes import PositionEncoder
 
 from es_latechunk.serve.app import create_app
+from es_latechunk.serve.limits import Limits
+from es_latechunk.serve.server import make_server
 from es_latechunk.types import FloatArray, IntArray, TokenEncoder
 
 SECRET = "a confidential text"
@@ -20,8 +21,7 @@ SECRET = "a confidential text"
 @contextmanager
 def served(encoder: TokenEncoder, **options: Any) -> Iterator[str]:
     """The URL of a server that runs for as long as the block does."""
-    config = uvicorn.Config(create_app(encoder, **options), log_config=None, log_level="error")
-    server = uvicorn.Server(config)
+    server = make_server(create_app(encoder, **options), options.get("limits") or Limits())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -10,7 +10,9 @@ import pytest
 from click.testing import Result
 from commands import error_of, run
 from elasticsearch import Elasticsearch
-from indices import WordEncoder, make_index
+from indices import WordEncoder, load, make_index
+
+from es_latechunk import Document
 
 pytestmark = pytest.mark.every_version
 
@@ -85,6 +87,37 @@ def test_what_a_person_reads(
     shown = run("index", "show", index_name)
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "fake/words" in shown.stdout
+
+
+CLIPBOARD, CLEAR, TURNED = "\x1b]52;c;ZXZpbA==\x07", "\x9b2J", "\u202e"
+
+
+def test_what_a_terminal_would_obey_is_shown_and_in_json_is_as_it_was(
+    client: Elasticsearch, index_name: str, encoder: WordEncoder, tmp_path: Path
+) -> None:
+    hostile = Document(f"a{CLEAR}\nb", f"Words {CLIPBOARD} and {TURNED} more {CLEAR} here.", "Title")
+    make_index(client, index_name, encoder, max_tokens=50)
+    load(client, index_name, [hostile], encoder)
+    source = tmp_path / "hostile.jsonl"
+    source.write_text(json.dumps({"id": hostile.id, "text": hostile.text}))
+    queries = tmp_path / "queries.txt"
+    queries.write_text(f"more {CLEAR} words", encoding="utf-8")
+    to_index = ("--index", index_name)
+    for words in (
+        ["search", "words", *to_index],
+        ["search", "words", *to_index, "--highlight", "--mode", "bm25"],
+        ["search", "words", *to_index, "--neighbours", "1"],
+        ["search", "--from-file", queries, *to_index],
+        ["search", f"words {CLEAR}", *to_index, "--console"],
+        ["index", "show", index_name, "--console"],
+        ["compare", source, "--query", "words"],
+    ):
+        printed = run(*words)
+        assert (printed.exit_code, printed.stderr) == (0, ""), words
+        assert "\\u009b2J" in printed.stdout, words
+        assert printed.stdout.replace("\n", "").isprintable(), words
+    [hit] = rows(run("search", "words", *to_index, "--json"))
+    assert (hit["doc_id"], hit["content"]) == (hostile.id, hostile.text)
 
 
 def test_bad_documents_are_named_and_the_others_are_written(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
 from indices import LETTERS, load, make_index
-from proxy import FaultProxy, LostAnswer, Status
+from proxy import FaultProxy, LostAnswer, Reset, Status
 from test_ownership import doing, interval, many, small
 
-from es_latechunk import Document, connect
+from es_latechunk import Document, connect, search
+from es_latechunk.elastic import retry
+from es_latechunk.elastic.indices import describe_index
+from es_latechunk.elastic.source import read_index
+from es_latechunk.elastic.tour import console_tour
 from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
 
 BERLIN, LISBON, KOELN = LETTERS
@@ -24,7 +29,7 @@ def test_a_blocked_index_is_refused_before_anything_is_encoded(
     client.indices.put_settings(index=index_name, settings={"index": {block: True}})
     try:
         with pytest.raises(
-            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); take the block off"
+            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); .*take the block off"
         ):
             load(client, index_name, LETTERS, encoder)
     finally:
@@ -35,28 +40,113 @@ def test_a_blocked_index_is_refused_before_anything_is_encoded(
 def test_a_closed_index_is_said_to_be_closed(client: Elasticsearch, index_name: str) -> None:
     encoder = make_index(client, index_name)
     client.indices.close(index=index_name)
-    with pytest.raises(PreconditionError, match=f"index {index_name}: is closed; open it with: POST"):
+    closed = f"index {index_name}: is closed; open it with: POST"
+    with pytest.raises(PreconditionError, match=closed):
         load(client, index_name, LETTERS, encoder)
+    with pytest.raises(PreconditionError, match=closed):
+        search("Spree", index=index_name, client=client, encoder=encoder)
+    with pytest.raises(PreconditionError, match=closed):
+        describe_index(client, index_name)
+    with pytest.raises(PreconditionError, match=closed):
+        list(read_index(client, index_name, text_field="content"))
 
 
-def test_a_block_during_a_load_ends_it_with_its_cause(
+def test_a_source_index_that_keeps_no_source_is_refused_once(client: Elasticsearch, index_name: str) -> None:
+    client.indices.create(index=index_name, mappings={"_source": {"enabled": False}})
+    for number in range(3):
+        client.index(index=index_name, id=str(number), document={"content": "text"}, refresh=True)
+    with pytest.raises(PreconditionError, match=f"index {index_name}: keeps no _source, so its texts"):
+        list(read_index(client, index_name, text_field="content"))
+
+
+def test_the_source_index_is_opened_through_what_passes(
     client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
+    client.index(index=index_name, id="1", document={"content": "text"}, refresh=True)
+    with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
+        for fault in (Status(429), Reset(), Status(503)):
+            proxy.fail(fault, path="_pit")
+        read = list(read_index(proxied, index_name, text_field="content"))
+    assert read == [Document("1", "text")]
+
+
+def test_what_others_have_written_does_not_end_a_prune_or_the_tour(
+    client: Elasticsearch, index_name: str
+) -> None:
+    encoder = make_index(client, index_name)
+    client.index(index=index_name, id="a", document={"content": "text", "ordinal": 0}, refresh=True)
+    client.index(index=index_name, id="b", document={"doc_id": "b", "content": "text"}, refresh=True)
+    assert "GET /" in console_tour(client, index_name)
+    report, errors = load(client, index_name, LETTERS, encoder, prune=True)
+    assert (report.documents, report.deleted, errors) == (3, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("block", "cause"),
+    [("blocks.write", "blocked by.*write"), ("blocks.read_only_allow_delete", "disk usage")],
+)
+def test_a_block_during_a_load_ends_it_with_its_cause(
+    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch,
+    block: str, cause: str,
+) -> None:  # fmt: skip
+    """The second is how Elasticsearch says that a disk is full: with the status 429, which else would pass."""
     encoder = small(monkeypatch)
     make_index(client, index_name, encoder)
 
-    def block() -> None:
-        client.indices.put_settings(index=index_name, settings={"index": {"blocks.write": True}})
+    def blocked() -> None:
+        client.indices.put_settings(index=index_name, settings={"index": {block: True}})
 
     with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
-        with pytest.raises(WriteError, match=r"takes no chunk at all \(.*blocked by.*write") as refused:
-            load(proxied, index_name, doing(many(), 10, block), encoder)  # type: ignore[arg-type]
+        with pytest.raises(WriteError, match=rf"takes no chunk at all \(.*{cause}") as refused:
+            load(proxied, index_name, doing(many(), 10, blocked), encoder)  # type: ignore[arg-type]
         sent = len(proxy.seen("/_bulk"))
     assert index_name in str(refused.value)
     assert encoder.tokens_encoded < 10 * len(many()) / 2, "what comes after is not encoded"
     assert sent < len(many()) / 2
-    client.indices.put_settings(index=index_name, settings={"index": {"blocks.write": None}})
+    client.indices.put_settings(index=index_name, settings={"index": {block: None}})
     assert interval(client, index_name) is None
+
+
+BLOCKED = "blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark]"
+
+
+@pytest.mark.parametrize("path", ["/_aliases", "/_mapping", "/_settings", "/_bulk"])
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_block_of_whole_requests_is_neither_repeated_nor_taken_for_a_lacking_right(
+    client: Elasticsearch, elasticsearch_url: str, index_name: str, path: str, status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    encoder = make_index(client, index_name)
+    with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
+        proxy.fail(
+            Status(status, "cluster_block_exception", BLOCKED), path=path, method=METHODS.get(path, "PUT")
+        )
+        with pytest.raises(
+            PreconditionError, match=r"is blocked \(blocked by.*; free disk space or take the"
+        ):
+            load(proxied, index_name, LETTERS, encoder)
+    assert "no right" not in caplog.text
+
+
+METHODS = {"/_aliases": "POST"}
+
+
+def test_attempts_that_go_on_are_told_once(
+    client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO, "es_latechunk")
+    monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(retry, "TELL_SECONDS", 0.0)
+    encoder = make_index(client, index_name)
+    with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
+        proxy.fail(Status(429, reason="queue is full"), times=3, path="/_bulk")
+        load(proxied, index_name, LETTERS, encoder)
+    told = [record.getMessage() for record in caplog.records if "so far" in record.getMessage()]
+    assert told == [
+        f"{proxy.url}: did not take a request of 8 actions so far (429: queue is full); trying for 120 s in all"
+    ]
 
 
 def test_an_index_that_requires_a_routing_is_refused(client: Elasticsearch, index_name: str) -> None:
@@ -76,8 +166,6 @@ def analysis(client: Elasticsearch, name: str) -> dict[str, Any]:
 def test_the_requests_that_open_a_load_are_ridden_out_too(
     client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from es_latechunk.elastic import retry
-
     monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
     encoder = make_index(client, index_name)
     with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
@@ -91,8 +179,6 @@ def test_the_requests_that_open_a_load_are_ridden_out_too(
 def test_deleted_counts_the_truth_where_answers_are_lost(
     client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from es_latechunk.elastic import retry
-
     monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
     encoder = make_index(client, index_name)
     load(client, index_name, LETTERS, encoder)

@@ -180,19 +180,42 @@ def test_a_boot_that_takes_too_long_or_is_interrupted_leaves_no_process(own_home
         start("slow", timeout=1)
     assert processes_of(own_home / "nodes" / "slow") == []
 
+    for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C, and the end of an ssh
+        starting = being_started("slow", own_home)
+        starting.send_signal(number)
+        assert starting.wait() == 128 + number
+        assert processes_of(own_home / "nodes" / "slow") == []
+
+
+def being_started(name: str, home: Path) -> subprocess.Popen[str]:
+    """A command that has begun to start a node, which does not yet answer."""
     program = "from es_latechunk.cli import main; main()"
-    java = str(java_for(SMALLEST))
+    options = ["--name", name, "--java-home", str(java_for(SMALLEST)), "--port", str(free_port())]
     starting = subprocess.Popen(
-        [sys.executable, "-c", program, "node", "start", "--name", "slow", "--java-home", java],
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", program, "node", "start", *options], stderr=subprocess.PIPE, text=True
     )
-    while not processes_of(own_home / "nodes" / "slow"):
+    while not processes_of(home / "nodes" / name):
         assert starting.poll() is None
         time.sleep(0.05)
-    starting.send_signal(signal.SIGINT)
-    assert starting.wait() == 130
-    assert processes_of(own_home / "nodes" / "slow") == []
+    return starting
+
+
+def test_a_server_whose_start_was_killed_is_found_used_and_stopped(own_home: Path) -> None:
+    starting = being_started("orphan", own_home)
+    starting.kill()
+    starting.wait()
+    assert not (own_home / "nodes" / "orphan" / "tmp" / "pid").exists(), (
+        "the case is a server without a pid file"
+    )
+    [found] = [
+        json.loads(line) for line in command("status", "--name", "orphan", "--json").stdout.splitlines()
+    ]
+    assert found["status"] == "running"
+    again = command("start", "--name", "orphan", "--json")
+    assert (again.exit_code, again.stderr) == (0, "node 'orphan' runs already\n")
+    assert httpx.get(f"{found['url']}/_cluster/health").status_code == 200
+    assert command("stop", "--name", "orphan").exit_code == 0
+    assert processes_of(own_home / "nodes" / "orphan") == []
 
 
 def test_an_own_distribution_is_used_and_left_as_it_is(own_home: Path, tmp_path: Path) -> None:

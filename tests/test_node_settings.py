@@ -1,7 +1,10 @@
 """The configuration's text, the state on disk, and the reasons read from a boot's output."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +137,34 @@ def test_a_process_id_that_another_program_has_now_is_not_the_node(folder: NodeF
     assert (node.status, node.pid) == ("died", None)
     assert stop_node() is None
     assert psutil.pid_exists(os.getpid())
+
+
+def sleeping(*arguments: str) -> subprocess.Popen[bytes]:
+    """A process with these words in its command line, which a signal ends."""
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", *arguments])
+
+
+def test_what_a_killed_start_has_left_behind_is_found_and_stopped(folder: NodeFolder) -> None:
+    """Before there is a pid file: the launcher, and then the server."""
+    save(folder, node_in(folder))
+    reader = sleeping("-f", str(folder.pid))  # tail -f
+    launcher = sleeping("-d", "-p", str(folder.pid))
+    try:
+        found = node_status()
+        assert found is not None
+        assert (found.status, found.pid) == ("running", launcher.pid)
+        server = sleeping(f"-Djava.io.tmpdir={folder.tmp}")
+        folder.pid.write_text(str(server.pid))
+        assert running_node() == replace(node_in(folder), status="running", pid=server.pid)
+        stopped = stop_node()
+        assert stopped is not None
+        assert (stopped.status, stopped.pid) == ("stopped", None)
+        assert {launcher.wait(), server.wait()} == {-signal.SIGTERM}
+        assert reader.poll() is None
+    finally:
+        for process in (reader, launcher, server):
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"url": 1}'])

@@ -225,6 +225,46 @@ def test_a_foreign_document_is_named_and_left_out(
     assert {hit.doc_id for hit in found} == {"berlin", "lisbon", "köln"} or mode == "bm25"
 
 
+WHOLE = {
+    "doc_id": "a",
+    "ordinal": 0,
+    "start": 2,
+    "end": 5,
+    "content": "abc",
+    "title": "T",
+    "metadata": {"k": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"doc_id": None}, "its doc_id is a NoneType"),
+        ({"doc_id": ["a", "b"]}, "its doc_id is a list"),
+        ({"ordinal": "0"}, "its ordinal is a str"),
+        ({"content": ["abc"]}, "its content is a list"),
+        ({"doc_id": "other"}, "its _id is not that of its doc_id and ordinal"),
+        ({"ordinal": 1}, "its _id is not that of its doc_id and ordinal"),
+        ({"end": 6}, "its content is not as long as its start and end say"),
+        ({"start": -1, "end": 2}, "its content is not as long as its start and end say"),
+    ],
+)
+def test_what_is_nearly_a_chunk_is_left_out_too(
+    changes: dict[str, Any], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"_index": "i", "_id": "a#0", "_score": 1.0}
+    assert fetch.read_hit({**row, "_source": WHOLE}) is not None
+    assert fetch.read_hit({**row, "_source": {**WHOLE, **changes}}) is None
+    assert f"index i: a#0 is no chunk of es-latechunk ({fault})" in caplog.text
+
+
+def test_a_title_or_metadata_that_is_none_is_empty() -> None:
+    row = {"_index": "i", "_id": "a#0", "_score": 1.0, "_source": {**WHOLE, "title": None, "metadata": [1]}}
+    hit = fetch.read_hit(row)
+    assert hit is not None
+    assert (hit.title, hit.metadata) == ("", {})
+
+
 def test_the_same_id_in_two_indices_behind_an_alias_is_two_hits(
     client: Elasticsearch, index_name: str
 ) -> None:

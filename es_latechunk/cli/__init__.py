@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -28,11 +29,15 @@ COMMANDS = {
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM: the same as Ctrl-C, with another exit code."""
+    """SIGTERM, or SIGHUP of a terminal that is gone: the same as Ctrl-C, with another exit code."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise TerminatedError
+    raise TerminatedError(number)
 
 
 class LazyGroup(click.Group):
@@ -52,8 +57,11 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
+        before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _terminate)
+            if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not where nohup has it ignored
+                before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _terminate)
         try:
             return super().invoke(ctx)
         except LateChunkError as error:
@@ -62,12 +70,13 @@ class LazyGroup(click.Group):
             complain(error)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as interrupt:
-            click.echo("interrupted", err=True)
-            number = signal.SIGTERM if isinstance(interrupt, TerminatedError) else signal.SIGINT
+            with suppress(OSError):  # the terminal may be what is gone
+                click.echo("interrupted", err=True)
+            number = interrupt.number if isinstance(interrupt, TerminatedError) else signal.SIGINT
             ctx.exit(128 + number)
         finally:
-            if before is not None:
-                signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,7 +9,7 @@ import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
-from es_latechunk.cli.output import Failures, print_json
+from es_latechunk.cli.output import Failures, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
 from es_latechunk.evaluation import compare as run_compare
@@ -85,6 +85,6 @@ def compared_table(rows: Sequence[ComparedChunk]) -> Table:
     table.add_column("chunk", no_wrap=True, overflow="ellipsis")
     for row in rows:
         content = " ".join(row.chunk.content.split())
-        place = Text(f"{row.chunk.doc_id}: {content}")
+        place = Text(on_screen(f"{row.chunk.doc_id}: {content}"))
         table.add_row(f"{row.late:.3f}", str(row.late_rank), f"{row.naive:.3f}", str(row.naive_rank), place)
     return table

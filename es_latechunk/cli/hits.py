@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from es_latechunk.cli.output import print_json
+from es_latechunk.cli.output import on_screen, print_json
 from es_latechunk.types import Hit
 
 WHEN_ASKED = ("highlight", "inner_hits", "passage", "rerank_score")
@@ -34,8 +34,9 @@ def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) 
         start, end, text = _shown(hit)
         scores = [f"{hit.rerank_score:.4f}"] if reranked else []
         table.add_row(
-            *scores, f"{hit.score:.4f}", Text(hit.id), f"{start}-{end}", Text(" ".join(text.split()))
-        )
+            *scores, f"{hit.score:.4f}", Text(on_screen(hit.id)), f"{start}-{end}",
+            Text(on_screen(" ".join(text.split()))),
+        )  # fmt: skip
     Console(highlight=False).print(table if table.row_count else "no hits")
 
 

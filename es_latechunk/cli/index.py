@@ -11,7 +11,7 @@ import click
 from es_latechunk.bootstrap import create_index
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import note, print_json
+from es_latechunk.cli.output import note, on_screen, print_json
 from es_latechunk.elastic.template import QUANTIZATIONS
 from es_latechunk.types import Pooling
 
@@ -88,7 +88,7 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
     from es_latechunk.elastic.tour import console_tour
 
     if console:
-        click.echo(console_tour(client, name))
+        click.echo(on_screen(console_tour(client, name), keep="\n"))
         return
     facts = describe_index(client, name)
     if as_json:
@@ -97,7 +97,7 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
     if facts["bytes"] is None:
         facts["bytes"] = "not visible without the privilege monitor on the index"
     for key, value in facts.items():
-        click.echo(f"{key:<16} {value}")
+        click.echo(f"{key:<16} {on_screen(str(value))}")
 
 
 @index.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from es_latechunk.cli.options import connection_options, json_option
-from es_latechunk.cli.output import note, print_json
+from es_latechunk.cli.output import note, on_screen, print_json
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -89,7 +89,7 @@ def show(name: str, client: Elasticsearch, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(render_json(found))
+        click.echo(on_screen(render_json(found), keep="\n"))
 
 
 @inference.command()

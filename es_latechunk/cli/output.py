@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
+from unicodedata import category
 
 import click
 
@@ -18,6 +19,7 @@ from es_latechunk.types import ChunkedDocument
 if TYPE_CHECKING:
     from es_latechunk.report import IngestReport
 
+DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Unicode's bidirectional embeddings
 LOG_FORMAT = "es_latechunk.log_format"
 # The settings whose flag is another word than the argument in Python.
 FLAGS = {"k": "-k", "filters": "--filter", "template": "--mapping", "reranker": "--rerank"}
@@ -28,6 +30,19 @@ T = TypeVar("T")
 def print_json(value: Any) -> None:
     """One JSON object on one line of stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def on_screen(text: str, *, keep: str = "") -> str:
+    """Text of documents for a person's terminal: what the terminal would obey is written as an escape, \\u001b.
+
+    These are the control characters, with which a document could write to the clipboard or over the screen, and
+    those that turn the direction of writing beyond the text. `keep` are characters that stay, such as a line end.
+    """
+    return "".join(f"\\u{ord(c):04x}" if _is_obeyed(c) and c not in keep else c for c in text)
+
+
+def _is_obeyed(character: str) -> bool:
+    return category(character) in ("Cc", "Cs", "Zl", "Zp") or character in DIRECTIONS
 
 
 def note(text: str, level: str = "info") -> None:

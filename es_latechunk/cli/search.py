@@ -10,7 +10,7 @@ import click
 
 from es_latechunk.cli.hits import print_hits
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import logged_notes
+from es_latechunk.cli.output import logged_notes, on_screen
 from es_latechunk.elastic.console import console_msearch, console_request
 from es_latechunk.elastic.query import BM25_WEIGHT, FUSIONS, MODES, SearchOptions
 from es_latechunk.errors import UsageError
@@ -91,7 +91,7 @@ def search(
     if console:
         reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
         for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
-            click.echo(request)
+            click.echo(on_screen(request, keep="\n"))
         return
     with logged_notes():
         for result in search_many(
@@ -106,7 +106,7 @@ def search(
         ):
             extra: dict[str, Any] = {"query": result.query} if from_file else {}
             if from_file and not as_json:
-                click.echo(f"\n{result.query}")
+                click.echo(f"\n{on_screen(result.query)}")
             print_hits(result.hits, extra={**extra, "latency_ms": result.milliseconds}, as_json=as_json)
 
 

@@ -20,14 +20,12 @@ from es_latechunk.types import TokenEncoder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
-    from starlette.applications import Starlette
 
     from es_latechunk.serve.index import Index
     from es_latechunk.types import Encoder, EncoderIdentity
 
 DEFAULTS = Limits()
 TOKEN = "ES_LATECHUNK_TOKEN"  # noqa: S105
-SHUTDOWN_SECONDS = 120
 COUNT = click.IntRange(1)
 CONNECTION_NAMES = ("url", "api_key", "username", "password", "ca_certs", "fingerprint", "insecure")
 
@@ -40,6 +38,13 @@ LIMITS = (
         default=DEFAULTS.inputs,
         show_default=True,
         help="Texts or chunks a request.",
+    ),
+    click.option(
+        "--max-connections",
+        type=COUNT,
+        default=DEFAULTS.connections,
+        show_default=True,
+        help="Fewer where descriptors are few.",
     ),
     click.option("--max-request-tokens", type=COUNT, default=DEFAULTS.request_tokens, show_default=True),
     click.option(
@@ -57,8 +62,8 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_limits(*args: Any, **values: Any) -> Any:
-        names = ("max_body_bytes", "max_inputs", "max_request_tokens", "max_queue_tokens")
-        return command(*args, limits=Limits(*(values.pop(name) for name in names)), **values)
+        names = ("body_bytes", "inputs", "request_tokens", "queue_tokens", "connections")
+        return command(*args, limits=Limits(**{name: values.pop(f"max_{name}") for name in names}), **values)
 
     return add_options(with_limits, LIMITS)
 
@@ -89,6 +94,12 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one."
 )
 @click.option("--token", envvar=TOKEN, metavar="WORD", help=f"What clients must send; better in {TOKEN}.")
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Without a token: a DNS name by which it may be asked; addresses and names without a dot always may.",
+)
 @limit_options
 @model_options
 @index_options
@@ -97,6 +108,7 @@ def serve(
     host: str,
     port: int,
     token: str | None,
+    allow_host: tuple[str, ...],
     limits: Limits,
     model: ModelChoice,
     index: str | None,
@@ -112,6 +124,7 @@ def serve(
     _check_token(token)
     _check_installed()
     from es_latechunk.serve.app import create_app
+    from es_latechunk.serve.server import make_server
 
     recorded = _recorded(client, index) if client and index else None
     with _listen(host, port) as listening:
@@ -124,7 +137,9 @@ def serve(
         if as_json:
             print_json({"url": url, "model": encoder.identity.model, "dimensions": encoder.dim})
         note(f"{encoder.identity.model}, {encoder.dim} dimensions, on {url}; Ctrl-C ends it")
-        _run(create_app(encoder, token=token, limits=limits, index=behind), listening)
+        application = create_app(encoder, token=token, limits=limits, index=behind, hosts=[*allow_host, host])
+        with suppress(KeyboardInterrupt):  # uvicorn ends cleanly, and then raises the signal again
+            make_server(application, limits).run(sockets=[listening])
     note("stopped")
 
 
@@ -144,21 +159,6 @@ def _index(client: Elasticsearch, name: str, encoder: TokenEncoder) -> Index:
     index = Index(client, name, encoder.identity)
     index.check()
     return index
-
-
-def _run(application: Starlette, listening: socket.socket) -> None:
-    import uvicorn
-
-    config = uvicorn.Config(
-        application,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
-    with suppress(KeyboardInterrupt):  # uvicorn ends cleanly, and then raises the signal again
-        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _check_token(token: str | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from elasticsearch import ApiError, Elasticsearch
 
 from es_latechunk.elastic.actions import Action
-from es_latechunk.elastic.connection import cause_text, server_address, server_errors
+from es_latechunk.elastic.connection import UNAVAILABLE, cause_text, server_address, server_errors
 from es_latechunk.elastic.interrupt import finish
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, PASSING, PassingError, persist
 from es_latechunk.errors import IndexRefusedError
@@ -22,7 +22,6 @@ from es_latechunk.errors import IndexRefusedError
 BATCH_ACTIONS = 500
 BATCH_BYTES = 5_000_000
 TOO_LARGE = 413
-UNAVAILABLE = 503
 NOT_FOUND = 404
 # What an item is refused with when the index as a whole is: no other item would be taken either.
 WHOLE_INDEX = (

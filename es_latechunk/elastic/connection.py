@@ -10,7 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from elastic_transport import ConnectionError as TransportConnectionError
-from elastic_transport import ConnectionTimeout, SerializationError, TlsError, Transport, TransportApiResponse
+from elastic_transport import (
+    ConnectionTimeout,
+    SerializationError,
+    TlsError,
+    Transport,
+    TransportApiResponse,
+    TransportError,
+)
 from elasticsearch import (
     ApiError,
     AuthenticationException,
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "ELASTICSEARCH_"
 LONGEST_REASON = 200
+UNAVAILABLE = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,54 +221,73 @@ def server_version(client: Elasticsearch) -> tuple[int, int] | None:
 @contextmanager
 def server_errors(client: Elasticsearch, index: str | None = None) -> Iterator[None]:
     """Turn the client's exceptions into ours, with the server's address, the cause and the next step."""
-    address = server_address(client)
     try:
         yield
-    except TlsError as error:
-        raise ServerError(
+    except (TlsError, ConnectionTimeout, TransportConnectionError, SerializationError) as error:
+        raise _no_answer(error, server_address(client)) from error
+    except ApiError as error:
+        raise _refusal(error, server_address(client), index) from error
+
+
+def _no_answer(error: TransportError, address: str) -> ServerError:
+    if isinstance(error, TlsError):
+        return ServerError(
             f"{address}: no trusted TLS connection ({_one_line(error.message)}); pass the CA with "
             f"{setting('ca_certs')} or {setting('fingerprint')}, or a URL with http:// where no TLS is spoken"
-        ) from error
-    except ConnectionTimeout as error:
-        raise ServerError(
-            f"{address}: did not answer in time; check the cluster's health and try again"
-        ) from error
-    except TransportConnectionError as error:
-        raise ServerError(
+        )
+    if isinstance(error, ConnectionTimeout):
+        return ServerError(f"{address}: did not answer in time; check the cluster's health and try again")
+    if isinstance(error, TransportConnectionError):
+        return ServerError(
             f"{address}: cannot be reached ({_one_line(error.message)}); check {setting('url')}, or start a node with: "
             "es-latechunk node start"
-        ) from error
-    except SerializationError as error:
-        raise ServerError(
-            f"{address}: gave an answer that is cut off or no JSON; check {setting('url')} and try again"
-        ) from error
-    except UnsupportedProductError as error:
-        raise ServerError(
-            f"{address}: is not Elasticsearch ({_one_line(error)}); check {setting('url')}"
-        ) from error
-    except AuthenticationException as error:
-        raise ServerError(
+        )
+    return ServerError(
+        f"{address}: gave an answer that is cut off or no JSON; check {setting('url')} and try again"
+    )
+
+
+def _refusal(error: ApiError, address: str, index: str | None) -> PreconditionError:
+    if isinstance(error, UnsupportedProductError):
+        return ServerError(f"{address}: is not Elasticsearch ({_one_line(error)}); check {setting('url')}")
+    if isinstance(error, AuthenticationException):
+        return ServerError(
             f"{address}: refuses the credentials (401); check {setting('api_key')}, or {setting('username')} and "
             f"{setting('password')}"
-        ) from error
-    except AuthorizationException as error:
-        raise ServerError(
+        )
+    if is_blocked(error):
+        return PreconditionError(
+            f"{index or address}: is blocked ({reason(error)}); free disk space or take the block off, and run the "
+            "command again"
+        )
+    if isinstance(error, AuthorizationException):
+        return ServerError(
             f"{address}: the user may not do this (403: {reason(error)}); ask for the right, docs/security.md lists "
             "which privileges a command needs"
-        ) from error
-    except NotFoundError as error:
-        if index is None or "index_not_found" not in str(error.body):
-            raise ServerError(f"{address}: {reason(error)} (404)") from error
-        raise IndexNotFoundError(
+        )
+    if index is not None and isinstance(error, NotFoundError) and "index_not_found" in str(error.body):
+        return IndexNotFoundError(
             f"index {index} does not exist on {address}; make it with: es-latechunk index create {index}"
-        ) from error
-    except ApiError as error:
-        if "index_closed_exception" in str(error.body):
-            name = index or "NAME"
-            raise PreconditionError(
-                f"index {name}: is closed; open it with: POST {name}/_open, then run the command again"
-            ) from error
-        raise ServerError(f"{address}: {reason(error)} ({error.meta.status})") from error
+        )
+    if "index_closed_exception" in str(error.body):
+        return closed_index(index or "NAME")
+    return ServerError(f"{address}: {reason(error)} ({error.meta.status})")
+
+
+def is_blocked(error: ApiError) -> bool:
+    """True where a block refuses the request: of an index or the cluster, by somebody or as a disk is full.
+
+    It comes with 403, or with 429 where the disk is full, and does not pass by itself. With 503 it is another thing:
+    a cluster that has no master yet.
+    """
+    return error.meta.status != UNAVAILABLE and "cluster_block_exception" in str(error.body)
+
+
+def closed_index(name: str) -> PreconditionError:
+    """The error for an index that is closed."""
+    return PreconditionError(
+        f"index {name}: is closed; open it with: POST {name}/_open, then run the command again"
+    )
 
 
 def reason(error: ApiError) -> str:

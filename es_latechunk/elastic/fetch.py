@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from es_latechunk.elastic.actions import chunk_id
 from es_latechunk.elastic.fusion import Candidate, Key
 from es_latechunk.elastic.query import SOURCE_FIELDS, highlight_clause
 from es_latechunk.elastic.state import VERSIONS, stored_document
@@ -23,7 +24,7 @@ from es_latechunk.errors import PreconditionError, TooMuchError
 from es_latechunk.types import Hit
 
 FETCH_AT_ONCE = 100  # hits of one answer
-NEEDED = ("doc_id", "ordinal", "start", "end", "content")
+NEEDED = {"doc_id": str, "ordinal": int, "start": int, "end": int, "content": str}
 log = logging.getLogger(__name__)
 
 Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -122,12 +123,15 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
             "template of es-latechunk"
         )
     source = row["_source"]
-    if missing := [name for name in NEEDED if name not in source]:
+    if fault := _fault(row["_id"], source):
         log.warning(
-            "index %s: %s is no chunk of es-latechunk (it has no %s), so it is left out",
-            row["_index"], row["_id"], ", ".join(missing),
-        )  # fmt: skip
+            "index %s: %s is no chunk of es-latechunk (%s), so it is left out",
+            row["_index"],
+            row["_id"],
+            fault,
+        )
         return None
+    title, metadata = source.get("title"), source.get("metadata")
     highlight = row.get("highlight", {}).get("content")
     return Hit(
         id=row["_id"],
@@ -137,7 +141,22 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
         start=source["start"],
         end=source["end"],
         content=source["content"],
-        title=source.get("title", ""),
-        metadata=source.get("metadata", {}),
+        title=title if isinstance(title, str) else "",
+        metadata=metadata if isinstance(metadata, Mapping) else {},
         highlight=highlight[0] if highlight else None,
     )
+
+
+def _fault(identifier: str, source: Mapping[str, Any]) -> str:
+    """What shows that somebody else has written this, or "": a field can also be null or a list."""
+    if missing := [name for name in NEEDED if name not in source]:
+        return f"it has no {', '.join(missing)}"
+    for name, kind in NEEDED.items():
+        if not isinstance(source[name], kind):
+            return f"its {name} is a {type(source[name]).__name__}"
+    ordinal, start, end = source["ordinal"], source["start"], source["end"]
+    if identifier != chunk_id(source["doc_id"], ordinal) or ordinal < 0:
+        return "its _id is not that of its doc_id and ordinal"
+    if start < 0 or len(source["content"]) != end - start:
+        return "its content is not as long as its start and end say"
+    return ""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from elasticsearch import AuthorizationException, Elasticsearch
 
-from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.connection import closed_index, is_blocked, server_errors
 from es_latechunk.elastic.interrupt import PATIENCE, finish
 from es_latechunk.elastic.mapping import single_index
 from es_latechunk.elastic.ownership import (
@@ -27,6 +27,7 @@ from es_latechunk.elastic.ownership import (
 from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, PreconditionError, WriteError
 
+DISK_IS_FULL = "index.blocks.read_only_allow_delete"
 CLEAN_UP_SECONDS = 5.0  # whoever waits for a failed or interrupted load wants it to end
 log = logging.getLogger(__name__)
 
@@ -75,13 +76,12 @@ def resolve(client: Elasticsearch, name: str) -> IndexState:
     with server_errors(client, name):
         state = read_state(client, concrete)
     if state.closed:
-        raise PreconditionError(
-            f"index {concrete}: is closed; open it with: POST {concrete}/_open, then run the command again"
-        )
+        raise closed_index(concrete)
     if state.blocks:
         block = f"index.blocks.{state.blocks[0]}"
+        full = "free disk space, after which Elasticsearch takes it off, or " * (block == DISK_IS_FULL)
         raise PreconditionError(
-            f"index {concrete}: is blocked for writing ({block}); take the block off with: "
+            f"index {concrete}: is blocked for writing ({block}); {full}take the block off with: "
             f'PUT {concrete}/_settings {{"{block}": null}}'
         )
     return state
@@ -127,7 +127,9 @@ def _begin(
 ) -> Load:
     try:
         return Load(client, index, acquire(client, index, wait=wait, step=step))
-    except AuthorizationException:
+    except AuthorizationException as error:
+        if is_blocked(error):
+            raise
         log.warning(
             "index %s: no right to change its settings (manage), so it is loaded with refreshes, and another "
             "load at the same time is found only at the end",

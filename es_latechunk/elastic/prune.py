@@ -32,8 +32,9 @@ def stale_documents(
     while True:
         page = _page(client, index, after, retry_for)
         for bucket in page["buckets"]:
-            if bucket["key"]["doc_id"] not in seen:
-                yield Stale(bucket["key"]["doc_id"], bucket["doc_count"], int(bucket["last"]["value"]))
+            last = bucket["last"]["value"]  # None for what somebody else has written, without an ordinal
+            if last is not None and bucket["key"]["doc_id"] not in seen:
+                yield Stale(bucket["key"]["doc_id"], bucket["doc_count"], int(last))
         after = page.get("after_key")
         if after is None:
             return

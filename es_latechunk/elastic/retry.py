@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 from elastic_transport import ConnectionError as TransportConnectionError
 from elastic_transport import ConnectionTimeout, SerializationError, TlsError, TransportError
 from elasticsearch import ApiError
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
-from es_latechunk.elastic.connection import reason
+from es_latechunk.elastic.connection import is_blocked, reason
 from es_latechunk.errors import ServerError, WriteError
 
 PASSING = (429, 502, 503, 504)
 LONGEST_WAIT = 30.0
+TELL_SECONDS = 5.0  # of attempts that fail
 DEFAULT_RETRY_FOR = 120.0
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,7 +44,7 @@ def passing_cause(error: Exception) -> str | None:
         return f"no connection: {error.message}"
     if isinstance(error, SerializationError):
         return "an answer that is cut off or no JSON"
-    if isinstance(error, ApiError) and error.meta.status in PASSING:
+    if isinstance(error, ApiError) and error.meta.status in PASSING and not is_blocked(error):
         return f"{error.meta.status}: {reason(error)}"
     return None
 
@@ -56,7 +66,7 @@ def persist(attempt: Callable[[], T], *, retry_for: float, what: str) -> T:
             raise PassingError(cause) from error
 
     try:
-        return _attempts(retry_for)(once)
+        return _attempts(retry_for, what)(once)
     except RetryError as error:
         last = error.last_attempt.exception()
         raise WriteError(
@@ -80,18 +90,29 @@ def ride_out(attempt: Callable[[], T], *, retry_for: float, opening: bool = True
             if isinstance(cause, ApiError if opening else (ApiError, TransportError)) and passing_cause(
                 cause
             ):
-                raise PassingError from error
+                raise PassingError(passing_cause(cause)) from error
             raise
 
     try:
-        return _attempts(retry_for)(once)
+        return _attempts(retry_for, "the server could not be asked")(once)
     except RetryError as error:
         last = error.last_attempt.exception()
         raise (last.__cause__ if last and last.__cause__ else error) from None
 
 
-def _attempts(retry_for: float) -> Retrying:
+def _attempts(retry_for: float, what: str) -> Retrying:
+    """Attempts that say, once, that they go on: a cause that looks as if it passed may be one that does not."""
+    told = False
+
+    def tell(state: RetryCallState) -> None:
+        nonlocal told
+        if not told and state.seconds_since_start is not None and state.seconds_since_start >= TELL_SECONDS:
+            told = True
+            cause = state.outcome and state.outcome.exception()
+            log.info("%s so far (%s); trying for %g s in all", what, cause, retry_for)
+
     return Retrying(
+        before_sleep=tell,
         retry=retry_if_exception_type(PassingError),
         wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),
         stop=stop_after_delay(retry_for),

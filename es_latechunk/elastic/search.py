@@ -9,7 +9,7 @@ from typing import Any
 
 from elasticsearch import BadRequestError, Elasticsearch
 
-from es_latechunk.elastic.connection import cause_text, reason, server_errors
+from es_latechunk.elastic.connection import cause_text, closed_index, reason, server_errors
 from es_latechunk.elastic.fetch import Fetched, fetch
 from es_latechunk.elastic.fusion import Candidate, collapse, convex_sum, reciprocal_rank
 from es_latechunk.elastic.identity import IndexIdentity, check_encoder
@@ -161,7 +161,7 @@ class Searcher:
                 raise self._refusal(reason(error)) from error
         for answer in answers:
             if "error" in answer:
-                raise self._refusal(_cause(answer["error"]))
+                raise self._failed(answer["error"])
         return list(answers)
 
     def _refusal(self, cause: str) -> LateChunkError:
@@ -171,6 +171,11 @@ class Searcher:
                 f"Enterprise licence: use {setting('fusion')} convex, which gives the same sum"
             )
         return ServerError(f"index {self._index}: the search failed ({cause})")
+
+    def _failed(self, error: Mapping[str, Any]) -> LateChunkError:
+        if error.get("type") == "index_closed_exception":
+            return closed_index(self._index)
+        return self._refusal(_cause(error))
 
     def _fuse(self, lists: list[list[Candidate]]) -> list[Candidate]:
         options = self._options

@@ -10,7 +10,7 @@ from elasticsearch import Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.mapping import check_name
-from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
+from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist, ride_out
 from es_latechunk.errors import DocumentError, PreconditionError, setting
 from es_latechunk.types import Document
 
@@ -29,12 +29,16 @@ def read_index(
 ) -> Iterator[Document | DocumentError]:
     """Documents of an index, as it stood at the first look (a point in time): `_id`, text, the rest as metadata.
 
-    `text_field` may be dotted. A document whose field is missing or no text is a
-    DocumentError in its place.
+    `text_field` may be dotted. A document whose field is missing or no text is a DocumentError in its place; an index
+    that keeps no `_source` is refused (PreconditionError).
     """
     check_name(index)
-    with server_errors(client, index):
-        pit = client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"]
+
+    def open_source() -> str:
+        with server_errors(client, index):
+            return str(client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"])
+
+    pit = ride_out(open_source, retry_for=retry_for, opening=False)
     try:
         after: list[Any] | None = None
         while True:
@@ -79,8 +83,8 @@ def _page(
 
 def _document(row: Mapping[str, Any], text_field: str, title_field: str) -> Document:
     if "_source" not in row:
-        raise DocumentError(
-            row["_id"], "the source index keeps no _source, so its text is not there to be read"
+        raise PreconditionError(
+            f"index {row['_index']}: keeps no _source, so its texts are not there to be read; load the originals"
         )
     source = dict(row["_source"])
     text = _value(source, text_field)

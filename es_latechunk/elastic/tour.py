@@ -80,11 +80,12 @@ def _searches(index: str, record: IndexRecord, sample: dict[str, Any]) -> Iterat
 
 
 def _sample(client: Elasticsearch, index: str) -> dict[str, Any] | None:
+    whole = [{"exists": {"field": field}} for field in ("doc_id", "content", VECTOR_FIELD)]
     with server_errors(client, index):
         answer = client.search(
             index=index,
             size=1,
-            query={"term": {"ordinal": 0}},
+            query={"bool": {"filter": [{"term": {"ordinal": 0}}, *whole]}},
             sort=["doc_id"],
             source={"includes": ["doc_id", "content"]},
             fields=[{"field": VECTOR_FIELD}],

@@ -48,7 +48,7 @@ def start_node(
             _refuse_change(known, wanted)
             progress(f"node {name!r} runs already")
             wait_until_ready(known, folder, deadline=time.monotonic() + timeout)
-            return known
+            return _known(folder)  # a start that was cut short has left a launcher; the server has another id
         with _kept_on_failure(folder):
             node, environment = prepare(folder, account, wanted, known, progress)
             progress(f"Starting Elasticsearch {node.version} at {node.url} (some 10 s)")
@@ -70,7 +70,7 @@ def stop_node(
         node = _known(folder)
         if node.pid is None:
             return None
-        if end(node.pid, folder, timeout=timeout):
+        if end(folder, timeout=timeout):
             progress(f"node {name!r} did not stop within {timeout:g} s and was killed")
         folder.pid.unlink(missing_ok=True)
         return _known(folder)

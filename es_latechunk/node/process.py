@@ -17,7 +17,7 @@ import httpx
 from es_latechunk.errors import NodeError, setting
 from es_latechunk.node.account import Account
 from es_latechunk.node.places import NodeFolder
-from es_latechunk.node.state import Node, is_server
+from es_latechunk.node.state import Node, node_pids
 
 _POLL_SECONDS = 0.1
 # From the most telling to the least; of each the first line in the log counts.
@@ -55,14 +55,20 @@ def boot(
                 f"{setting('timeout')}"
             ) from None
         if code != 0:
-            why = reason(folder.boot_log.read_text(encoding="utf-8", errors="replace"))
-            raise NodeError(f"node {node.name!r} ended while starting: {why} (log: {folder.boot_log})")
+            raise _ended_while_starting(node, folder)
         wait_until_ready(node, folder, deadline=deadline)
+
+
+def _ended_while_starting(node: Node, folder: NodeFolder) -> NodeError:
+    why = reason(folder.boot_log.read_text(encoding="utf-8", errors="replace"))
+    return NodeError(f"node {node.name!r} ended while starting: {why} (log: {folder.boot_log})")
 
 
 def wait_until_ready(node: Node, folder: NodeFolder, *, deadline: float) -> None:
     """Waits until the node answers with its health at least yellow. `deadline` is on the monotonic clock."""
     while not answers(node):
+        if not node_pids(folder):
+            raise _ended_while_starting(node, folder)
         if time.monotonic() > deadline:
             raise NodeError(f"node {node.name!r} runs but does not answer at {node.url}: see {folder.logs}")
         time.sleep(_POLL_SECONDS)
@@ -81,26 +87,26 @@ def answers(node: Node) -> bool:
     return health.status_code == httpx.codes.OK
 
 
-def end(pid: int, folder: NodeFolder, *, timeout: float) -> bool:
+def end(folder: NodeFolder, *, timeout: float) -> bool:
     """Ends the server cleanly; True if it was still there after `timeout` seconds and had to be killed."""
-    _send(pid, signal.SIGTERM)
-    if _gone(pid, folder, timeout):
+    if _ended(folder, signal.SIGTERM, timeout):
         return False
-    _send(pid, signal.SIGKILL)
-    if not _gone(pid, folder, timeout):
-        raise NodeError(f"node {folder.name!r}: process {pid} is still there {timeout:g} s after SIGKILL")
+    if not _ended(folder, signal.SIGKILL, timeout):
+        pids = ", ".join(map(str, node_pids(folder)))
+        raise NodeError(f"node {folder.name!r}: process {pids} is still there {timeout:g} s after SIGKILL")
     return True
 
 
-def _send(pid: int, what: signal.Signals) -> None:
-    # It may end by itself at any moment.
-    with suppress(ProcessLookupError):
-        os.kill(pid, what)
-
-
-def _gone(pid: int, folder: NodeFolder, timeout: float) -> bool:
+def _ended(folder: NodeFolder, how: signal.Signals, timeout: float) -> bool:
+    """Signals each process of the node once, those too that a launcher starts meanwhile; True when none is left."""
+    signalled: set[int] = set()
     deadline = time.monotonic() + timeout
-    while is_server(pid, folder):
+    while pids := set(node_pids(folder)):
+        for pid in pids - signalled:
+            # It may end by itself at any moment.
+            with suppress(ProcessLookupError):
+                os.kill(pid, how)
+        signalled |= pids
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)

@@ -1,13 +1,14 @@
 """What is known about a node: node.json for what it was started with, the process for whether it runs.
 
-The server writes its process id itself, and a process counts as the node only if its command line names the
-node's own folder: an id that was given to another program after a crash or a reboot is not mistaken for it.
+A process counts as the node only if its command line names the node's own folder: an id that was given to another
+program after a crash or a reboot is not mistaken for it, and a server whose start was cut short is found.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,16 +119,17 @@ def save(folder: NodeFolder, node: Node) -> None:
 
 
 def running_pid(folder: NodeFolder) -> int | None:
-    """The process id of the node's server, if it runs."""
-    try:
-        pid = int(folder.pid.read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return pid if is_server(pid, folder) else None
+    """The process id of the node's server, or of what is about to start it; None if neither runs."""
+    pids = node_pids(folder)
+    return pids[0] if pids else None
 
 
-def is_server(pid: int, folder: NodeFolder) -> bool:
-    """Whether the process lives and is the server of this node."""
+def node_pids(folder: NodeFolder) -> list[int]:
+    """Every living process of the node: its server, if it has written its process id already, comes first.
+
+    Found among all processes of this machine, as the server writes its id some seconds after its start only, and
+    whoever started it may have been killed before.
+    """
     try:
         import psutil  # type: ignore[import-untyped]
     except ImportError as error:
@@ -135,8 +137,16 @@ def is_server(pid: int, folder: NodeFolder) -> bool:
             "seeing whether a node runs needs psutil: pip install 'es-latechunk[local]'"
         ) from error
     try:
-        process = psutil.Process(pid)
-        # A server that ended stays a zombie where nothing collects it; its command line is empty.
-        return f"-Djava.io.tmpdir={folder.tmp}" in process.cmdline()
-    except psutil.Error:
-        return False
+        written = int(folder.pid.read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        written = 0
+    # A process that ended stays a zombie where nothing collects it; its command line is empty.
+    processes = psutil.process_iter(["cmdline"])
+    pids = [one.pid for one in processes if _is_of_node(one.info["cmdline"] or [], folder)]
+    return sorted(pids, key=lambda pid: pid != written)
+
+
+def _is_of_node(command: list[str], folder: NodeFolder) -> bool:
+    """True for the server, and for the launcher that was told to write the server's process id to this folder."""
+    starts = "-d" in command and ("-p", str(folder.pid)) in pairwise(command)
+    return starts or f"-Djava.io.tmpdir={folder.tmp}" in command

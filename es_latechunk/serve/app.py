@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +24,7 @@ from es_latechunk.serve.batcher import Batcher, Job
 from es_latechunk.serve.comparison import Comparison
 from es_latechunk.serve.description import GETS, OPEN, POSTS, describe
 from es_latechunk.serve.desk import Desk
+from es_latechunk.serve.hosts import KnownHosts
 from es_latechunk.serve.limits import Limits, RequestError, busy
 from es_latechunk.serve.metrics import Measured, Metrics
 from es_latechunk.serve.page import FILES, page_routes
@@ -95,10 +96,12 @@ def create_app(
     token: str | None = None,
     limits: Limits | None = None,
     index: Index | None = None,
+    hosts: Sequence[str] = (),
 ) -> Starlette:
     """The application for one encoder, and for an index of its vectors.
 
-    With a token, all asks for it but /health and the page, which holds nothing but how to ask.
+    With a token, all asks for it but /health and the page, which holds nothing but how to ask. Without one, `hosts`
+    are the DNS names that it may be asked by.
     """
     service = Service(encoder, limits or Limits(), index)
 
@@ -109,7 +112,10 @@ def create_app(
 
     return Starlette(
         routes=[*page_routes(), *_posts(service, token), *_gets(service, token, index)],
-        middleware=[Middleware(Measured, service.metrics, frozenset({*POSTS, *GETS, *FILES}))],
+        middleware=[
+            Middleware(Measured, service.metrics, frozenset({*POSTS, *GETS, *FILES})),
+            *([Middleware(KnownHosts, hosts)] if token is None else []),
+        ],
         exception_handlers={
             RequestError: _refuse,
             LateChunkError: _refuse,
@@ -215,12 +221,16 @@ def _input_type(request: Request) -> InputType:
 
 async def _read_body(request: Request, limit: int) -> bytes:
     body = bytearray()
+    too_large = RequestError(413, f"the body has more than {limit} bytes; send less at once")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > limit:
+        raise too_large
     try:
         with anyio.fail_after(BODY_SECONDS):
             async for part in request.stream():
                 body += part
                 if len(body) > limit:
-                    raise RequestError(413, f"the body has more than {limit} bytes; send less at once")
+                    raise too_large
     except TimeoutError:
         raise RequestError(408, f"the body did not come within {BODY_SECONDS:.0f} s") from None
     except ClientDisconnect:

@@ -10,7 +10,8 @@ class Limits:
     """`inputs` bounds the texts, or chunks, of one request; tokens are counted without special tokens.
 
     `queue_tokens` bounds what waits or is being encoded, and so how long anyone waits: one request alone
-    is always taken.
+    is always taken. `connections` may be open at once, fewer where the process may have few descriptors; each has
+    `header_seconds` to say what it asks for.
     """
 
     body_bytes: int = 8 * 2**20
@@ -18,6 +19,8 @@ class Limits:
     request_tokens: int = 100_000
     queue_tokens: int = 1_000_000
     requests: int = 512
+    connections: int = 640
+    header_seconds: float = 10.0
 
 
 class RequestError(Exception):

@@ -1,0 +1,116 @@
+"""The HTTP server: uvicorn, with a limit on its connections and on the time that a request's header may take.
+
+uvicorn waits for a header for ever, and takes connections until no descriptor is left; then nothing is answered any
+more, and asyncio logs each attempt. Here the connection that has waited longest without a request makes room for a new
+one, so that whoever asks something is answered, also while others only hold connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from es_latechunk.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+SHUTDOWN_SECONDS = 120
+ACCEPTED_AT_ONCE = 64
+# The event loop can have accepted that many connections, several times over, before the first of them is closed.
+RESERVED_DESCRIPTORS = 5 * ACCEPTED_AT_ONCE
+REFUSED = b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n%b\r\n"
+TOO_SLOW = REFUSED % (b"408 Request Timeout", b"")
+TOO_MANY = REFUSED % (b"503 Service Unavailable", b"Retry-After: 1\r\n")
+
+
+def make_server(application: Starlette, limits: Limits) -> uvicorn.Server:
+    """A server for the application, to be run on sockets that listen already."""
+    config = uvicorn.Config(
+        application,
+        http=partial(BoundedProtocol, Waiting(limits)),  # type: ignore[arg-type]
+        ws="none",
+        backlog=ACCEPTED_AT_ONCE,
+        log_config=None,
+        log_level="error",  # a warning for each request that is no HTTP would fill the log
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+class Waiting:
+    """The connections whose next request has not come yet, the one that has waited longest first."""
+
+    def __init__(self, limits: Limits) -> None:
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if descriptors == resource.RLIM_INFINITY:
+            descriptors = limits.connections + RESERVED_DESCRIPTORS
+        self.most = max(1, min(limits.connections, descriptors - RESERVED_DESCRIPTORS))
+        self.seconds = limits.header_seconds
+        self.connections: dict[BoundedProtocol, asyncio.TimerHandle] = {}
+
+    def add(self, connection: BoundedProtocol) -> None:
+        self.remove(connection)
+        timer = connection.loop.call_later(self.seconds, connection.refuse, TOO_SLOW)
+        self.connections[connection] = timer
+
+    def remove(self, connection: BoundedProtocol) -> None:
+        timer = self.connections.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
+
+    def make_room(self) -> bool:
+        """Give up the connection that has waited longest; False where none waits."""
+        for connection in self.connections:
+            self.remove(connection)
+            connection.transport.abort()
+            return True
+        return False
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's protocol, one object a connection, with the limits of `Waiting`."""
+
+    def __init__(self, waiting: Waiting, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.waiting = waiting
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        open_now = sum(not one.transport.is_closing() for one in self.connections)
+        if open_now > self.waiting.most and not self.waiting.make_room():
+            self.refuse(TOO_MANY)
+        else:
+            self.waiting.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.waiting.remove(self)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; what is left of this one's body is thrown away as it comes."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self.waiting.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self.waiting.remove(self)
+        super().connection_lost(exc)
+
+    def refuse(self, answer: bytes) -> None:
+        """Answer without having read a request, and close."""
+        self.waiting.remove(self)
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
