@@ -291,9 +291,10 @@ def test_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        process.stdin.write(b'{"id": "a", "text": "One."}\n' * 2000)  # type: ignore[union-attr]
+        lines = [b'{"id": "a%d", "text": "One."}\n' % number for number in range(2000)]
+        process.stdin.write(b"".join(lines))  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
-        assert process.stdout.readline().startswith(b'{"doc_id": "a"')  # type: ignore[union-attr]
+        assert process.stdout.readline().startswith(b'{"doc_id": "a0"')  # type: ignore[union-attr]
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
