@@ -29,6 +29,7 @@ from es_latechunk import (
     load_encoder,
 )
 from es_latechunk.errors import Message, setting
+from es_latechunk.models import choose_encoder
 
 # From the standard library, numpy and Elasticsearch's client.
 KNOWN = {
@@ -120,6 +121,7 @@ def test_the_tree_of_errors_is_complete() -> None:
         (lambda: es_latechunk.ingest([], index="i", client=NOWHERE, max_prune=30), "max_prune 30 is not a share"),
         (lambda: es_latechunk.ingest([], client=NOWHERE), "either index or alias"),
         (lambda: es_latechunk.ingest([], index="i", alias="a", client=NOWHERE), "either index or alias"),
+        (lambda: choose_encoder("all-MiniLM-L6-v2", None), "encoder: str is neither an Encoder nor a function"),  # type: ignore[arg-type]
         (lambda: next(es_latechunk.read_documents(["."], format="xls")), "format xls .* auto, text"),
     ],
 )  # fmt: skip

@@ -125,3 +125,10 @@ def test_a_file_among_the_sources_is_refused(tmp_path: Path, place: str) -> None
     told = error_of(run("ingest", tmp_path / "docs", "--index", "i", "--dead-letter", tmp_path / place), 2)
     assert "is one of the sources; write to a file outside of them" in told
     assert not (tmp_path / place).exists()
+
+
+def test_a_run_that_cannot_begin_keeps_the_file_of_the_one_before(tmp_path: Path) -> None:
+    source = write(tmp_path / "source.jsonl", {"id": "good", "text": "All is well."})
+    dead = write(tmp_path / "dead.jsonl", {"id": "kept", "text": "Of the run before."})
+    error_of(run("ingest", source, "--index", "test-missing", "--dead-letter", dead), 2)
+    assert json.loads(dead.read_text())["id"] == "kept"

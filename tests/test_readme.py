@@ -79,7 +79,7 @@ def test_the_commands_of_the_readme_work_in_order(
 def test_the_python_of_the_readme_works(folder: Path, environment: dict[str, str]) -> None:
     (code,) = blocks("python")
     printed = run([sys.executable, "-c", f"{code}\nprint(report, hits)"], folder, environment)
-    assert "berlin 0 ChunkSpan(start=0, end=63) (384,)" in printed
+    assert "berlin 0 Berlin lies on the Spree. The city has 3.6 million inhabitants. (384,)" in printed
     assert "failed=0" in printed
     assert "3.6 million" in printed
 

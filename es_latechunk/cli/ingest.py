@@ -26,7 +26,6 @@ from es_latechunk.errors import DocumentError, UsageError
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from es_latechunk.cli.output import Progress
     from es_latechunk.dry_run import IngestPlan
     from es_latechunk.ingest import IngestRun
     from es_latechunk.report import DocumentResult
@@ -118,18 +117,24 @@ def ingest(
     failures = Failures()
     with ExitStack() as stack:
         stack.enter_context(logged_notes())
-        letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter and not dry_run else None
-        bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
-        common: Any = {"client": client, "encoder": model.load_for, "retry_for": retry_for}
-        documents = _documents(client, source, bar)
+        documents = _documents(client, source, lambda count: bar.read(count))
+        common: Any = {
+            "client": client,
+            "encoder": model.load_for,
+            "retry_for": retry_for,
+            "prune": prune,
+            "max_prune": max_prune,
+        }
         if index and dry_run:
-            plan = DryRun(documents, index=index, prune=prune, max_prune=max_prune, **common)
-            _follow(plan, failures, None)
-            _print_plan(plan.plan, as_json=as_json)
+            planned = DryRun(documents, index=index, **common)
+            bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
+            _follow(planned, failures, None)
+            _print_plan(planned.plan, as_json=as_json)
         else:
-            run = IngestRun(
-                documents, index=index, alias=alias, prune=prune, max_prune=max_prune, wait=wait, **common
-            )
+            run = IngestRun(documents, index=index, alias=alias, wait=wait, **common)
+            # Only now: a run that cannot begin must not empty the file of the one before it.
+            letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter else None
+            bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
             with _reported(run, reader, as_json=as_json):
                 _follow(run, failures, letters, lambda: bar.show(run.report))
                 if alias:
@@ -173,13 +178,15 @@ def _holds(path: Path, file: Path) -> bool:
     return path.resolve() in (file.resolve(), *file.resolve().parents)
 
 
-def _documents(client: Elasticsearch, source: Source, bar: Progress) -> Iterable[Document | DocumentError]:
+def _documents(
+    client: Elasticsearch, source: Source, on_read: Callable[[int], None]
+) -> Iterable[Document | DocumentError]:
     if source.from_index:
         from es_latechunk.bootstrap import read_index
 
         text_field = source.reader.text_field or "content"
         return read_index(source.from_index, client=client, text_field=text_field)
-    return source.reader.read(source.paths, on_read=bar.read)
+    return source.reader.read(source.paths, on_read=on_read)
 
 
 def _print_plan(plan: IngestPlan, *, as_json: bool) -> None:

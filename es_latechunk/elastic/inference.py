@@ -117,7 +117,7 @@ def put_endpoint(client: Elasticsearch, name: str, endpoint: Endpoint, *, wait: 
             )
     except ServerError as error:
         if endpoint.key and endpoint.key in str(error):
-            raise ServerError(str(error).replace(endpoint.key, "***")) from None
+            raise ServerError(error.message.marked.replace(endpoint.key, "***")) from None
         raise
 
 

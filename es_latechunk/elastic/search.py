@@ -141,7 +141,7 @@ class Searcher:
             return self._ask([body])[0]
         except ServerError as error:
             if "circuit_breaking_exception" in str(error) or "Data too large" in str(error):
-                raise TooMuchError(str(error)) from error
+                raise TooMuchError(error.message.marked) from error
             raise
 
     def fetch_rows(self, ids: Sequence[str]) -> dict[str, Hit]:

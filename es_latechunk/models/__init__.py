@@ -166,7 +166,14 @@ def choose_encoder(given: Encoder | EncoderLoader | None, recorded: EncoderIdent
     """The encoder that is given, or loaded by the function that is given, or the one that the index records."""
     if given is None:
         return load_recorded(recorded) if recorded else load_encoder()
-    return given if isinstance(given, Encoder) else given(recorded)
+    if isinstance(given, Encoder):
+        return given
+    if callable(given):
+        return given(recorded)
+    raise UsageError(
+        f"{setting('encoder')}: {type(given).__name__} is neither an Encoder nor a function that loads one; give one "
+        "made by load_encoder"
+    )
 
 
 def _was_folder(recorded: EncoderIdentity) -> bool:
