@@ -10,6 +10,9 @@ from office_files import docx_of, drawn_pdf, pdf, words
 
 PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk"
 SPACES = " " * 60_000
+TABLE = "| no. | city |\n| --- | --- |\n" + "| No. 5 | St. Louis. It is old. |\n" * 60
+CELLS = "<tr><td>No. 5</td><td>St. Louis.<br>It is old.</td></tr>" * 60
+ABBREVIATIONS = "Dr. Li et al. (2019) met J. R. Doe of Acme Inc. The U.S. Senate did not. " * 20
 FILLED_IN = (
     "<< /Subtype /Widget /FT /Tx /T (name) /V (Anna Schmidt) >>",
     "<< /Subtype /Widget /FT /Ch /Opt [[(de) (Germany)] [(fr) (France)]] /V (fr) >>",
@@ -89,6 +92,12 @@ HOSTILE_FILES = {
     ),
     "spaces.md": HostileFile(f"# Berlin{SPACES}#\n\nText.".encode(), ("# Berlin # Text.",)),
     "spaces.html": HostileFile(f"<h1>Berlin</h1><p>is{SPACES}big.".encode(), ("# Berlin\n\nis big.",)),
+    "table.md": HostileFile(TABLE.encode(), (TABLE,)),
+    "table.html": HostileFile(
+        f"<table><tr><th>no.</th><th>city</th></tr>{CELLS}</table>".encode(),
+        (TABLE,),
+    ),
+    "abbreviations.txt": HostileFile(ABBREVIATIONS.encode(), (ABBREVIATIONS,)),
     "picture.md": HostileFile(f"![A map]({PICTURE}) of Berlin.".encode(), ("A map of Berlin.",)),
     "drawing.html": HostileFile(b"<svg><title>Logo</title></svg><h1>Berlin</h1>", ("# Berlin",)),
     "digits.jsonl": HostileFile(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from abbreviation_sentences import marked_sentences
 from tiny_tokenizers import TOKENIZERS, mini_lm_folder
 
-from es_latechunk.chunking import chunk_document, make_chunker, token_owner
+from es_latechunk.chunking import CHUNKERS, chunk_document, make_chunker, token_owner
+from es_latechunk.documents.identity import document_hash
+from es_latechunk.elastic import identity
+from es_latechunk.elastic.identity import IndexIdentity
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, ChunkSpan, Document
+from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, EncoderIdentity
 
 PAGE = Path(__file__).parents[1] / "docs" / "chunking.md"
 MINI_LM = TOKENIZERS["mini_lm"]
@@ -115,3 +120,22 @@ def test_the_example_in_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> Non
     example = example.replace('"path/or/id/of/a/model"', repr(str(mini_lm_folder())))
     exec(example, {"text": "Berlin is large. It grows."})  # noqa: S102
     assert capsys.readouterr().out == "0 26 Berlin is large. It grows.\n"
+
+
+def test_other_cuts_have_another_version_which_makes_another_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the first assertion fails: raise CHUNKING_VERSION, and write the cuts' new digest next to it here."""
+    texts = [text for halves in marked_sentences().values() for _, text in halves]
+    texts.append("# Prices\n\n| no. | price |\n| --- | --- |\n" + "| No. 5 | It is 5. Cheap |\n" * 30)
+    spans = [
+        make_chunker(name, tokenizer=MINI_LM, max_tokens=32).split(text, MINI_LM.tokenize(text))
+        for name in CHUNKERS
+        for text in texts
+    ]
+    assert (identity.CHUNKING_VERSION, hashlib.sha256(repr(spans).encode()).hexdigest()[:12]) == (
+        3,
+        "3c8c1dc9607b",
+    )
+    recorded = IndexIdentity(EncoderIdentity("model", "sha256:1", 3, 256), "sentences", 32)
+    before = document_hash(Document("doc", "One."), vectors=recorded.digest())
+    monkeypatch.setattr(identity, "CHUNKING_VERSION", identity.CHUNKING_VERSION + 1)
+    assert document_hash(Document("doc", "One."), vectors=recorded.digest()) != before

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
+from abbreviation_sentences import marked_sentences
 from tiny_tokenizers import TOKENIZERS
 
 from es_latechunk.chunking import make_chunker
@@ -29,6 +30,43 @@ EXAMPLES = {
     "no_gap": ["See e.g.x or https://a.b/c?d=e!f or mail me@x.org.", "Wait...what?", "Use file.txt."],
     "initials": ["J. R. Doe met T. X in the U.S. today.", "Then he left."],
     "ordinals": ["Es war am 7. Februar 2016.", "Das Ende."],
+    "titles": [
+        "I met Dr. Smith and Mrs. Jones at St. Mary's.",
+        "The Rev. Brown and Prof. Lee left.",
+        "So it was.",
+    ],
+    "citations": [
+        "Wang et al. (2019) and Li et al. 2020 agree.",
+        "See Kim et al.",
+        "The rest is in *Li et al.* [3].",
+    ],
+    "companies": [
+        "Acme Inc. Chairman Jones quit Widget Ltd.",
+        "The shares of Hart Corp. fell on Elm St. in May.",
+    ],
+    "before_numbers": ["It was no. 5 of vol. II on p. 3, Jan. 5.", "He said no.", "Smith was not there."],
+    "german": [
+        "Das gilt z. B. Hunden, vgl. Abb. 3.",
+        "Lt. Art. 5 Abs. 2 ist es eine Art.",
+        "Haus Nr. 7.",
+        "Es ist alt.",
+    ],
+    "french": [
+        "M. Dupont et Mme. Roux lisent, p. ex. Hugo.",
+        "J.-P. Sartre et l'av. Foch.",
+        "Il en reste sept.",
+        "Oui.",
+    ],
+    "spanish": ["El Sr. García y la Sra. López de los EE. UU. viven en la Avda. Colón núm. 12.", "Se van."],
+    "italian": ["Il sig. Rossi e l'ing. Bianchi.", "Vedi pag. 3."],
+    "single_letters": [
+        "It lacks vitamin D.",
+        "We know it from X. He, and J. La Salle.",
+        "The dog's.",
+        "Berlin is not in the U.S.",
+        "It is old.",
+    ],
+    "items": ["There were 12.", "They left: A. The first, 2. The second."],
     "small_letters": ["It took approx. five days, etc. and so on.", "“Why?” he asked.", "So it ended."],
     "double_quotes": ['He said "Go."', "“Yes.”", "(No.)", "[Never.]", "**Bold.**", "Done.[12]", "Next."],
     "other_quotes": ["« Bonjour. »", "Puis il partit.", "„Hallo.“", "Dann »Ja.«", "Und ‚nein.‘", "Ende."],
@@ -65,6 +103,17 @@ def test_sentences_end_where_a_reader_sees_it(example: str, family: str) -> None
 @pytest.mark.parametrize("example", list(UNSPACED_EXAMPLES))
 def test_marks_of_scripts_without_spaces_need_no_gap(example: str, family: str) -> None:
     assert sentences("".join(UNSPACED_EXAMPLES[example]), family) == UNSPACED_EXAMPLES[example]
+
+
+def test_abbreviations_are_told_from_sentence_ends() -> None:
+    """The figures of docs/chunking.md, of the half that the rules were not chosen on."""
+    right = found = wanted = 0
+    for _, (ends, text) in marked_sentences().values():
+        parts = sentences(text)
+        seen = {end - 1 for end in accumulate(len(part) + 1 for part in parts)}
+        right, found, wanted = right + len(seen & ends), found + len(seen), wanted + len(ends)
+    assert right / found > 0.88
+    assert right / wanted > 0.98
 
 
 def test_small_letters_go_on_only_after_marks_that_have_other_uses() -> None:

@@ -15,29 +15,46 @@ ROW = re.compile(r"^\| `([^`|]+)` \| [^|]+ \| (read|refused)(?:; \"([^|\"]+)\")?
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], list[str]]:
-    """The text of each document's chunks, and the lines of stderr, of a folder with all of them."""
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[str]], list[str]]:
+    """The chunks of each document, and the lines of stderr, of a folder with all of them."""
     folder = tmp_path_factory.mktemp("hostile")
     for name, file in HOSTILE_FILES.items():
         (folder / name).write_bytes(file.content)
     result = run("chunk", folder)
     assert result.exit_code == 1
-    texts: dict[str, str] = {}
+    texts: dict[str, list[str]] = {}
     for line in result.stdout.splitlines():
         chunk = json.loads(line)
-        texts[chunk["doc_id"]] = texts.get(chunk["doc_id"], "") + chunk["content"]
+        texts.setdefault(chunk["doc_id"], []).append(chunk["content"])
     return texts, result.stderr.splitlines()
 
 
 @pytest.mark.parametrize("name", HOSTILE_FILES)
-def test_what_becomes_of_a_hostile_file(name: str, outcome: tuple[dict[str, str], list[str]]) -> None:
+def test_what_becomes_of_a_hostile_file(name: str, outcome: tuple[dict[str, list[str]], list[str]]) -> None:
     texts, lines = outcome
     file = HOSTILE_FILES[name]
-    found = [text for doc_id, text in texts.items() if belongs(doc_id, name)]
+    found = ["".join(chunks) for doc_id, chunks in texts.items() if belongs(doc_id, name)]
     assert [without_spaces(text) for text in found] == [without_spaces(text) for text in file.texts]
     said = [line for line in lines if belongs(line.removeprefix("error: "), name)]
     assert len(said) == bool(file.said)
     assert file.said in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("table.md", r"(\|.*\|\n)*\|.*\|"),
+        ("table.html", r"(\|.*\|\n)*\|.*\|"),
+        ("abbreviations.txt", r"(Dr\. Li et al\. .*?Inc\. |The U\.S\. Senate did not\. )+"),
+    ],
+)
+def test_chunks_of_tables_and_abbreviations_are_whole(
+    name: str, whole: str, outcome: tuple[dict[str, list[str]], list[str]]
+) -> None:
+    chunks = outcome[0][name]
+    assert len(chunks) > 3
+    end = " " if name.endswith(".txt") else ""
+    assert [chunk for chunk in chunks if not re.fullmatch(whole, chunk + end)] == []
 
 
 def belongs(to: str, name: str) -> bool:

@@ -13,13 +13,14 @@ _BREAK = r"(?:\r\n|\r(?!\n)|[\n\x0b\x85\u2028])"
 _INDENT = r"[ \t\u3000]*"
 # A form feed or a paragraph separator stands for a blank line.
 _BLANK_LINES = re.compile(rf"{_BREAK}(?:[^\S\r\n\x0b\x0c\x85\u2028\u2029]*{_BREAK})+|[\x0c\u2029]")
-_LINE_START = rf"(?:\A|{_BREAK}|[\x0c\u2029]){_INDENT}"
+LINE_START = rf"(?:\A|{_BREAK}|[\x0c\u2029]){_INDENT}"
+WITHIN_LINE = r"[^\r\n\x0b\x0c\x85\u2028\u2029]"
 _ITEM = re.compile(
-    rf"{_LINE_START}(?P<start>(?:[-*+•‣◦▪·–—]|\(?\d{{1,3}}[.)]|\(?[^\W\d_]\)|\[\^?\w{{1,4}}\]:?)[ \t]+\S)"
+    rf"{LINE_START}(?P<start>(?:[-*+•‣◦▪·–—]|\(?\d{{1,3}}[.)]|\(?[^\W\d_]\)|\[\^?\w{{1,4}}\]:?)[ \t]+\S)"
 )
-_HEADING = re.compile(rf"{_LINE_START}(?P<start>\#{{1,6}}[ \t]+\S)[^\r\n]*")
+_HEADING = re.compile(rf"{LINE_START}(?P<start>\#{{1,6}}[ \t]+\S)[^\r\n]*")
 # A line of dashes or equals signs ends the heading above it, or parts two sections.
-_RULE = re.compile(rf"{_LINE_START}(?:-{{3,}}|={{3,}}|\*{{3,}}|_{{3,}})[ \t]*(?=[\r\n]|\Z)")
+_RULE = re.compile(rf"{LINE_START}(?:-{{3,}}|={{3,}}|\*{{3,}}|_{{3,}})[ \t]*(?=[\r\n]|\Z)")
 
 
 @dataclass(frozen=True, slots=True)

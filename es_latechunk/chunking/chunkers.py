@@ -11,6 +11,7 @@ from es_latechunk.chunking.cutting import full_pieces
 from es_latechunk.chunking.marks import StopIds
 from es_latechunk.chunking.packing import Kind, Unit, cut_long, find_units, join, pack
 from es_latechunk.chunking.sentences import sentence_ends
+from es_latechunk.chunking.tables import table_boundaries
 from es_latechunk.chunking.visible import VisibleTokens, visible_tokens
 from es_latechunk.errors import UsageError
 from es_latechunk.types import Chunker, ChunkSpan, Tokenizer, Tokens
@@ -44,7 +45,7 @@ class SentenceChunker:
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
         """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
         visible = visible_tokens(text, tokens)
-        units = _sentences(text, tokens, visible, self.stops)
+        units = _sentences(text, tokens, visible, self.stops, self.max_tokens)
         return _spans(text, _pack(units, visible, self.max_tokens))
 
 
@@ -59,7 +60,9 @@ class ParagraphChunker:
         """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
         visible = visible_tokens(text, tokens)
         units: list[Unit] = []
-        for paragraph in join(_sentences(text, tokens, visible, self.stops), kind=Kind.PARAGRAPH):
+        for paragraph in join(
+            _sentences(text, tokens, visible, self.stops, self.max_tokens), kind=Kind.PARAGRAPH
+        ):
             whole = paragraph[0]._replace(end=paragraph[-1].end)
             fits = visible.length(whole.start, whole.end) <= self.max_tokens
             units += [whole] if fits else paragraph
@@ -87,14 +90,21 @@ CHUNKERS: dict[str, Callable[[StopIds, int], Chunker]] = {
 }
 
 
-def _sentences(text: str, tokens: Tokens, visible: VisibleTokens, stops: StopIds) -> list[Unit]:
+def _sentences(
+    text: str, tokens: Tokens, visible: VisibleTokens, stops: StopIds, max_tokens: int
+) -> list[Unit]:
     if not len(visible):
         return []
     blocks = find_blocks(text)
+    ends = sentence_ends(text, tokens, stops)
+    tables = table_boundaries(text, ends, visible, max_tokens=max_tokens)
     return find_units(
         visible,
         [
-            (sentence_ends(text, tokens, stops), Kind.SENTENCE),
+            (tables.sentence_ends, Kind.SENTENCE),
+            (tables.cells, Kind.SENTENCE),
+            (tables.lines, Kind.LINE),
+            (tables.bodies, Kind.BODY),
             (blocks.lines, Kind.LINE),
             (blocks.paragraphs, Kind.PARAGRAPH),
             (blocks.headings, Kind.PARAGRAPH),

@@ -19,9 +19,9 @@ class Kind(IntEnum):
 
     PIECE = 0  # the rest of a sentence that is too long
     SENTENCE = 1
-    LINE = 2  # a list item, a footnote, what follows a rule
+    LINE = 2  # a list item, a footnote, a table's row, what follows a rule or a table
     PARAGRAPH = 3
-    BODY = 4  # what follows a heading, and should stay with it
+    BODY = 4  # what follows a heading or a table's header, and should stay with it
 
 
 class Unit(NamedTuple):
@@ -99,7 +99,7 @@ def pack(units: Sequence[Unit], visible: VisibleTokens, *, max_tokens: int) -> l
         unit = units[index]
         first = units[begin].start
         if visible.length(first, unit.end) > max_tokens:
-            begin = index - _takes_heading(units, begin, index, visible, max_tokens)
+            begin = _with_its_headings(units, begin, index, visible, max_tokens)
         elif unit.kind == Kind.PARAGRAPH and visible.length(first, unit.start) * 2 >= max_tokens:
             begin = index
         else:
@@ -108,12 +108,16 @@ def pack(units: Sequence[Unit], visible: VisibleTokens, *, max_tokens: int) -> l
     return positions
 
 
-def _takes_heading(
+def _with_its_headings(
     units: Sequence[Unit], begin: int, index: int, visible: VisibleTokens, max_tokens: int
-) -> bool:
-    """Whether the unit before `index` is a heading that can move into the chunk that `index` begins."""
-    return (
-        units[index].kind == Kind.BODY
-        and begin < index - 1
-        and visible.length(units[index - 1].start, units[index].end) <= max_tokens
-    )
+) -> int:
+    """The first of the headings before the unit `index` that can move into the chunk that it begins; at least
+    one unit stays in the chunk that begins with `begin`."""
+    first = index
+    while (
+        units[first].kind == Kind.BODY
+        and begin < first - 1
+        and visible.length(units[first - 1].start, units[index].end) <= max_tokens
+    ):
+        first -= 1
+    return first

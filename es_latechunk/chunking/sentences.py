@@ -11,6 +11,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from es_latechunk.chunking.abbreviations import goes_on
 from es_latechunk.chunking.marks import STOP, STOP_RUN, STOPS, UNSPACED, StopIds
 from es_latechunk.chunking.visible import code_points, positions_of
 from es_latechunk.types import IntArray, Tokens
@@ -21,9 +22,6 @@ _OPENING = re.compile(rf"""{_GAP.pattern}["'“‘„«»(\[*_]*""")
 _UNSPACED = re.compile(f"[{re.escape(UNSPACED)}]")
 # What follows goes on with the sentence: a comma, or the next mark of a spaced-out ". . .", but not ".NET".
 _GOES_ON = re.compile(rf"[,;:，、；：،؛]|[{re.escape(STOPS)}]+(?=\s|\Z)")
-# A letter or a small number alone before a full stop: an initial ("J. Doe", "z. B.", "U.S. law"), an ordinal
-# ("am 7. Februar") or the number of a list item.
-_ALONE = re.compile(r"""(?:(?<![^\s.(\["'“„«])[^\W\d_]|(?<![^\s(\[])\d{1,3})\Z""")
 _STOP_CODES = np.array(sorted(map(ord, STOPS)), dtype=np.uint32)
 
 
@@ -31,7 +29,7 @@ def sentence_ends(text: str, tokens: Tokens, stops: StopIds) -> IntArray:
     """Positions (N,) just behind the sentences that end with a mark, closing quotes and brackets included.
 
     In a text that begins its sentences with capital letters, a mark before a small letter ends none
-    ("approx. five"); no list of abbreviations is needed, and none is used.
+    ("approx. five"). Other abbreviations are known by a list.
     """
     ends: list[tuple[int, str]] = []
     scanned = 0
@@ -66,7 +64,9 @@ def _ends_sentence(text: str, start: int, end: int) -> bool:
     if after == end < len(text):
         between_digits = text[start - 1 : start].isdigit() and text[end].isdigit()
         return not between_digits and _UNSPACED.search(text, start, end) is not None
-    return text[start:end] != "." or not _ALONE.search(text, max(0, start - 3), start)
+    if after == len(text) or text[start:end].rstrip("*_") != ".":
+        return True
+    return not goes_on(text, start, _skip(_OPENING, text, end))
 
 
 def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:

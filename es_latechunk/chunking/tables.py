@@ -1,0 +1,102 @@
+"""Tables in Markdown, which HTML's become too: a line that begins with `|` is a row, and a row is kept whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from es_latechunk.chunking.blocks import LINE_START, WITHIN_LINE
+from es_latechunk.chunking.visible import VisibleTokens
+from es_latechunk.types import IntArray
+
+_ROW = re.compile(rf"{LINE_START}(?P<row>\|{WITHIN_LINE}*)")
+# The row between the header and those below it: `| --- | :---: |`.
+_SEPARATOR = re.compile(r"[|: \t]*-[|:\- \t]*")
+# The mark before a cell that is not empty, and not the one that closes the row.
+_CELL = re.compile(r"\|(?=[ \t]*[^|\s])")
+_NONE: IntArray = np.empty(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class TableBoundaries:
+    """Positions in characters: `lines` where rows begin and tables end, `bodies` where the first row below a header
+    begins, `cells` of the rows that are too long to be kept whole, and the `sentence_ends` that count.
+    """
+
+    lines: IntArray
+    bodies: IntArray
+    cells: IntArray
+    sentence_ends: IntArray
+
+
+def table_boundaries(
+    text: str, sentence_ends: IntArray, visible: VisibleTokens, *, max_tokens: int
+) -> TableBoundaries:
+    """Where the tables of a text may be cut.
+
+    A mark in a cell ends no sentence, and a header is kept with its separator: unless that alone has more than
+    `max_tokens` tokens, when a row is cut at its sentence ends and between its cells.
+    """
+    found = list(_ROW.finditer(text))
+    rows = [match.span("row") for match in found]
+    if not rows:
+        return TableBoundaries(_NONE, _NONE, _NONE, sentence_ends)
+    # All at once: each search by itself would copy the positions.
+    places = np.searchsorted(visible.first, np.array(rows, dtype=np.int32)).tolist()
+
+    def fits(top: int, last: int) -> bool:
+        first, after = places[top][0], places[last][1]
+        return bool(first == after or visible.length(first, after) <= max_tokens)
+
+    lines: list[int] = []
+    bodies: list[int] = []
+    cells: list[int] = []
+    whole: list[tuple[int, int]] = []
+    for top, bottom in _tables(found):
+        first = top
+        if bottom > top and _SEPARATOR.fullmatch(text, *rows[top + 1]):
+            if bottom > top + 1 and fits(top + 2, top + 2):
+                bodies.append(rows[top + 2][0])
+            if fits(top, top + 1):
+                lines.append(rows[top][0])
+                whole.append((rows[top][0], rows[top + 1][1]))
+                first = top + 2
+        for number in range(first, bottom + 1):
+            start, end = rows[number]
+            lines.append(start)
+            if fits(number, number):
+                whole.append((start, end))
+            else:
+                cells += [match.start() for match in _CELL.finditer(text, start + 1, end)]
+        lines.append(rows[bottom][1])
+    return TableBoundaries(
+        _positions(lines), _positions(bodies), _positions(cells), _outside(sentence_ends, whole)
+    )
+
+
+def _tables(rows: Sequence[re.Match[str]]) -> Iterator[tuple[int, int]]:
+    """The numbers of the first and the last row of each table: between its rows stands one line end."""
+    top = 0
+    for number, (above, row) in enumerate(pairwise(rows), 1):
+        if above.end() != row.start():
+            yield top, number - 1
+            top = number
+    yield top, len(rows) - 1
+
+
+def _positions(found: list[int]) -> IntArray:
+    return np.array(found, dtype=np.int32)
+
+
+def _outside(positions: IntArray, ranges: list[tuple[int, int]]) -> IntArray:
+    """The positions that lie inside none of the ranges, which are in order; the ends of a range are outside."""
+    if not ranges:
+        return positions
+    starts, ends = np.array(ranges, dtype=np.int32).T
+    before = np.searchsorted(starts, positions)  # how many ranges begin before each position
+    outside: IntArray = positions[(before == 0) | (positions >= ends[before - 1])]
+    return outside
