@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_models import add_modules, change_config, save_model
@@ -20,13 +21,13 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-OPTIONS = ModelOptions(
-    window=64, dimensions=16, document_prefix="a: ", query_prefix="b: ", assume_mean_pooling=True
-)
+OPTIONS: dict[str, Any] = {
+    "window": 64, "dimensions": 16, "document_prefix": "a: ", "query_prefix": "b: ", "assume_mean_pooling": True
+}  # fmt: skip
 
 
 def test_all_settings_come_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded = load_encoder(str(folder), options=OPTIONS).identity
+    recorded = load_encoder(str(folder), **OPTIONS).identity
     assert recorded.assumed_mean_pooling
     monkeypatch.chdir(folder.parent)
     assert load_recorded(recorded).identity == recorded
@@ -36,29 +37,27 @@ def test_all_settings_come_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_same_weights_elsewhere_are_set_up_alike(folder: Path, tmp_path: Path) -> None:
-    recorded = replace(
-        load_encoder(str(folder), options=OPTIONS).identity, revision="abc", model="owner/mine"
-    )
+    recorded = replace(load_encoder(str(folder), **OPTIONS).identity, revision="abc", model="owner/mine")
     moved = Path(shutil.copytree(folder, tmp_path / "moved"))
     found = load_recorded(recorded, name=str(moved)).identity
     assert found == replace(recorded, model="moved", revision=None, folder=str(moved))
 
 
 def test_other_weights_keep_their_own_settings(folder: Path, tmp_path: Path) -> None:
-    recorded = load_encoder(str(folder), options=OPTIONS).identity
+    recorded = load_encoder(str(folder), **OPTIONS).identity
     other = add_modules(save_model(tmp_path / "other", num_hidden_layers=1), "Pooling")
     found = load_recorded(recorded, name=str(other)).identity
     assert (found.window, found.dimensions, found.document_prefix) == (96, 32, "")
 
 
 def test_a_folder_is_found_again_from_anywhere(folder: Path) -> None:
-    recorded = load_encoder(str(folder), options=OPTIONS).identity
+    recorded = load_encoder(str(folder), **OPTIONS).identity
     assert recorded.folder == str(folder)
     assert load_recorded(recorded).identity == recorded
 
 
 def test_a_folder_that_is_gone_is_asked_for(folder: Path) -> None:
-    recorded = load_encoder(str(folder), options=OPTIONS).identity
+    recorded = load_encoder(str(folder), **OPTIONS).identity
     folder.rename(folder.parent / "elsewhere")
     with pytest.raises(
         ModelError, match=r"model mine: it was a folder when the index was made.*model FOLDER"
