@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from es_latechunk.chunking import DEFAULT_MAX_TOKENS, make_chunker
 from es_latechunk.elastic.identity import IndexIdentity
 from es_latechunk.elastic.template import index_body, load_template
-from es_latechunk.models import load_encoder, load_recorded
+from es_latechunk.models import check_weights, load_encoder, load_recorded
 from es_latechunk.types import Encoder, EncoderIdentity, Pooling
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def create_index(
     from es_latechunk.elastic import connection, mapping
 
     make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)  # refuses what cannot work
+    check_weights(encoder)
     identity = IndexIdentity(encoder.identity, chunker, max_tokens, pooling)
     body = index_body(
         identity,
@@ -71,6 +72,7 @@ def fresh_index(
     current = aliases.current_indices(client, alias)
     recorded = mapping.read_identity(client, alias) if current else None
     encoder = load_for(recorded.encoder) if recorded else load()
+    check_weights(encoder)
 
     identity = IndexIdentity(encoder.identity, "sentences", DEFAULT_MAX_TOKENS)
     template = load_template()

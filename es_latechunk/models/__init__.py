@@ -18,6 +18,7 @@ __all__ = [
     "MINILM",
     "Dtype",
     "ModelOptions",
+    "check_weights",
     "default_model",
     "find_local",
     "load_encoder",
@@ -69,6 +70,17 @@ def load_encoder(
     tokenizer = HuggingFaceTokenizer(raw)
     model = TokenModel(spec, device=device, dtype=dtype, pad_id=tokenizer.pad_id)
     return LocalEncoder(spec, tokenizer, model)
+
+
+def check_weights(encoder: Encoder) -> None:
+    """Refuse a model of this machine that cannot embed (ModelError), from its files' headers alone.
+
+    `load_encoder` leaves out this look at the architecture, as it takes seconds: it is for what is made once.
+    """
+    from es_latechunk.models.encoder import LocalEncoder
+
+    if isinstance(encoder, LocalEncoder):
+        encoder.check_weights()
 
 
 def find_local(name: str) -> Path | None:

@@ -13,6 +13,7 @@ from es_latechunk.models.folder import read_folder
 from es_latechunk.models.hub import ModelFolder, resolve_model
 from es_latechunk.models.jina_api.hosted import find_hosted
 from es_latechunk.models.local import open_model
+from es_latechunk.models.runner import check_checkpoint
 from es_latechunk.models.spec import ModelOptions
 from es_latechunk.models.weights import weights_fingerprint
 
@@ -101,6 +102,7 @@ def _from_folder(folder: ModelFolder) -> ModelSurvey:
         architecture = read_architecture(folder.path, facts.config, folder.name)
         read = replace(read, dimensions=architecture.hidden, max_tokens=architecture.positions)
         spec, _ = open_model(folder, ModelOptions())
+        check_checkpoint(spec)
     except ModelError as error:
         return replace(read, reason=str(error).removeprefix(f"model {folder.name}: "))
     return replace(

@@ -47,14 +47,24 @@ class JinaBertModel(nn.Module):
         ModelError where the architecture is another one, or a tensor is missing, unexpected or misshapen.
         """
         folder = resolve_model(str(name), revision=revision, offline=local_files_only).path
+        model, fitting = cls._empty(folder)
+        values = {key: value.to(device, dtype) for key, value in read_tensors(fitting)}
+        model.load_state_dict(values, strict=True, assign=True)
+        return model.requires_grad_(False).eval()
+
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        """Raise the ModelError of `from_pretrained`, from config.json and the tensors' names and shapes alone."""
+        cls._empty(folder)
+
+    @classmethod
+    def _empty(cls, folder: Path) -> tuple[JinaBertModel, dict[str, StoredTensor]]:
+        """The model without values, and the stored tensor for each of its own."""
         config = JinaBertConfig.from_folder(folder)
         stored = stored_tensors(folder)
         with torch.device("meta"):
             model = cls(config, family_of(config, stored, source=str(folder)))
-        fitting = _fitting(model.state_dict(), stored, source=str(folder))
-        values = {key: value.to(device, dtype) for key, value in read_tensors(fitting)}
-        model.load_state_dict(values, strict=True, assign=True)
-        return model.requires_grad_(False).eval()
+        return model, _fitting(model.state_dict(), stored, source=str(folder))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
