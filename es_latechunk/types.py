@@ -139,6 +139,7 @@ class EncoderIdentity:
     document_prefix: str = ""
     query_prefix: str = ""
     assumed_mean_pooling: bool = False
+    assumed_matryoshka: bool = False
     # Where the weights came from, to find them again; the same weights elsewhere are the same model.
     revision: str | None = None
     folder: str | None = None

@@ -271,6 +271,37 @@ def test_dimensions(tmp_path: Path) -> None:
             spec(folder, dimensions=wrong)
 
 
+def test_a_size_that_sentence_transformers_cuts_to_is_the_model_s_own(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 12})
+    found = spec(folder)
+    assert (found.dimensions, found.cuts, found.assumed_matryoshka) == (12, (12,), False)
+    assert spec(folder, dimensions=32).dimensions == 32
+    assert spec(folder, dimensions=12).dimensions == 12
+    with pytest.raises(UsageError, match="--dimensions 8: model m was trained for 12, 32; choose"):
+        spec(folder, dimensions=8)
+    change_config(folder, matryoshka_dimensions=[8, 16])
+    assert (spec(folder).dimensions, spec(folder).cuts) == (12, (8, 12, 16))
+    write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 99})
+    assert spec(folder).dimensions == 32
+    for wrong in (0, "12", 1.5, True):
+        write_json(folder / "config_sentence_transformers.json", {"truncate_dim": wrong})
+        assert f"has the truncate_dim {wrong!r}, which is no size" in refusal(folder)
+
+
+def test_a_user_can_say_that_a_model_was_trained_for_shorter_vectors(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    found = spec(folder, dimensions=12, matryoshka=True)
+    assert (found.dimensions, found.assumed_matryoshka) == (12, True)
+    assert not spec(folder, dimensions=32, matryoshka=True).assumed_matryoshka
+    assert not spec(folder, matryoshka=True).assumed_matryoshka
+    change_config(folder, matryoshka_dimensions=[12])
+    assert not spec(folder, dimensions=12, matryoshka=True).assumed_matryoshka
+    for wrong in (0, -1, 33):
+        with pytest.raises(UsageError, match=f"--dimensions {wrong}"):
+            spec(folder, dimensions=wrong, matryoshka=True)
+
+
 def test_dense_modules_that_do_not_fit(tmp_path: Path) -> None:
     folder = add_modules(model(tmp_path / "m"), "Pooling", "Dense")
     place = folder / "2_Dense" / "config.json"

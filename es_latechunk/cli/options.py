@@ -45,6 +45,11 @@ MODEL = (
         "--assume-mean-pooling", is_flag=True, help="For a model whose files do not say how it pools."
     ),
     click.option(
+        "--matryoshka",
+        is_flag=True,
+        help="With --dimensions, for a model whose files do not say that it may be cut.",
+    ),
+    click.option(
         "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or mps."
     ),
     click.option(

@@ -110,12 +110,13 @@ def load_recorded(
     """
     given = options or ModelOptions()
     assume = given.assume_mean_pooling or recorded.assumed_mean_pooling
+    matryoshka = given.matryoshka or recorded.assumed_matryoshka
     how: _How = {"device": device, "dtype": dtype, "offline": offline}
     if name is None and recorded.folder and Path(recorded.folder).is_dir():
         name = recorded.folder
     moved = name is not None and name != recorded.model
     if moved:
-        options = replace(given, assume_mean_pooling=assume)
+        options = replace(given, assume_mean_pooling=assume, matryoshka=matryoshka)
         other = load_encoder(name, revision=revision, options=options, **how)
         if other.identity.weights is None or other.identity.weights != recorded.weights:
             return other
@@ -130,6 +131,7 @@ def load_recorded(
         document_prefix=recorded.document_prefix if given.document_prefix is None else given.document_prefix,
         query_prefix=recorded.query_prefix if given.query_prefix is None else given.query_prefix,
         assume_mean_pooling=assume,
+        matryoshka=matryoshka,
         document_task=given.document_task or recorded.document_task or None,
         query_task=given.query_task or recorded.query_task or None,
     )

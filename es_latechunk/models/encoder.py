@@ -66,6 +66,7 @@ class LocalEncoder:
             document_prefix=self._spec.document_prefix,
             query_prefix=self._spec.query_prefix,
             assumed_mean_pooling=self._spec.assumed_mean_pooling,
+            assumed_matryoshka=self._spec.assumed_matryoshka,
             revision=self._spec.revision,
             folder=str(self._spec.path.resolve()) if _is_own_folder(self._spec) else None,
         )

@@ -20,13 +20,17 @@ DOCUMENT_PROMPTS = ("document", "passage", "corpus", "search_document", "retriev
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """What a user may override; None means: as the model was trained."""
+    """What a user may override; None means: as the model was trained.
+
+    `matryoshka` says that the model was trained for shorter vectors of any size, although no file says so.
+    """
 
     window: int | None = None
     dimensions: int | None = None
     document_prefix: str | None = None
     query_prefix: str | None = None
     assume_mean_pooling: bool = False
+    matryoshka: bool = False
     document_task: str | None = None  # hosted models only
     query_task: str | None = None
 
@@ -49,6 +53,7 @@ class ModelSpec:
     lower_case: bool
     dense: tuple[Path, ...]
     assumed_mean_pooling: bool
+    assumed_matryoshka: bool
     revision: str | None
 
 
@@ -61,7 +66,8 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
     _check_fit(name, facts, kin)
     architecture = read_architecture(path, facts.config, name)
     full = _full_dimensions(facts, architecture, name)
-    cuts = known.cuts if known else _own_cuts(facts.config)
+    cuts = _cuts(facts, known)
+    dimensions = _dimensions(name, facts, cuts, options, full)
     max_tokens = _max_tokens(architecture, kin, facts)
     return ModelSpec(
         name=name,
@@ -71,7 +77,7 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
         max_tokens=max_tokens,
         window=_window(name, facts, kin, options, max_tokens),
         hidden=architecture.hidden,
-        dimensions=_dimensions(name, cuts, options, full),
+        dimensions=dimensions,
         cuts=cuts,
         document_prefix=_prefix(
             options.document_prefix, facts, DOCUMENT_PROMPTS, kin.document_prefix if kin else ""
@@ -80,6 +86,7 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
         lower_case=facts.lower_case,
         dense=facts.dense,
         assumed_mean_pooling=assumed,
+        assumed_matryoshka=dimensions not in (full, *cuts),
         revision=revision,
     )
 
@@ -143,20 +150,27 @@ def _full_dimensions(facts: FolderFacts, architecture: Architecture, name: str) 
     return size
 
 
-def _own_cuts(config: dict[str, Any]) -> tuple[int, ...]:
-    sizes = config.get("matryoshka_dimensions")
-    return tuple(size for size in sizes if isinstance(size, int)) if isinstance(sizes, list) else ()
+def _cuts(facts: FolderFacts, known: Family | None) -> tuple[int, ...]:
+    """The sizes of shorter vectors: the family's or those of config.json, and the one that the folder asks for."""
+    sizes = known.cuts if known else facts.config.get("matryoshka_dimensions")
+    own = [size for size in sizes if isinstance(size, int)] if isinstance(sizes, (list, tuple)) else []
+    return tuple(sorted({*own, *([facts.truncate] if facts.truncate else [])}))
 
 
-def _dimensions(name: str, cuts: tuple[int, ...], options: ModelOptions, full: int) -> int:
+def _dimensions(
+    name: str, facts: FolderFacts, cuts: tuple[int, ...], options: ModelOptions, full: int
+) -> int:
     wanted = options.dimensions
-    if wanted is None or wanted == full:
-        return full
+    if wanted is None:
+        return min(facts.truncate or full, full)
+    if wanted == full or (options.matryoshka and 0 < wanted < full):
+        return wanted
     allowed = sorted(cut for cut in cuts if 0 < cut < full)
     if not allowed:
         raise UsageError(
-            f"--dimensions {wanted}: model {name} was not trained for shorter vectors (Matryoshka), "
-            f"its vectors have {full} dimensions; leave the option out"
+            f"--dimensions {wanted}: model {name} was not trained for shorter vectors (Matryoshka) by what its files "
+            f"say, its vectors have {full} dimensions; leave the option out, or add --matryoshka if you know that it "
+            "was"
         )
     if wanted not in allowed:
         choices = ", ".join(str(cut) for cut in [*allowed, full])
