@@ -194,7 +194,7 @@ def open_target(
 
     record = ride_out(lambda: read_record(client, index.name), retry_for=retry_for)
     identity = record.identity
-    encoder = encoder or load_recorded(identity.encoder)
+    encoder = encoder or load_recorded(identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
     packed = ride_out(lambda: _takes_packed_vectors(client), retry_for=retry_for)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ class Source:
 )
 @click.option(
     "--retry-for", type=click.FloatRange(0), default=120.0, show_default=True, metavar="SECONDS",
-    help="How long a request may be tried again.",
+    help="How long a request may be tried again, by the cluster or a hosted model.",
 )  # fmt: skip
 @log_format_option
 @reader_options
@@ -119,7 +119,8 @@ def ingest(
     failures = Failures()
     with ExitStack() as stack:
         stack.enter_context(logged_notes())
-        target, encoder = ride_out(lambda: _target(client, model, index, alias), retry_for=retry_for)
+        choice = replace(model, retry_for=retry_for)
+        target, encoder = ride_out(lambda: _target(client, choice, index, alias), retry_for=retry_for)
         letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter and not dry_run else None
         bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
         documents = _documents(client, source, bar)

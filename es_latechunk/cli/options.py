@@ -74,6 +74,7 @@ class ModelChoice:
     device: str
     dtype: Any
     offline: bool
+    retry_for: float | None = None  # seconds, for a hosted model
 
     def load(self) -> Encoder:
         """The named model, or the default one."""
@@ -84,6 +85,7 @@ class ModelChoice:
             device=self.device,
             dtype=self.dtype,
             offline=self.offline,
+            retry_for=self.retry_for,
         )
 
     def load_reranker(self, name: str) -> Reranker:
@@ -102,6 +104,7 @@ class ModelChoice:
             device=self.device,
             dtype=self.dtype,
             offline=self.offline,
+            retry_for=self.retry_for,
         )
 
 

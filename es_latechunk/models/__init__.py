@@ -30,6 +30,7 @@ class _How(TypedDict):
     device: str
     dtype: Dtype
     offline: bool
+    retry_for: float | None
 
 
 def default_model() -> str:
@@ -50,16 +51,18 @@ def load_encoder(
     device: str = "auto",
     dtype: Dtype = "auto",
     offline: bool = False,
+    retry_for: float | None = None,
 ) -> Encoder:
     """The encoder of a folder, a Hugging Face id, or a hosted model ("jina-api:jina-embeddings-v3").
 
-    Without a name, the default model. `offline` uses what is on this machine and asks no hub. Raises
-    ModelError where the model cannot be loaded or late chunking does not fit it, with the reason.
+    Without a name, the default model. `offline` uses what is on this machine and asks no hub. A hosted model's
+    requests may be tried again for `retry_for` seconds (None: as JinaApiClient has it). Raises ModelError where the
+    model cannot be loaded or late chunking does not fit it, with the reason.
     """
     name = name or default_model()
     options = options or ModelOptions()
     if name.startswith(JINA_API):
-        return _load_hosted(name, options)
+        return _load_hosted(name, options, retry_for)
     from es_latechunk.models.encoder import LocalEncoder
     from es_latechunk.models.hub import resolve_model
     from es_latechunk.models.local import open_model
@@ -102,6 +105,7 @@ def load_recorded(
     device: str = "auto",
     dtype: Dtype = "auto",
     offline: bool = False,
+    retry_for: float | None = None,
 ) -> Encoder:
     """The encoder that an index records, set up as it was then.
 
@@ -111,7 +115,7 @@ def load_recorded(
     given = options or ModelOptions()
     assume = given.assume_mean_pooling or recorded.assumed_mean_pooling
     matryoshka = given.matryoshka or recorded.assumed_matryoshka
-    how: _How = {"device": device, "dtype": dtype, "offline": offline}
+    how: _How = {"device": device, "dtype": dtype, "offline": offline, "retry_for": retry_for}
     if name is None and recorded.folder and Path(recorded.folder).is_dir():
         name = recorded.folder
     moved = name is not None and name != recorded.model
@@ -146,13 +150,15 @@ def _was_folder(recorded: EncoderIdentity) -> bool:
     return local and not Path(recorded.model).is_dir()
 
 
-def _load_hosted(name: str, options: ModelOptions) -> Encoder:
+def _load_hosted(name: str, options: ModelOptions, retry_for: float | None) -> Encoder:
     from es_latechunk.models.jina_api import JinaApiEncoder
 
+    connection = {} if retry_for is None else {"retry_for": retry_for}
     return JinaApiEncoder.from_environment(
         name,
         dimensions=options.dimensions,
         document_task=options.document_task,
         query_task=options.query_task,
         window=options.window,
+        **connection,
     )

@@ -114,7 +114,7 @@ def check_checkpoint(spec: ModelSpec) -> None:
     with _transformers_errors(spec.name):
         config = AutoConfig.from_pretrained(str(spec.path), trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
-            kind = type(AutoModel.from_config(config, trust_remote_code=False))
+            kind = type(AutoModel.from_config(config, trust_remote_code=False))  # type: ignore[no-untyped-call]
         info = kind.from_pretrained(
             None,
             config=config,
