@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from es_latechunk.chunking import DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import EmbeddedChunks, embed_chunks
-from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, Pooling
+from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, Pooling, Tokens
 
 OnError = Callable[[DocumentError], None]
+OnTokens = Callable[[str, Tokens], None]
 
 
 def embed_documents(
@@ -20,19 +21,25 @@ def embed_documents(
     chunker: str = "sentences",
     pooling: Pooling = "late",
     on_error: OnError | None = None,
+    on_tokens: OnTokens | None = None,
 ) -> Iterator[ChunkVector]:
     """Chunk vectors of a stream of documents, lazily and in order; no server is needed.
 
-    A document that cannot be used raises its DocumentError, or goes to `on_error` and the others go on.
+    A document that cannot be used raises its DocumentError, or goes to `on_error` and the others go on. `on_tokens`
+    gets each document's id and tokens, which tell how much of it the model cannot read.
     """
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
 
     def chunked() -> Iterator[ChunkedDocument]:
         for document in documents:
             try:
-                yield chunk_document(document, chunker=cut, tokenizer=encoder.tokenizer)
+                document_chunks = chunk_document(document, chunker=cut, tokenizer=encoder.tokenizer)
             except DocumentError as error:
                 _tell(error, on_error)
+                continue
+            if on_tokens is not None:
+                on_tokens(document.id, document_chunks.tokens)
+            yield document_chunks
 
     for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling):
         if isinstance(block, DocumentError):

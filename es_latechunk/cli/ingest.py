@@ -13,6 +13,7 @@ import click
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import (
     Failures,
+    UnreadableNotes,
     log_format_option,
     logged_notes,
     note,
@@ -146,13 +147,16 @@ def _follow(
     letters: DeadLetters | None,
     show: Callable[[], None] = lambda: None,
 ) -> None:
-    """Name each document that fails, keep it in the dead letters, and show how far it is."""
+    """Name each document that fails or is mostly unreadable, keep failed ones, and show how far it is."""
+    unreadable = UnreadableNotes()
     for result in results:
+        unreadable.result(result)
         if result.error is not None:
             if letters and result.error.source:
                 letters.add(result.error.source, result.error)
             failures(result.error)
         show()
+    unreadable.summary()
 
 
 def _check_usage(

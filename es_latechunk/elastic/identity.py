@@ -12,7 +12,7 @@ from es_latechunk.types import EncoderIdentity, Pooling
 
 META_KEY = "es_latechunk"
 # Goes up when the same text and settings give other chunks, so that the next ingest cuts every document anew.
-CHUNKING_VERSION = 2
+CHUNKING_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from es_latechunk.chunking import DEFAULT_MAX_TOKENS
-from es_latechunk.embed import embed_documents
+from es_latechunk.embed import OnTokens, embed_documents
 from es_latechunk.types import ChunkVector, Document, Encoder, FloatArray
 
 
@@ -30,14 +30,19 @@ def compare(
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = "sentences",
+    on_tokens: OnTokens | None = None,
 ) -> list[ComparedChunk]:
     """All chunks of `documents`, nearest to the query by late pooling first.
 
     Everything is computed here, exactly and without an index. A document that cannot be used raises its
-    DocumentError.
+    DocumentError. `on_tokens` is as for `embed_documents`.
     """
     wanted = encoder.encode_queries([query])[0]
-    late = list(embed_documents(documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker))
+    late = list(
+        embed_documents(
+            documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker, on_tokens=on_tokens
+        )
+    )
     naive = embed_documents(
         documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker, pooling="naive"
     )
