@@ -39,6 +39,7 @@ FAMILIES = (
             f"{JINA_V2}-small-en": 512,
             f"{JINA_V2}-base-en": 768,
             f"{JINA_V2}-base-de": 768,
+            f"{JINA_V2}-base-es": 768,
             f"{JINA_V2}-base-zh": 768,
             f"{JINA_V2}-base-code": 768,
         },
@@ -86,13 +87,6 @@ FAMILIES = (
         licence="MIT",
         document_prefix="passage: ",
         query_prefix="query: ",
-    ),
-    Family(
-        {f"{JINA_V2}-base-es": 768},
-        max_tokens=8192,
-        window=8192,
-        licence="Apache-2.0",
-        refusal="its query/key normalisation is not confirmed here, and a guess would give wrong vectors",
     ),
     Family(
         {"jinaai/jina-embeddings-v3": 1024, "jinaai/jina-embeddings-v3-hf": 1024},
