@@ -29,6 +29,7 @@ class Family:
     document_prefix: str = ""
     query_prefix: str = ""
     cuts: tuple[int, ...] = ()  # the Matryoshka sizes
+    hint: str = ""  # what is in the names of its relatives, which may need its prefixes
     refusal: str = ""  # why late chunking does not fit it
 
 
@@ -55,6 +56,7 @@ FAMILIES = (
         document_prefix="search_document: ",
         query_prefix="search_query: ",
         cuts=(256, 768),
+        hint="modernbert-embed",
     ),
     Family(
         {"nomic-ai/nomic-embed-text-v1.5": 768},
@@ -65,6 +67,7 @@ FAMILIES = (
         document_prefix="search_document: ",
         query_prefix="search_query: ",
         cuts=(64, 128, 256, 512, 768),
+        hint="nomic-embed-text",
     ),
     Family(
         {"google/embeddinggemma-300m": 768},
@@ -72,12 +75,19 @@ FAMILIES = (
         window=2048,
         licence="Gemma terms of use",
         marks={"model_type": "gemma3_text", "use_bidirectional_attention": True},
+        hint="embeddinggemma",
         document_prefix="title: none | text: ",
         query_prefix="task: search result | query: ",
         cuts=(128, 256, 512, 768),
     ),
     Family(
         {
+            "intfloat/e5-small": 384,
+            "intfloat/e5-base": 768,
+            "intfloat/e5-large": 1024,
+            "intfloat/e5-small-v2": 384,
+            "intfloat/e5-base-v2": 768,
+            "intfloat/e5-large-v2": 1024,
             "intfloat/multilingual-e5-small": 384,
             "intfloat/multilingual-e5-base": 768,
             "intfloat/multilingual-e5-large": 1024,
@@ -87,6 +97,7 @@ FAMILIES = (
         licence="MIT",
         document_prefix="passage: ",
         query_prefix="query: ",
+        hint="e5",
     ),
     Family(
         {"jinaai/jina-embeddings-v3": 1024, "jinaai/jina-embeddings-v3-hf": 1024},

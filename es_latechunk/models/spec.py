@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models.architecture import Architecture, read_architecture
 from es_latechunk.models.dense import dense_output
-from es_latechunk.models.families import Family, find_family, find_kin
+from es_latechunk.models.families import Family
 from es_latechunk.models.folder import FolderFacts, read_folder
+from es_latechunk.models.kinship import Kinship, find_kinship
+
+log = logging.getLogger(__name__)
 
 SHORTEST_WINDOW = 8
 USUAL_POSITIONS = 512  # where no file says how long a text the model can read
@@ -60,8 +64,8 @@ class ModelSpec:
 def describe(path: Path, *, name: str, options: ModelOptions, revision: str | None = None) -> ModelSpec:
     """Read a model folder's facts and settle every setting, or refuse with the reason (ModelError)."""
     facts = read_folder(path, name)
-    known = find_family(name)
-    kin = known or find_kin(facts.config)
+    kinship = find_kinship(path, name, facts.config)
+    known, kin = kinship.known, kinship.kin
     assumed = _check_pooling(name, facts, known, options)
     _check_fit(name, facts, kin)
     architecture = read_architecture(path, facts.config, name)
@@ -69,13 +73,14 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
     cuts = _cuts(facts, known)
     dimensions = _dimensions(name, facts, cuts, options, full)
     max_tokens = _max_tokens(architecture, kin, facts)
+    _tell_of_prefixes(name, facts, kinship, options)
     return ModelSpec(
         name=name,
         path=path,
         config=facts.config,
         vocabulary=architecture.vocabulary,
         max_tokens=max_tokens,
-        window=_window(name, facts, kin, options, max_tokens),
+        window=_window(name, facts, kinship, options, max_tokens),
         hidden=architecture.hidden,
         dimensions=dimensions,
         cuts=cuts,
@@ -131,7 +136,7 @@ def _max_tokens(architecture: Architecture, kin: Family | None, facts: FolderFac
     return min(limits) if limits else max(facts.lengths, default=USUAL_POSITIONS)
 
 
-def _window(name: str, facts: FolderFacts, kin: Family | None, options: ModelOptions, max_tokens: int) -> int:
+def _window(name: str, facts: FolderFacts, kinship: Kinship, options: ModelOptions, max_tokens: int) -> int:
     """The length that the family was trained at, or that the folder's own files cut texts to."""
     if options.window is not None:
         if not SHORTEST_WINDOW <= options.window <= max_tokens:
@@ -140,7 +145,10 @@ def _window(name: str, facts: FolderFacts, kin: Family | None, options: ModelOpt
                 "tokens"
             )
         return options.window
-    return min(kin.window, max_tokens) if kin else min(*facts.lengths, max_tokens, max_tokens)
+    known, kin = kinship.known, kinship.kin
+    if known:
+        return min(known.window, max_tokens)
+    return min(*facts.lengths, *([kin.window] if kin else []), max_tokens, max_tokens)
 
 
 def _full_dimensions(facts: FolderFacts, architecture: Architecture, name: str) -> int:
@@ -176,6 +184,28 @@ def _dimensions(
         choices = ", ".join(str(cut) for cut in [*allowed, full])
         raise UsageError(f"--dimensions {wanted}: model {name} was trained for {choices}; choose one of them")
     return wanted
+
+
+def _tell_of_prefixes(name: str, facts: FolderFacts, kinship: Kinship, options: ModelOptions) -> None:
+    """Say where prefixes are used, or left out, by a folder's name alone; silent where the user or a file tells."""
+    told = options.document_prefix is not None or options.query_prefix is not None
+    family = (kinship.kin if kinship.by_name else None) or kinship.hint
+    if family is None or told or any(facts.prompts.values()) or not family.query_prefix:
+        return
+    prefixes = f"{family.document_prefix!r} before documents and {family.query_prefix!r} before queries"
+    does = (
+        "its name alone says so, so it gets"
+        if kinship.by_name
+        else "its name hints at it, no file says so, so it does not get"
+    )
+    log.warning(
+        "model %s: models such as %s need the prefixes %s; %s them: if that is wrong, pass --document-prefix and "
+        "--query-prefix",
+        name,
+        next(iter(family.dimensions)),
+        prefixes,
+        does,
+    )
 
 
 def _prefix(given: str | None, facts: FolderFacts, names: tuple[str, ...], known: str) -> str:
