@@ -36,16 +36,15 @@ def find_kinship(path: Path, name: str, config: Mapping[str, Any]) -> Kinship:
     """Tell the family by the hub's id, the weights, what config.json says, or else the folder's name."""
     origin = config.get("_name_or_path")
     origin = origin if isinstance(origin, str) else ""
-    told = _published(path, name)
-    trained_from = find_family(origin) if "/" in origin else None
-    kin = told or trained_from or find_kin(config)
-    named = find_family(name) or find_family(origin.rpartition("/")[2])
-    known = told or named
+    published = _published(path, name)
+    told = published or (find_family(origin) if "/" in origin else None) or find_kin(config)
+    known = published or find_family(name)
+    kin = known or told or find_family(origin.rpartition("/")[2])
     return Kinship(
         known=known,
-        kin=known or kin,
-        by_name=named is not None and kin is None,
-        hint=None if known or kin else _resembled(name) or _resembled(origin),
+        kin=kin,
+        by_name=kin is not None and told is None,
+        hint=None if kin else _resembled(name) or _resembled(origin),
     )
 
 
