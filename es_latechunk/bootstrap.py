@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
 from es_latechunk.elastic.identity import IndexIdentity
 from es_latechunk.elastic.template import index_body, load_template
-from es_latechunk.models import EncoderLoader, choose_encoder
+from es_latechunk.models import EncoderLoader, check_weights, choose_encoder
 from es_latechunk.types import Document, Encoder, Pooling, check_pooling
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def create_index(
 
     check_pooling(pooling)
     make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)  # refuses what cannot work
+    check_weights(encoder)
     identity = IndexIdentity(encoder.identity, chunker, max_tokens, pooling)
     body = index_body(
         identity,
@@ -75,6 +76,7 @@ def fresh_index(
     current = aliases.current_indices(client, alias)
     recorded = mapping.read_identity(client, alias) if current else None
     chosen = choose_encoder(encoder, recorded.encoder if recorded else None)
+    check_weights(chosen)
 
     identity = IndexIdentity(chosen.identity, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS)
     template = load_template()

@@ -50,6 +50,7 @@ class IngestPlan:
     tokens: int
     estimated_seconds: float
     estimated_bytes: int
+    unknown_tokens: int = 0
 
 
 class DryRun:
@@ -127,6 +128,7 @@ class DryRun:
             tokens=counts.tokens,
             estimated_seconds=round(counts.tokens * _seconds_per_token(sample, target.encoder), 1),
             estimated_bytes=round(size * TEXT_FACTOR) + counts.indexed * vector,
+            unknown_tokens=counts.unknown_tokens,
         )
 
 
@@ -138,6 +140,8 @@ def _planned(item: ChangedDocument) -> DocumentResult:
         len(chunked.spans),
         deleted=item.surplus,
         tokens=len(chunked.tokens),
+        unknown_tokens=chunked.tokens.unknown,
+        unknown_share=chunked.tokens.unknown_share,
     )
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import EmbeddedChunks, embed_chunks
-from es_latechunk.types import ChunkedDocument, ChunkVector, Document, Encoder, Pooling, check_pooling
+from es_latechunk.types import (
+    ChunkedDocument,
+    ChunkVector,
+    Document,
+    Encoder,
+    Pooling,
+    Tokens,
+    check_pooling,
+)
+
+OnTokens = Callable[[str, Tokens], None]
 
 
 def embed_documents(
@@ -17,12 +27,14 @@ def embed_documents(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
     pooling: Pooling = "late",
+    on_tokens: OnTokens | None = None,
 ) -> Iterator[ChunkVector | DocumentError]:
     """Chunk vectors of a stream of documents, lazily and in order; no server is needed.
 
     A document that cannot be used is a DocumentError in the place of its chunks, and the others go on; `raise_errors`
     stops at it. `chunker` is "sentences", "paragraph" or "tokens", `max_tokens` the size of a chunk at most;
-    `pooling="naive"` embeds each chunk alone, for comparison. A setting that cannot work is a UsageError.
+    `pooling="naive"` embeds each chunk alone, for comparison. `on_tokens` gets each document's id and tokens, which
+    tell how much of it the model cannot read. A setting that cannot work is a UsageError.
     """
     check_pooling(pooling)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
@@ -33,10 +45,14 @@ def embed_documents(
                 yield document
                 continue
             try:
-                yield chunk_document(document, chunker=cut, tokenizer=encoder.tokenizer)
+                document_chunks = chunk_document(document, chunker=cut, tokenizer=encoder.tokenizer)
             except DocumentError as error:
                 error.source = document
                 yield error
+                continue
+            if on_tokens is not None:
+                on_tokens(document.id, document_chunks.tokens)
+            yield document_chunks
 
     def vectors() -> Iterator[ChunkVector | DocumentError]:
         for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling):

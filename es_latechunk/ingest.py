@@ -212,7 +212,7 @@ def open_target(
 
     record = ride_out(lambda: read_record(client, index.name), retry_for=retry_for)
     identity = record.identity
-    encoder = choose_encoder(encoder, identity.encoder)
+    encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
     packed = ride_out(lambda: _takes_packed_vectors(client), retry_for=retry_for)
@@ -307,6 +307,8 @@ def written(
                 comparison.stored.last_ordinal,
                 waiting=len(spans) + item.surplus,
                 tokens=len(item.chunked.tokens),
+                unknown_tokens=item.chunked.tokens.unknown,
+                unknown_share=item.chunked.tokens.unknown_share,
             )
             yield item.chunked
 
@@ -365,6 +367,8 @@ class _OpenDocument:
     last_ordinal: int
     waiting: int
     tokens: int = 0
+    unknown_tokens: int = 0
+    unknown_share: float = 0.0
     indexed: int = 0
     deleted: int = 0
     cause: str = ""
@@ -379,11 +383,18 @@ class _OpenDocument:
             self.indexed += 1
 
     def result(self, doc_id: str) -> DocumentResult:
-        if self.cause:
-            error = DocumentError(shown(doc_id), self.cause, source=self.document)
-            return DocumentResult(doc_id, "failed", deleted=self.deleted, tokens=self.tokens, error=error)
         outcome: Outcome = "indexed" if self.document else "deleted"
-        return DocumentResult(doc_id, outcome, self.indexed, deleted=self.deleted, tokens=self.tokens)
+        error = DocumentError(shown(doc_id), self.cause, source=self.document) if self.cause else None
+        return DocumentResult(
+            doc_id,
+            "failed" if error else outcome,
+            0 if error else self.indexed,
+            deleted=self.deleted,
+            tokens=self.tokens,
+            error=error,
+            unknown_tokens=self.unknown_tokens,
+            unknown_share=self.unknown_share,
+        )
 
 
 def _failed(error: DocumentError, document: Document | None = None) -> DocumentResult:

@@ -10,6 +10,10 @@ from es_latechunk.errors import DocumentError
 
 MAX_FAILURES = 100  # that a report keeps
 
+MANY_UNKNOWN = 0.1  # the share of a document from which on it is counted
+MOST_UNKNOWN = 0.5  # and beyond which it is named
+MAX_NAMED = 10
+
 Outcome = Literal["indexed", "unchanged", "deleted", "failed"]
 
 
@@ -17,7 +21,8 @@ Outcome = Literal["indexed", "unchanged", "deleted", "failed"]
 class DocumentResult:
     """What became of one document.
 
-    `indexed`, `unchanged` and `deleted` count its chunks; `tokens` were encoded. A failed document has its `error`,
+    `indexed`, `unchanged` and `deleted` count its chunks; `tokens` were encoded, `unknown_tokens` of them stand for
+    text that the model cannot read, which is `unknown_share` (0 to 1) of the text. A failed document has its `error`,
     and is there itself as `error.source` if it could be read.
     """
 
@@ -28,13 +33,16 @@ class DocumentResult:
     deleted: int = 0
     tokens: int = 0
     error: DocumentError | None = None
+    unknown_tokens: int = 0
+    unknown_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
     """What a run did. `documents` and `failed` count documents, `chunks`, `indexed`, `unchanged` and `deleted` count
     chunks; a document that failed is not among `documents`, so chunks == indexed + unchanged is what the index now
-    holds of the source. `tokens` were encoded. `failures` are the first hundred errors.
+    holds of the source. `tokens` were encoded, `unknown_tokens` of them are unknown to the model. `failures` are the
+    first hundred errors.
     """
 
     documents: int
@@ -45,6 +53,7 @@ class IngestReport:
     failed: int
     tokens: int
     seconds: float
+    unknown_tokens: int = 0
     failures: tuple[DocumentError, ...] = ()
 
 
@@ -58,6 +67,7 @@ class IngestProgress:
     deleted: int = 0
     failed: int = 0
     tokens: int = 0
+    unknown_tokens: int = 0
     failures: list[DocumentError] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -65,6 +75,7 @@ class IngestProgress:
         """Count a document."""
         self.deleted += result.deleted
         self.tokens += result.tokens
+        self.unknown_tokens += result.unknown_tokens
         if result.error is not None:
             self.failed += 1
             if len(self.failures) < MAX_FAILURES:
@@ -85,5 +96,45 @@ class IngestProgress:
             failed=self.failed,
             tokens=self.tokens,
             seconds=round(time.monotonic() - self.started, 3),
+            unknown_tokens=self.unknown_tokens,
             failures=tuple(self.failures),
+        )
+
+
+@dataclass(slots=True)
+class UnreadableText:
+    """What the model cannot read in the documents of a run: a line for each of the worst, and one for all.
+
+    Such a text is written all the same, as full-text search finds it, but its vectors say little.
+    """
+
+    documents: int = 0  # of which at least MANY_UNKNOWN is unknown
+    named: int = 0  # of which more than MOST_UNKNOWN is
+    tokens: int = 0
+    unknown: int = 0
+
+    def add(self, doc_id: str, *, tokens: int, unknown: int, share: float) -> str | None:
+        """Count a document; a line about it where most of it is unknown, for the first MAX_NAMED."""
+        if share < MANY_UNKNOWN:
+            return None
+        self.documents += 1
+        self.tokens += tokens
+        self.unknown += unknown
+        if share <= MOST_UNKNOWN:
+            return None
+        self.named += 1
+        if self.named > MAX_NAMED:
+            return None
+        says = "full-text search finds it, its vectors say little"
+        return f"{doc_id}: {share:.0%} of its text is unknown to the model; {says}"
+
+    def summary(self) -> str | None:
+        """The line for all, or None where nothing is to be said."""
+        if not self.documents:
+            return None
+        which = "1 document" if self.documents == 1 else f"{self.documents} documents"
+        more = f" ({self.named - MAX_NAMED} more of them mostly)" if self.named > MAX_NAMED else ""
+        return (
+            f"{self.unknown / self.tokens:.0%} of the tokens of {which} are unknown to this model{more}; choose one "
+            "that knows their language, a multilingual one for instance (es-latechunk models lists some)"
         )

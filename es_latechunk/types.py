@@ -46,13 +46,34 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A text's tokens without special or prefix tokens: `ids` (T,) and character `offsets` (T, 2)."""
+    """A text's tokens without special or prefix tokens: `ids` (T,) and character `offsets` (T, 2).
+
+    `unknown_id` stands for every text that the vocabulary does not hold, where it has such a token.
+    """
 
     ids: IntArray
     offsets: IntArray
+    unknown_id: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def unknown(self) -> int:
+        """How many tokens stand for a text that the model cannot read."""
+        return 0 if self.unknown_id is None else int(np.count_nonzero(self.ids == self.unknown_id))
+
+    @property
+    def unknown_share(self) -> float:
+        """The share (0 to 1) of the text that the model cannot read: of its tokens or characters, which is more.
+
+        Both say something: of Chinese, each character may be an unknown token; a word of 5,000 letters is one.
+        """
+        if not self.unknown:
+            return 0.0
+        characters = self.offsets[:, 1] - self.offsets[:, 0]
+        read = int(characters[self.ids != self.unknown_id].sum())
+        return max(self.unknown / len(self), 1 - read / int(characters.sum()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +154,7 @@ class EncoderIdentity:
     document_prefix: str = ""
     query_prefix: str = ""
     assumed_mean_pooling: bool = False
+    assumed_matryoshka: bool = False
     # Where the weights came from, to find them again; the same weights elsewhere are the same model.
     revision: str | None = None
     folder: str | None = None

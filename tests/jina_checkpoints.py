@@ -10,7 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-REMOTE = {"v1": "jinaai/jina-bert-implementation", "code": "jinaai/jina-bert-v2-qk-post-norm"}
+REMOTE = {
+    "v1": "jinaai/jina-bert-implementation",
+    "code": "jinaai/jina-bert-v2-qk-post-norm",
+    "es": "jinaai/jina-bert-v2-qk-devlin-norm-1e-2",  # v1's layers, and queries and keys normalised
+}
 
 
 def make_config(
@@ -61,7 +65,10 @@ def make_tensors(family: str, config: dict[str, Any], *, seed: int = 0) -> dict[
         for part in ("self.query", "self.key", "self.value", "output.dense"):
             linear(f"{layer}.attention.{part}", h, h)
         norm(f"{layer}.attention.output.LayerNorm")
-        if family == "v1":
+        if family == "es":
+            norm(f"{layer}.attention.self.layer_norm_q")
+            norm(f"{layer}.attention.self.layer_norm_k")
+        if family in ("v1", "es"):
             linear(f"{layer}.mlp.gated_layers", 2 * i, h, bias=False)
             linear(f"{layer}.mlp.wo", h, i)
             norm(f"{layer}.mlp.layernorm")
@@ -126,7 +133,7 @@ def reference(
     for number in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{number}"
         q, k, v = (linear(f"{layer}.attention.self.{name}", x) for name in ("query", "key", "value"))
-        if family == "code":
+        if family in ("code", "es"):
             q, k = (
                 norm(f"{layer}.attention.self.layer_norm_q", q),
                 norm(f"{layer}.attention.self.layer_norm_k", k),
@@ -136,7 +143,7 @@ def reference(
         attended = norm(
             f"{layer}.attention.output.LayerNorm", linear(f"{layer}.attention.output.dense", mixed) + x
         )
-        if family == "v1":
+        if family in ("v1", "es"):
             g = linear(f"{layer}.mlp.gated_layers", attended)
             z = gelu(g[..., :inner]) * g[..., inner:]
             x = norm(f"{layer}.mlp.layernorm", linear(f"{layer}.mlp.wo", z) + attended)

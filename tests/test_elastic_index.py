@@ -105,6 +105,7 @@ def test_meta_records_the_model_and_how_texts_are_cut(client: Elasticsearch, ind
         "document_task": "",
         "query_task": "",
         "assumed_mean_pooling": False,
+        "assumed_matryoshka": False,
         "revision": None,
         "folder": None,
         "chunker": "sentences",

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from commands import run
 from jina_cases import DIM, SMALL, client_of, encoder_of, expected, story
 from jina_server import KEY, Fault, JinaServer, serve
 
 from es_latechunk.errors import DocumentError, ModelError, PreconditionError, UsageError
+from es_latechunk.models import load_encoder
 from es_latechunk.models.jina_api import (
     JinaApiClient,
     JinaApiEncoder,
 )
 from es_latechunk.models.jina_api.answers import read_retry_after
+
+COMMAND = (sys.executable, "-m", "es_latechunk")
 
 
 @pytest.fixture
@@ -111,6 +123,74 @@ def test_a_passing_failure_is_tried_again(server: JinaServer, fault: Fault) -> N
         encoder_of(server).encode_chunks(document, "late"), expected(document), atol=1e-5
     )
     assert not server.faults
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(503, {"detail": "away"}, always=True), Fault(spoil="hold", always=True)]
+)
+def test_ctrl_c_while_the_service_is_away_ends_the_program(server: JinaServer, fault: Fault) -> None:
+    """Neither the next try nor an answer that does not come is waited for, in any of the threads."""
+    server.fail(fault)
+    rows = "\n".join(json.dumps({"id": f"d{n}", "text": "The river is old."}) for n in range(20))
+    process = subprocess.Popen(
+        [*COMMAND, "embed", "-", "--format", "jsonl", "--model", "jina-api:jina-embeddings-v3"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "JINA_API_KEY": KEY, "JINA_API_BASE_URL": server.url},
+    )
+    assert process.stdin
+    process.stdin.write(rows)
+    process.stdin.close()
+    process.stdin = None
+    until(lambda: server.most_at_once > 1)
+    process.send_signal(signal.SIGINT)
+    try:
+        out, err = process.communicate(timeout=25)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert err.endswith("interrupted\n")
+
+
+def test_a_stream_that_ends_early_asks_no_more(server: JinaServer) -> None:
+    server.fail(Fault(503, {"detail": "away"}, when="castle", always=True))
+    encoder = JinaApiEncoder(SMALL, client_of(server, retry_for=300.0, backoff=10.0))
+    stream = encoder.encode_many([story(1), *(story(1, f"castle {n}") for n in range(20))], "late")
+    next(stream)
+    until(lambda: len(server.refused) >= 4)  # all four threads wait for another try
+    stream.close()
+    until(lambda: not any(thread.name.startswith("jina-api") for thread in threading.enumerate()))
+    assert len(encoder.encode_queries(["the river"])) == 1, "the encoder is good for another stream"
+
+
+def until(there: Callable[[], bool]) -> None:
+    for _ in range(2_000):
+        if there():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen in 20 seconds")
+
+
+def test_retry_for_counts_for_the_service_too(
+    server: JinaServer,
+    elasticsearch_url: str,
+    index_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
+    monkeypatch.setenv("JINA_API_KEY", KEY)
+    monkeypatch.setenv("JINA_API_BASE_URL", server.url)
+    (tmp_path / "a.txt").write_text("The river is old.")
+    assert run("index", "create", index_name, "--model", "jina-api:jina-embeddings-v3").exit_code == 0
+    server.fail(Fault(503, {"detail": "away"}, always=True))
+    done = run("ingest", tmp_path / "a.txt", "--index", index_name, "--retry-for", "0.3")
+    assert done.exit_code == 2
+    assert "no answer within 0.3 s of trying" in done.stderr
+    with pytest.raises(PreconditionError, match=r"no answer within 0\.2 s"):
+        load_encoder("jina-api:jina-embeddings-v3", retry_for=0.2).encode_queries(["a"])
 
 
 def test_a_slow_answer_is_asked_for_again(server: JinaServer) -> None:

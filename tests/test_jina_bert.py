@@ -26,7 +26,7 @@ def recorded() -> dict[str, np.ndarray[Any, Any]]:
     return dict(np.load(FIXTURE / "reference.npz"))
 
 
-@pytest.fixture(scope="module", params=["v1", "code"])
+@pytest.fixture(scope="module", params=["v1", "code", "es"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(family, config, tensors, model) of a random checkpoint."""
     config = make_config(request.param)

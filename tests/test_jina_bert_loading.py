@@ -179,19 +179,27 @@ def test_no_jina_bert_tensors(tmp_path: Path) -> None:
         ({"vocab_size": None}, "vocab_size is None"),
         ({"layer_norm_eps": "small"}, "layer_norm_eps is 'small'"),
         ({"auto_map": {"AutoModel": "x/some-other-bert--m.Model"}}, "auto_map names some-other-bert"),
-        (
-            {
-                "auto_map": {
-                    "AutoModel": "jinaai/jina-bert-v2-qk-devlin-norm-1e-2--modeling_bert.JinaBertModel"
-                }
-            },
-            "(jina-embeddings-v2-base-es) has not been confirmed",
-        ),
     ],
 )
 def test_config_of_another_architecture(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     config = make_config("v1")
     assert expected in refusal(save_checkpoint(tmp_path, {**config, **changes}, make_tensors("v1", config)))
+
+
+def test_the_keys_of_base_es_say_whether_queries_and_keys_are_normalised(tmp_path: Path) -> None:
+    config = make_config("es")
+    tensors = make_tensors("es", config)
+    plain = {name: tensor for name, tensor in tensors.items() if "layer_norm_" not in name}
+    half = {name: tensor for name, tensor in tensors.items() if "0.attention.self.layer_norm_k" not in name}
+    with_norms = JinaBertModel.from_pretrained(save_checkpoint(tmp_path / "with", config, tensors))
+    without = JinaBertModel.from_pretrained(save_checkpoint(tmp_path / "without", config, plain))
+    assert [layer.attention.self.qk_norm for layer in with_norms.encoder.layer] == [True, True]
+    assert [layer.attention.self.qk_norm for layer in without.encoder.layer] == [False, False]
+    assert "missing: encoder.layer.0.attention.self.layer_norm_k.bias" in refusal(
+        save_checkpoint(tmp_path / "half", config, half)
+    )
+    v1 = save_checkpoint(tmp_path / "v1", make_config("v1"), tensors)
+    assert "unexpected: encoder.layer.0.attention.self.layer_norm_k.bias" in refusal(v1)
 
 
 def test_no_such_folder(tmp_path: Path) -> None:

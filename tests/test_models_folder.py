@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tiny_models import add_dense, add_modules, add_prompts, change_config, save_model, write_json
 
 from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.models import MINILM, find_local
 from es_latechunk.models.spec import ModelOptions, ModelSpec, describe
 
 FLAGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
@@ -211,6 +213,57 @@ def test_a_family_knows_its_prefixes_where_the_folder_says_nothing(tmp_path: Pat
     assert (e5.document_prefix, e5.query_prefix) == ("passage: ", "query: ")
 
 
+E5 = ("passage: ", "query: ")
+
+
+@pytest.mark.parametrize(
+    ("place", "origin", "expected", "noted"),
+    [
+        ("m", "intfloat/e5-base-v2", E5, ""),  # what transformers before 5 wrote of where a model came from
+        ("models--intfloat--e5-small-v2/snapshots/0a1b", "", E5, ""),
+        ("e5-large-v2", "", E5, "its name alone says so, so it gets them"),
+        ("e5-large-v2", "intfloat/e5-large-v2", E5, ""),
+        ("m", "/models/multilingual-e5-base", E5, "its name alone says so, so it gets them"),
+        ("our-e5-tuned", "", ("", ""), "its name hints at it, no file says so, so it does not get them"),
+        ("m", "tmp/e5_legal", ("", ""), "no file says so, so it does not get them"),
+        ("made5", "", ("", ""), ""),
+        ("m", "", ("", ""), ""),
+    ],
+)
+def test_a_copied_folder_keeps_its_prefixes_or_a_note_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str, origin: str, expected: Any, noted: str
+) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    folder = model(tmp_path / place, _name_or_path=origin or None)
+    with caplog.at_level(logging.WARNING, "es_latechunk"):
+        found = spec(folder, folder.name)
+        assert (found.document_prefix, found.query_prefix) == expected
+        assert noted in caplog.text
+        assert len(caplog.messages) == bool(noted)
+        caplog.clear()
+        spec(folder, folder.name, query_prefix="query: ")
+        add_prompts(folder, {"query": "q: "})
+        spec(folder, folder.name)
+    assert caplog.messages == [], "the user or a file says it"
+
+
+def test_a_descendant_keeps_the_length_that_its_own_files_say(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m", _name_or_path=MINILM, max_position_embeddings=512)
+    assert spec(folder).window == 256
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 128})
+    assert spec(folder).window == 128
+
+
+def test_published_weights_are_known_under_any_name(tmp_path: Path) -> None:
+    found = find_local(MINILM)
+    assert found
+    copied = tmp_path / "mine"
+    copied.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (copied / name).symlink_to(found / name)
+    assert (spec(copied).window, spec(copied).assumed_mean_pooling) == (256, False)
+
+
 def test_original_nomic_config_has_gpt2_names(tmp_path: Path) -> None:
     """transformers takes its own defaults for what it does not know there: they are this model's sizes."""
     found = spec(model(tmp_path / "m", "nomic_bert"))
@@ -269,6 +322,37 @@ def test_dimensions(tmp_path: Path) -> None:
             UsageError, match=f"dimensions {wrong}: model m was trained for 8, 16, 32; choose"
         ):
             spec(folder, dimensions=wrong)
+
+
+def test_a_size_that_sentence_transformers_cuts_to_is_the_model_s_own(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 12})
+    found = spec(folder)
+    assert (found.dimensions, found.cuts, found.assumed_matryoshka) == (12, (12,), False)
+    assert spec(folder, dimensions=32).dimensions == 32
+    assert spec(folder, dimensions=12).dimensions == 12
+    with pytest.raises(UsageError, match="--dimensions 8: model m was trained for 12, 32; choose"):
+        spec(folder, dimensions=8)
+    change_config(folder, matryoshka_dimensions=[8, 16])
+    assert (spec(folder).dimensions, spec(folder).cuts) == (12, (8, 12, 16))
+    write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 99})
+    assert spec(folder).dimensions == 32
+    for wrong in (0, "12", 1.5, True):
+        write_json(folder / "config_sentence_transformers.json", {"truncate_dim": wrong})
+        assert f"has the truncate_dim {wrong!r}, which is no size" in refusal(folder)
+
+
+def test_a_user_can_say_that_a_model_was_trained_for_shorter_vectors(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m")
+    found = spec(folder, dimensions=12, matryoshka=True)
+    assert (found.dimensions, found.assumed_matryoshka) == (12, True)
+    assert not spec(folder, dimensions=32, matryoshka=True).assumed_matryoshka
+    assert not spec(folder, matryoshka=True).assumed_matryoshka
+    change_config(folder, matryoshka_dimensions=[12])
+    assert not spec(folder, dimensions=12, matryoshka=True).assumed_matryoshka
+    for wrong in (0, -1, 33):
+        with pytest.raises(UsageError, match=f"--dimensions {wrong}"):
+            spec(folder, dimensions=wrong, matryoshka=True)
 
 
 def test_dense_modules_that_do_not_fit(tmp_path: Path) -> None:

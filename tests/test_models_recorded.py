@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_models import add_modules, change_config, save_model
 
@@ -41,6 +42,20 @@ def test_the_same_weights_elsewhere_are_set_up_alike(folder: Path, tmp_path: Pat
     moved = Path(shutil.copytree(folder, tmp_path / "moved"))
     found = load_recorded(recorded, name=str(moved)).identity
     assert found == replace(recorded, model="moved", revision=None, folder=str(moved))
+
+
+def test_a_user_s_word_for_shorter_vectors_is_recorded(folder: Path, tmp_path: Path) -> None:
+    change_config(folder, matryoshka_dimensions=None)
+    options = replace(OPTIONS, dimensions=12, matryoshka=True)
+    encoder = load_encoder(str(folder), options=options, dtype="float32")
+    assert encoder.identity.assumed_matryoshka
+    assert load_recorded(encoder.identity).identity == encoder.identity
+    moved = Path(shutil.copytree(folder, tmp_path / "moved"))
+    found = load_recorded(encoder.identity, name=str(moved), dtype="float32")
+    assert (found.dim, found.identity.assumed_matryoshka) == (12, True)
+    whole = load_encoder(str(folder), options=replace(OPTIONS, dimensions=None), dtype="float32")
+    cut = whole.encode_documents(["a fox"])[:, :12]
+    np.testing.assert_allclose(found.encode_documents(["a fox"]), cut / np.linalg.norm(cut), atol=1e-6)
 
 
 def test_other_weights_keep_their_own_settings(folder: Path, tmp_path: Path) -> None:

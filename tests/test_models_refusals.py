@@ -12,21 +12,36 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from elasticsearch import Elasticsearch
 from jina_checkpoints import make_config, make_tensors, save_checkpoint
 from safetensors.torch import load_file, save_file
-from tiny_models import add_dense, add_modules, change_config, save_model, save_tokenizer, write_json
+from tiny_models import (
+    ARCHITECTURES,
+    add_dense,
+    add_modules,
+    change_config,
+    save_model,
+    save_tokenizer,
+    write_json,
+)
 from tiny_tokenizers import FAST
 
+from es_latechunk.bootstrap import create_index
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import load_encoder
 from es_latechunk.models.runner import TokenModel
+from es_latechunk.models.survey import survey
 
 QUERY = "encoder.layer.1.attention.self.query.weight"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return add_modules(save_model(tmp_path / "m"), "Pooling")
+    return a_model(tmp_path / "m")
+
+
+def a_model(folder: Path) -> Path:
+    return add_modules(save_model(folder), "Pooling")
 
 
 def refusal(folder: Path, **options: Any) -> str:
@@ -110,7 +125,7 @@ def test_a_dense_layer_that_is_not_finite_or_misshapen(tmp_path: Path) -> None:
     write_json(folder / "2_Dense" / "config.json", {**config, "out_features": 9})
     assert "2_Dense/model.safetensors holds {'linear.weight': (8, 32)}" in refusal(folder)
     (folder / "2_Dense" / "model.safetensors").unlink()
-    assert "2_Dense/model.safetensors cannot be read" in refusal(folder)
+    assert "2_Dense/model.safetensors is missing; take a revision" in refusal(folder)
 
 
 def test_no_weights_or_a_pickle_alone(folder: Path) -> None:
@@ -123,7 +138,75 @@ def test_no_weights_or_a_pickle_alone(folder: Path) -> None:
 def test_a_truncated_file(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-50])
-    assert "transformers cannot load it" in refusal(folder)
+    assert "model.safetensors: cannot be read (" in refusal(folder)
+
+
+def drop_query(folder: Path) -> Path:
+    change_weights(folder, **{QUERY: None})
+    return folder
+
+
+def t5_encoder(folder: Path) -> Path:
+    """The encoder of an encoder-decoder, saved alone: transformers would give it a decoder of random numbers."""
+    config = transformers.T5Config(
+        vocab_size=len(FAST["unigram"]), d_model=32, d_ff=40, num_layers=1, num_heads=4, d_kv=8
+    )
+    transformers.T5EncoderModel(config).save_pretrained(folder)
+    change_config(folder, is_encoder_decoder=False)
+    save_tokenizer(folder, FAST["unigram"])
+    return add_modules(folder, "Pooling")
+
+
+def pickled_dense(folder: Path) -> Path:
+    add_modules(folder, "Pooling", "Dense")
+    add_dense(folder, "2_Dense", np.ones((8, 32), np.float32))
+    (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
+    return folder
+
+
+def cut_off(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    return folder
+
+
+def jina_without_a_tensor(folder: Path) -> Path:
+    config = make_config("v1", vocab_size=len(FAST["word_piece"]), max_position_embeddings=64)
+    tensors = make_tensors("v1", config)
+    del tensors[QUERY]
+    save_tokenizer(save_checkpoint(folder, config, tensors), FAST["word_piece"])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("broken", "cause"),
+    [
+        (drop_query, f"the checkpoint lacks: {QUERY}"),
+        (t5_encoder, "the checkpoint lacks: decoder."),
+        (pickled_dense, "2_Dense/model.safetensors is missing, and pytorch_model.bin is a pickle"),
+        (cut_off, "model.safetensors: cannot be read ("),
+        (jina_without_a_tensor, f"missing: {QUERY};"),
+    ],
+)
+def test_a_model_that_cannot_embed_is_told_before_the_first_document(
+    tmp_path: Path, broken: Any, cause: str
+) -> None:
+    """By `models`, and by `index create` before it asks the cluster anything."""
+    folder = tmp_path / "m"
+    folder = broken(folder if broken in (t5_encoder, jina_without_a_tensor) else a_model(folder))
+    found = survey(str(folder))
+    assert not found.late_chunking
+    assert cause in found.reason
+    with pytest.raises(ModelError) as caught, Elasticsearch("http://127.0.0.1:9") as nowhere:
+        create_index("notes", encoder=load_encoder(str(folder), dtype="float32"), client=nowhere)
+    assert cause in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
+def test_a_whole_checkpoint_is_not_refused(tmp_path: Path, kind: str) -> None:
+    folder = add_modules(save_model(tmp_path / "m", kind), "Pooling")
+    assert survey(str(folder)).reason == ""
 
 
 def test_a_tokenizer_of_another_model(folder: Path) -> None:

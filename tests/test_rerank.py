@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,15 @@ from indices import WordEncoder
 from jina_server import KEY, serve
 from safetensors.torch import load_file, save_file
 from searching import made_up_index, rows_of
-from tiny_models import ARCHITECTURES, POSITIONS, change_config, save_model, save_spread, save_tokenizer
+from tiny_models import (
+    ARCHITECTURES,
+    POSITIONS,
+    change_config,
+    save_model,
+    save_spread,
+    save_tokenizer,
+    write_json,
+)
 from tiny_tokenizers import FAST
 from tokenizers.processors import TemplateProcessing
 
@@ -42,7 +51,7 @@ TEXTS = [
 ]
 
 
-def save_cross_encoder(folder: Path, **changes: Any) -> Path:
+def save_cross_encoder(folder: Path, kind: str = "bert", **changes: Any) -> Path:
     """A tiny random model of pairs, as transformers saves it."""
     tokenizer = copy.deepcopy(FAST["word_piece"])
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
@@ -52,7 +61,7 @@ def save_cross_encoder(folder: Path, **changes: Any) -> Path:
     )
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    class_name, _, settings = ARCHITECTURES["bert"]
+    class_name, _, settings = ARCHITECTURES[kind]
     settings = {"vocab_size": len(tokenizer), "num_labels": 1, **settings, **changes}
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_config(
@@ -98,6 +107,23 @@ def test_a_chunk_that_it_cannot_read_whole_is_told(
     assert caplog.messages[0].startswith(
         f"reranker pairs: 1 of 5 chunks are, with the query, longer than the {POSITIONS}"
     )
+
+
+@pytest.mark.parametrize("told", [None, POSITIONS + 2, 10**30, 20])
+def test_a_pair_is_cut_to_the_positions_that_the_model_has(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, told: int | None
+) -> None:
+    """XLM-R numbers positions from its padding id + 1 on, so that two rows of its table are never used."""
+    folder = save_cross_encoder(tmp_path / "xlm", "xlm-roberta")
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": told})
+    reranker = load_reranker(str(folder), device="cpu")
+    with caplog.at_level(logging.WARNING, "es_latechunk"):
+        scores = reranker.score("city", [*TEXTS, "river " * POSITIONS])
+    assert np.isfinite(scores).all()
+    assert f"longer than the {min(told or POSITIONS, POSITIONS)} tokens" in caplog.text
+    short = expected_scores(folder, "city", TEXTS[2:3])
+    np.testing.assert_allclose(scores[2:3], short, atol=1e-6)
 
 
 def test_what_ranks_no_pairs_is_refused(tmp_path: Path) -> None:

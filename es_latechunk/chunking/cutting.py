@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import numpy as np
-
 from es_latechunk.chunking.visible import (
     AT_LINE_BREAK,
     AT_SPACE,
@@ -25,7 +23,7 @@ def even_pieces(visible: VisibleTokens, start: int, end: int, *, max_tokens: int
     while (length := visible.length(start, end)) > max_tokens:
         share = math.ceil(length / math.ceil(length / max_tokens))
         yield start
-        start = _cut(visible, start, end, target=_reach(visible, start, share), max_tokens=max_tokens)
+        start = _cut(visible, start, end, target=visible.reach(start, share), max_tokens=max_tokens)
         if start == end:
             return
     yield start
@@ -36,19 +34,14 @@ def full_pieces(visible: VisibleTokens, *, max_tokens: int) -> Iterator[int]:
     start, end = 0, len(visible)
     while start < end:
         yield start
-        reach = _reach(visible, start, max_tokens)
+        reach = visible.reach(start, max_tokens)
         start = _cut(visible, start, end, target=reach, max_tokens=max_tokens) if reach < end else end
-
-
-def _reach(visible: VisibleTokens, start: int, tokens: int) -> int:
-    """The end of the longest run of visible tokens from `start` that spans at most `tokens` tokens."""
-    return int(np.searchsorted(visible.number, visible.number[start] + tokens))
 
 
 def _cut(visible: VisibleTokens, start: int, end: int, *, target: int, max_tokens: int) -> int:
     """Where to cut visible tokens [start, end): in a word only if the piece has no word boundary at all."""
     places = visible.places
-    limit = _reach(visible, start, max_tokens)
+    limit = visible.reach(start, max_tokens)
     near = max(start + 1, (start + target) // 2)
     for choices in (_WORD_BOUNDARIES, _EMERGENCIES):
         for place in choices:
@@ -58,7 +51,7 @@ def _cut(visible: VisibleTokens, start: int, end: int, *, target: int, max_token
         found = max(places.rfind(place, start + 1, near) for place in choices)
         if found >= 0:
             return found
-    # One character alone is longer than a piece may be.
+    # One character in several tokens, or one word in one token, is alone longer than a piece may be.
     while limit < end and not places[limit]:
         limit += 1
     return limit

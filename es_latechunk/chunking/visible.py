@@ -14,6 +14,9 @@ _LAST_SPACE = 0x3000
 _IS_SPACE = np.array([chr(code).isspace() for code in range(_LAST_SPACE + 1)] + [False])
 _LINE_BREAKS = np.array([ord(character) for character in "\n\r\x0b\x0c\x85\u2028\u2029"], dtype=np.uint32)
 _BLOCK = 1 << 20
+# A chunk's size is its tokens, or a 16th of the characters that they stand for where that is more. In text that the
+# model knows a token is 3 to 6 characters, so this counts only where long words are one unknown token each.
+CHARACTERS_PER_TOKEN = 16
 
 # How good a place a token's start is to cut: 0 is no place at all, as one character would be torn apart.
 IN_CLUSTER, IN_WORD, BETWEEN_WIDE, AT_SPACE, AT_LINE_BREAK = 1, 2, 3, 4, 5
@@ -45,20 +48,35 @@ class VisibleTokens:
     """The V tokens of a text that stand for visible characters; whitespace-only ones are left out.
 
     `number` (V,) counts among all tokens; `first` (V,) is the position of the token's first visible
-    character, never falling; `places` (V + 1,) holds for each token how good a place to cut lies before
+    character, never falling; `read` (V,) counts the characters that it and the tokens before it stand for;
+    `places` (V + 1,) holds for each token how good a place to cut lies before
     it; the last entry, for the end of the text, is 0.
     """
 
     number: IntArray
     first: IntArray
+    read: IntArray
     places: bytes
 
     def __len__(self) -> int:
         return len(self.number)
 
     def length(self, start: int, end: int) -> int:
-        """How many tokens a chunk of the visible tokens [start, end) holds, whitespace between them too."""
-        return int(self.number[end - 1] - self.number[start]) + 1
+        """The size of a chunk of the visible tokens [start, end), in tokens: whitespace between them counts too.
+
+        It is at least a CHARACTERS_PER_TOKEN-th of the characters that they stand for.
+        """
+        characters = int(self.read[end - 1]) - self._read_before(start)
+        return max(int(self.number[end - 1] - self.number[start]) + 1, -(-characters // CHARACTERS_PER_TOKEN))
+
+    def reach(self, start: int, tokens: int) -> int:
+        """The end of the longest run of visible tokens from `start` whose size is at most `tokens`; one at least."""
+        by_tokens = np.searchsorted(self.number, self.number[start] + tokens)
+        most = self._read_before(start) + tokens * CHARACTERS_PER_TOKEN
+        return max(start + 1, int(min(by_tokens, np.searchsorted(self.read, most, side="right"))))
+
+    def _read_before(self, start: int) -> int:
+        return int(self.read[start - 1]) if start else 0
 
 
 def visible_tokens(text: str, tokens: Tokens) -> VisibleTokens:
@@ -66,7 +84,14 @@ def visible_tokens(text: str, tokens: Tokens) -> VisibleTokens:
     codes = code_points(text)
     visible = visible_characters(codes)
     number, first = first_visible(visible, tokens)
-    return VisibleTokens(number, first, _places(codes, visible, first))
+    return VisibleTokens(number, first, _read(number, first, tokens), _places(codes, visible, first))
+
+
+def _read(number: IntArray, first: IntArray, tokens: Tokens) -> IntArray:
+    """Characters that each visible token and those before it stand for; several tokens of one count it once."""
+    end = np.maximum.accumulate(tokens.offsets[number, 1]) if len(number) else first
+    before = np.concatenate([np.zeros(1, dtype=np.int32), end[:-1]])[: len(end)]
+    return np.cumsum(np.maximum(end - np.maximum(first, before), 0), dtype=np.int32)
 
 
 def first_visible(visible: npt.NDArray[np.bool_], tokens: Tokens) -> tuple[IntArray, IntArray]:

@@ -6,7 +6,7 @@ import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
-from es_latechunk.cli.output import Failures, chunk_rows, print_json
+from es_latechunk.cli.output import Failures, UnreadableNotes, chunk_rows, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
 from es_latechunk.errors import DocumentError
@@ -27,7 +27,7 @@ def chunk(
     Positions are characters (code points) of the document, `end` exclusive. The model lends its tokenizer
     only. "-" reads standard input.
     """
-    failures = Failures()
+    failures, unreadable = Failures(), UnreadableNotes()
     tokenizer = model.load().tokenizer
     cut = make_chunker(chunker, tokenizer=tokenizer, max_tokens=max_tokens)
     for document in failures.named(unique_documents(reader.read(paths))):
@@ -36,6 +36,8 @@ def chunk(
         except DocumentError as error:
             failures.add(error)
             continue
+        unreadable(document.id, chunked.tokens)
         for row in chunk_rows(chunked):
             print_json(row)
+    unreadable.summary()
     failures.exit()

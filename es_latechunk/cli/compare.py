@@ -9,7 +9,7 @@ import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
-from es_latechunk.cli.output import Failures, on_screen, print_json
+from es_latechunk.cli.output import Failures, UnreadableNotes, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
 from es_latechunk.evaluation import compare as run_compare
@@ -47,10 +47,13 @@ def compare(
     """
     from rich.console import Console
 
-    failures = Failures()
+    failures, unreadable = Failures(), UnreadableNotes()
     documents = list(unique_documents(reader.read(paths)))
-    compared = run_compare(documents, query, encoder=model.load(), max_tokens=max_tokens, chunker=chunker)
+    compared = run_compare(
+        documents, query, encoder=model.load(), max_tokens=max_tokens, chunker=chunker, on_tokens=unreadable
+    )
     rows = list(failures.named(compared))[:k]
+    unreadable.summary()
     if as_json:
         for row in rows:
             print_json(compared_row(row))

@@ -6,7 +6,7 @@ import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, json_option, model_options
-from es_latechunk.cli.output import Failures, print_json
+from es_latechunk.cli.output import Failures, UnreadableNotes, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
 from es_latechunk.embed import embed_documents
@@ -34,13 +34,14 @@ def embed(
 
     Vectors have length 1. --pooling naive embeds each chunk alone, for comparison. "-" reads standard input.
     """
-    failures = Failures()
+    failures, unreadable = Failures(), UnreadableNotes()
     chunks = embed_documents(
         unique_documents(reader.read(paths)),
         encoder=model.load(),
         max_tokens=max_tokens,
         chunker=chunker,
         pooling=pooling,
+        on_tokens=unreadable,
     )
     for chunk in failures.named(chunks):
         print_json(
@@ -53,4 +54,5 @@ def embed(
                 "vector": chunk.vector.tolist(),
             }
         )
+    unreadable.summary()
     failures.exit()

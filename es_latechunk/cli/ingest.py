@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import click
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import (
     Failures,
+    UnreadableNotes,
     log_format_option,
     logged_notes,
     note,
@@ -81,7 +82,7 @@ class Source:
 )
 @click.option(
     "--retry-for", type=click.FloatRange(0), default=120.0, show_default=True, metavar="SECONDS",
-    help="How long a request may be tried again.",
+    help="How long a request may be tried again, by the cluster or a hosted model.",
 )  # fmt: skip
 @log_format_option
 @reader_options
@@ -120,7 +121,7 @@ def ingest(
         documents = _documents(client, source, lambda count: bar.read(count))
         common: Any = {
             "client": client,
-            "encoder": model.load_for,
+            "encoder": replace(model, retry_for=retry_for).load_for,
             "retry_for": retry_for,
             "prune": prune,
             "max_prune": max_prune,
@@ -148,13 +149,16 @@ def _follow(
     letters: DeadLetters | None,
     show: Callable[[], None] = lambda: None,
 ) -> None:
-    """Name each document that fails, keep it in the dead letters, and show how far it is."""
+    """Name each document that fails or is mostly unreadable, keep failed ones, and show how far it is."""
+    unreadable = UnreadableNotes()
     for result in results:
+        unreadable.result(result)
         if result.error is not None:
             if letters and result.error.source:
                 letters.add(result.error.source, result.error)
             failures.add(result.error)
         show()
+    unreadable.summary()
 
 
 def _check_usage(

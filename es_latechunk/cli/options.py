@@ -45,6 +45,11 @@ MODEL = (
         "--assume-mean-pooling", is_flag=True, help="For a model whose files do not say how it pools."
     ),
     click.option(
+        "--matryoshka",
+        is_flag=True,
+        help="With --dimensions, for a model whose files do not say that it may be cut.",
+    ),
+    click.option(
         "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or mps."
     ),
     click.option(
@@ -69,6 +74,7 @@ class ModelChoice:
     device: str
     dtype: Any
     offline: bool
+    retry_for: float | None = None  # seconds, for a hosted model
 
     def load(self) -> Encoder:
         """The named model, or the default one."""
@@ -79,6 +85,7 @@ class ModelChoice:
             device=self.device,
             dtype=self.dtype,
             offline=self.offline,
+            retry_for=self.retry_for,
         )
 
     def load_reranker(self, name: str) -> Reranker:
@@ -99,6 +106,7 @@ class ModelChoice:
             device=self.device,
             dtype=self.dtype,
             offline=self.offline,
+            retry_for=self.retry_for,
         )
 
 

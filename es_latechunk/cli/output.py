@@ -14,10 +14,12 @@ import click
 
 from es_latechunk.documents import shown
 from es_latechunk.errors import DocumentError, LateChunkError, Message
+from es_latechunk.report import UnreadableText
 from es_latechunk.types import ChunkedDocument
 
 if TYPE_CHECKING:
-    from es_latechunk.report import IngestReport
+    from es_latechunk.report import DocumentResult, IngestReport
+    from es_latechunk.types import Tokens
 
 DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Unicode's bidirectional embeddings
 LOG_FORMAT = "es_latechunk.log_format"
@@ -131,6 +133,30 @@ class Failures:
         """Leave with 1 when a document failed."""
         if self.count:
             click.get_current_context().exit(1)
+
+
+class UnreadableNotes:
+    """Says on stderr which documents the model mostly cannot read, and at the end how much of all of them."""
+
+    def __init__(self) -> None:
+        self._counted = UnreadableText()
+
+    def __call__(self, doc_id: str, tokens: Tokens) -> None:
+        self._add(doc_id, len(tokens), tokens.unknown, tokens.unknown_share)
+
+    def result(self, result: DocumentResult) -> None:
+        """Count a document of an ingest, unless it failed."""
+        if result.error is None:
+            self._add(result.doc_id, result.tokens, result.unknown_tokens, result.unknown_share)
+
+    def _add(self, doc_id: str, tokens: int, unknown: int, share: float) -> None:
+        if text := self._counted.add(doc_id, tokens=tokens, unknown=unknown, share=share):
+            note(shown(text), "warning")
+
+    def summary(self) -> None:
+        """The line for all documents, where there is something to say."""
+        if text := self._counted.summary():
+            note(text, "warning")
 
 
 def chunk_rows(chunked: ChunkedDocument) -> Iterator[dict[str, Any]]:

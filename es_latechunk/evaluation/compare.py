@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from es_latechunk.chunking import DEFAULT_MAX_TOKENS
-from es_latechunk.embed import embed_documents
+from es_latechunk.embed import OnTokens, embed_documents
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkVector, Document, Encoder, FloatArray
 
@@ -32,15 +32,16 @@ def compare(
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = "sentences",
+    on_tokens: OnTokens | None = None,
 ) -> list[ComparedChunk | DocumentError]:
     """All chunks of `documents`, nearest to the query by late pooling first.
 
     Everything is computed here, exactly and without an index. The errors of documents that cannot be used come
-    before the chunks of the others.
+    before the chunks of the others. `on_tokens` is as for `embed_documents`.
     """
     wanted = encoder.encode_queries([query])[0]
-    embed = partial(embed_documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker)
-    late, naive = list(embed(documents)), list(embed(documents, pooling="naive"))
+    embed = partial(embed_documents, documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker)
+    late, naive = list(embed(on_tokens=on_tokens)), list(embed(pooling="naive"))
     errors = {item.document: item for item in (*naive, *late) if isinstance(item, DocumentError)}
     alone = {(item.doc_id, item.ordinal): item for item in naive if isinstance(item, ChunkVector)}
     # A hosted model may refuse a document in one of the two runs only: then it has nothing to be compared with.

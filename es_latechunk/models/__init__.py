@@ -20,6 +20,7 @@ __all__ = [
     "Dtype",
     "EncoderLoader",
     "ModelOptions",
+    "check_weights",
     "choose_encoder",
     "default_model",
     "find_local",
@@ -36,6 +37,7 @@ class _How(TypedDict):
     device: str
     dtype: Dtype
     offline: bool
+    retry_for: float | None
 
 
 def default_model() -> str:
@@ -59,17 +61,20 @@ def load_encoder(
     document_task: str | None = None,
     query_task: str | None = None,
     assume_mean_pooling: bool = False,
+    matryoshka: bool = False,
     device: str = "auto",
     dtype: Dtype = "auto",
     offline: bool = False,
+    retry_for: float | None = None,
 ) -> Encoder:
     """The encoder of a folder, a Hugging Face id, or a hosted model ("jina-api:jina-embeddings-v3").
 
     Without a `model`, the default one; what is not given is as the model was trained. `revision`: a branch, tag or
     commit of the hub. `window`: tokens per window. `dimensions`: shorter vectors, if the model was trained for them
-    (Matryoshka). The prefixes go before each text, the tasks are those of hosted models. `assume_mean_pooling` is
-    for a model whose files do not say how it pools. `device`: "auto", "cpu", "cuda" or "mps"; `dtype`: "auto",
-    "float32" or "bfloat16". `offline` uses what is on this machine and asks no hub.
+    (Matryoshka), which `matryoshka` says of a model whose files do not. The prefixes go before each text, the tasks
+    are those of hosted models. `assume_mean_pooling` is for a model whose files do not say how it pools. `device`:
+    "auto", "cpu", "cuda" or "mps"; `dtype`: "auto", "float32" or "bfloat16". `offline` uses what is on this machine
+    and asks no hub. A hosted model's requests may be tried again for `retry_for` seconds (None: 120).
 
     Raises ModelError if the model cannot be loaded or late chunking does not fit it, with the reason, and UsageError
     for a setting that cannot work.
@@ -80,12 +85,12 @@ def load_encoder(
         document_prefix=document_prefix,
         query_prefix=query_prefix,
         assume_mean_pooling=assume_mean_pooling,
+        matryoshka=matryoshka,
         document_task=document_task,
         query_task=query_task,
     )
-    return _load(
-        model or default_model(), revision, options, {"device": device, "dtype": dtype, "offline": offline}
-    )
+    how: _How = {"device": device, "dtype": dtype, "offline": offline, "retry_for": retry_for}
+    return _load(model or default_model(), revision, options, how)
 
 
 def _load(name: str, revision: str | None, options: ModelOptions, how: _How) -> Encoder:
@@ -94,7 +99,7 @@ def _load(name: str, revision: str | None, options: ModelOptions, how: _How) -> 
             f"{setting('dtype')}: {how['dtype']!r} is not known; choose one of {', '.join(DTYPES)}"
         )
     if name.startswith(JINA_API):
-        return _load_hosted(name, options)
+        return _load_hosted(name, options, how["retry_for"])
     from es_latechunk.models.encoder import LocalEncoder
     from es_latechunk.models.hub import resolve_model
     from es_latechunk.models.local import open_model
@@ -105,6 +110,17 @@ def _load(name: str, revision: str | None, options: ModelOptions, how: _How) -> 
     tokenizer = HuggingFaceTokenizer(raw)
     model = TokenModel(spec, device=how["device"], dtype=how["dtype"], pad_id=tokenizer.pad_id)
     return LocalEncoder(spec, tokenizer, model)
+
+
+def check_weights(encoder: Encoder) -> None:
+    """Refuse a model of this machine that cannot embed (ModelError), from its files' headers alone.
+
+    `load_encoder` leaves out this look at the architecture, as it takes seconds: it is for what is made once.
+    """
+    from es_latechunk.models.encoder import LocalEncoder
+
+    if isinstance(encoder, LocalEncoder):
+        encoder.check_weights()
 
 
 def find_local(name: str) -> Path | None:
@@ -126,6 +142,7 @@ def load_recorded(
     device: str = "auto",
     dtype: Dtype = "auto",
     offline: bool = False,
+    retry_for: float | None = None,
 ) -> Encoder:
     """The encoder that an index records, set up as it was then.
 
@@ -134,12 +151,13 @@ def load_recorded(
     """
     given = options or ModelOptions()
     assume = given.assume_mean_pooling or recorded.assumed_mean_pooling
-    how: _How = {"device": device, "dtype": dtype, "offline": offline}
+    matryoshka = given.matryoshka or recorded.assumed_matryoshka
+    how: _How = {"device": device, "dtype": dtype, "offline": offline, "retry_for": retry_for}
     if name is None and recorded.folder and Path(recorded.folder).is_dir():
         name = recorded.folder
     moved = name is not None and name != recorded.model
     if moved:
-        options = replace(given, assume_mean_pooling=assume)
+        options = replace(given, assume_mean_pooling=assume, matryoshka=matryoshka)
         other = _load(str(name), revision, options, how)
         if other.identity.weights is None or other.identity.weights != recorded.weights:
             return other
@@ -154,6 +172,7 @@ def load_recorded(
         document_prefix=recorded.document_prefix if given.document_prefix is None else given.document_prefix,
         query_prefix=recorded.query_prefix if given.query_prefix is None else given.query_prefix,
         assume_mean_pooling=assume,
+        matryoshka=matryoshka,
         document_task=given.document_task or recorded.document_task or None,
         query_task=given.query_task or recorded.query_task or None,
     )
@@ -162,10 +181,18 @@ def load_recorded(
     return _load(name or recorded.model, revision, as_recorded, how)
 
 
-def choose_encoder(given: Encoder | EncoderLoader | None, recorded: EncoderIdentity | None) -> Encoder:
-    """The encoder that is given, or loaded by the function that is given, or the one that the index records."""
+def choose_encoder(
+    given: Encoder | EncoderLoader | None,
+    recorded: EncoderIdentity | None,
+    *,
+    retry_for: float | None = None,
+) -> Encoder:
+    """The encoder that is given, or loaded by the function that is given, or the one that the index records.
+
+    `retry_for`: as in `load_encoder`, for one that is loaded here.
+    """
     if given is None:
-        return load_recorded(recorded) if recorded else load_encoder()
+        return load_recorded(recorded, retry_for=retry_for) if recorded else load_encoder(retry_for=retry_for)
     if isinstance(given, Encoder):
         return given
     if callable(given):
@@ -182,13 +209,15 @@ def _was_folder(recorded: EncoderIdentity) -> bool:
     return local and not Path(recorded.model).is_dir()
 
 
-def _load_hosted(name: str, options: ModelOptions) -> Encoder:
+def _load_hosted(name: str, options: ModelOptions, retry_for: float | None) -> Encoder:
     from es_latechunk.models.jina_api import JinaApiEncoder
 
+    connection = {} if retry_for is None else {"retry_for": retry_for}
     return JinaApiEncoder.from_environment(
         name,
         dimensions=options.dimensions,
         document_task=options.document_task,
         query_task=options.query_task,
         window=options.window,
+        **connection,
     )

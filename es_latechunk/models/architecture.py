@@ -45,7 +45,7 @@ def read_architecture(path: Path, config: dict[str, Any], name: str) -> Architec
             f"model {name}: config.json has no hidden_size or vocab_size ({model_type}), so it is no text "
             "encoder; choose one (es-latechunk models lists them)"
         )
-    return Architecture(model_type, hidden, vocabulary, _positions(read))
+    return Architecture(model_type, hidden, vocabulary, usable_positions(read))
 
 
 _QUIET = RLock()
@@ -98,7 +98,8 @@ def _auto_config(path: Path, name: str) -> Any:
         ) from error
 
 
-def _positions(config: Any) -> int | None:
+def usable_positions(config: Any) -> int | None:
+    """The most tokens at once of a model with transformers' `config`; None where nothing limits them."""
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return None

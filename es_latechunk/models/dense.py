@@ -11,6 +11,7 @@ import numpy as np
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.folder import read_json
+from es_latechunk.models.weights import read_header
 from es_latechunk.types import FloatArray
 
 WEIGHTS = "model.safetensors"
@@ -54,23 +55,34 @@ def dense_output(folder: Path, size: int, name: str) -> int:
     return int(config["out_features"])
 
 
-def load_dense(folder: Path, name: str) -> DenseLayer:
-    """Read a Dense module's weights; missing, misshapen or not finite ones are ModelErrors."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+def check_dense(folder: Path, name: str) -> None:
+    """Refuse a Dense module without weights, or with others than its config.json says; no value is read."""
     config = read_json(folder / "config.json", name)
     place = f"model {name}: {folder.name}/{WEIGHTS}"
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{place} cannot be read ({error}); download the model again") from error
+    if not (folder / WEIGHTS).is_file():
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        cause = (
+            f"is missing, and {pickled[0]} is a pickle, which is never opened" if pickled else "is missing"
+        )
+        raise ModelError(
+            f"{place} {cause}; take a revision of the model that has it, or choose another model"
+        )
     expected: dict[str, tuple[int, ...]] = {"linear.weight": (config["out_features"], config["in_features"])}
     if config.get("bias", True):
         expected["linear.bias"] = (config["out_features"],)
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    found = {key: tensor.shape for key, tensor in read_header(folder / WEIGHTS).items()}
     if found != expected:
         raise ModelError(f"{place} holds {found}, its config.json says {expected}; download the model again")
+
+
+def load_dense(folder: Path, name: str) -> DenseLayer:
+    """Read a Dense module's weights; missing, misshapen or not finite ones are ModelErrors."""
+    from safetensors.torch import load_file
+
+    check_dense(folder, name)
+    config = read_json(folder / "config.json", name)
+    place = f"model {name}: {folder.name}/{WEIGHTS}"
+    tensors = load_file(folder / WEIGHTS)
     arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ModelError(f"{place} holds values that are not finite; download the model again")

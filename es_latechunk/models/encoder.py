@@ -12,7 +12,7 @@ from es_latechunk.errors import DocumentError, UsageError, setting
 from es_latechunk.late import embed_chunks, l2_normalise
 from es_latechunk.models.dense import DenseLayer, load_dense
 from es_latechunk.models.prefix import PrefixedTokenizer
-from es_latechunk.models.runner import TokenModel
+from es_latechunk.models.runner import TokenModel, check_checkpoint
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.models.tokenizer import HuggingFaceTokenizer
 from es_latechunk.models.weights import weights_fingerprint
@@ -66,9 +66,14 @@ class LocalEncoder:
             document_prefix=self._spec.document_prefix,
             query_prefix=self._spec.query_prefix,
             assumed_mean_pooling=self._spec.assumed_mean_pooling,
+            assumed_matryoshka=self._spec.assumed_matryoshka,
             revision=self._spec.revision,
             folder=str(self._spec.path.resolve()) if _is_own_folder(self._spec) else None,
         )
+
+    def check_weights(self) -> None:
+        """Refuse a checkpoint that the first document would fail on (ModelError), without reading its values."""
+        check_checkpoint(self._spec)
 
     @property
     def dim(self) -> int:

@@ -29,6 +29,7 @@ class Family:
     document_prefix: str = ""
     query_prefix: str = ""
     cuts: tuple[int, ...] = ()  # the Matryoshka sizes
+    hint: str = ""  # what is in the names of its relatives, which may need its prefixes
     refusal: str = ""  # why late chunking does not fit it
 
 
@@ -39,6 +40,7 @@ FAMILIES = (
             f"{JINA_V2}-small-en": 512,
             f"{JINA_V2}-base-en": 768,
             f"{JINA_V2}-base-de": 768,
+            f"{JINA_V2}-base-es": 768,
             f"{JINA_V2}-base-zh": 768,
             f"{JINA_V2}-base-code": 768,
         },
@@ -54,6 +56,7 @@ FAMILIES = (
         document_prefix="search_document: ",
         query_prefix="search_query: ",
         cuts=(256, 768),
+        hint="modernbert-embed",
     ),
     Family(
         {"nomic-ai/nomic-embed-text-v1.5": 768},
@@ -64,6 +67,7 @@ FAMILIES = (
         document_prefix="search_document: ",
         query_prefix="search_query: ",
         cuts=(64, 128, 256, 512, 768),
+        hint="nomic-embed-text",
     ),
     Family(
         {"google/embeddinggemma-300m": 768},
@@ -71,12 +75,19 @@ FAMILIES = (
         window=2048,
         licence="Gemma terms of use",
         marks={"model_type": "gemma3_text", "use_bidirectional_attention": True},
+        hint="embeddinggemma",
         document_prefix="title: none | text: ",
         query_prefix="task: search result | query: ",
         cuts=(128, 256, 512, 768),
     ),
     Family(
         {
+            "intfloat/e5-small": 384,
+            "intfloat/e5-base": 768,
+            "intfloat/e5-large": 1024,
+            "intfloat/e5-small-v2": 384,
+            "intfloat/e5-base-v2": 768,
+            "intfloat/e5-large-v2": 1024,
             "intfloat/multilingual-e5-small": 384,
             "intfloat/multilingual-e5-base": 768,
             "intfloat/multilingual-e5-large": 1024,
@@ -86,13 +97,7 @@ FAMILIES = (
         licence="MIT",
         document_prefix="passage: ",
         query_prefix="query: ",
-    ),
-    Family(
-        {f"{JINA_V2}-base-es": 768},
-        max_tokens=8192,
-        window=8192,
-        licence="Apache-2.0",
-        refusal="its query/key normalisation is not confirmed here, and a guess would give wrong vectors",
+        hint="e5",
     ),
     Family(
         {"jinaai/jina-embeddings-v3": 1024, "jinaai/jina-embeddings-v3-hf": 1024},

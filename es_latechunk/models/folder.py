@@ -21,6 +21,7 @@ class FolderFacts:
 
     `lengths` are the numbers of tokens that sentence-transformers and the tokenizer cut texts to.
 
+    `truncate` is the size to which sentence-transformers cuts the vectors; None: the model's own.
     `unfit` says what in the files changes the vectors in a way that is not computed here, or is "".
     """
 
@@ -32,6 +33,7 @@ class FolderFacts:
     prompts: dict[str, str]
     default_prompt: str
     dense: tuple[Path, ...]
+    truncate: int | None
     unfit: str
 
 
@@ -43,6 +45,11 @@ def read_folder(path: Path, name: str) -> FolderFacts:
     transformer = _transformer(path, name)
     settings = _optional_json(path / PROMPTS, name)
     prompts = settings.get("prompts") or {}
+    truncate = settings.get("truncate_dim")
+    if truncate is not None and (type(truncate) is not int or truncate < 1):
+        raise ModelError(
+            f"model {name}: {PROMPTS} has the truncate_dim {truncate!r}, which is no size; give a number"
+        )
     tokenizer = _optional_json(path / "tokenizer_config.json", name)
     lengths = (transformer.get("max_seq_length"), tokenizer.get("model_max_length"))
     return FolderFacts(
@@ -54,6 +61,7 @@ def read_folder(path: Path, name: str) -> FolderFacts:
         prompts={key: value for key, value in prompts.items() if isinstance(value, str)},
         default_prompt=str(settings.get("default_prompt_name") or ""),
         dense=tuple(path / place for kind, place in modules if kind == "Dense"),
+        truncate=truncate,
         unfit=_unfit_modules([kind for kind, _ in modules]) or _unfit_output(transformer),
     )
 

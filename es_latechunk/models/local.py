@@ -1,13 +1,15 @@
-"""From a model folder to a description and a tokenizer that belong together; the weights stay unread."""
+"""From a model folder to a description and a tokenizer that belong together; of the weights the headers are read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.dense import check_dense
 from es_latechunk.models.hub import ModelFolder
 from es_latechunk.models.spec import ModelOptions, ModelSpec, describe
 from es_latechunk.models.tokenizer import load_tokenizer
+from es_latechunk.models.weights import stored_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
 
 def open_model(folder: ModelFolder, options: ModelOptions) -> tuple[ModelSpec, PreTrainedTokenizerFast]:
     """What the model is and its tokenizer, or the reason why late chunking does not fit (ModelError)."""
+    stored_tensors(folder.path)  # a file that is cut off is told here, not at the first document
     spec = describe(folder.path, name=folder.name, options=options, revision=folder.revision)
+    for module in spec.dense:
+        check_dense(module, spec.name)
     tokenizer = load_tokenizer(folder.path, local_files_only=True)
     _check_vocabulary(tokenizer, spec)
     if spec.lower_case:

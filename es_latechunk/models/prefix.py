@@ -41,7 +41,7 @@ class PrefixedTokenizer:
         tokens = self._tokenizer.tokenize(self.prefix + text)
         own = self._own(tokens)
         offsets = np.maximum(tokens.offsets[own:] - len(self.prefix), 0)
-        return Tokens(tokens.ids[own:], offsets.astype(np.int32))
+        return Tokens(tokens.ids[own:], offsets.astype(np.int32), tokens.unknown_id)
 
     def _own(self, tokens: Tokens) -> int:
         """The number of tokens that end within the prefix."""

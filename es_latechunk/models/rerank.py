@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError, UsageError
-from es_latechunk.models.architecture import quiet
+from es_latechunk.models.architecture import quiet, usable_positions
 from es_latechunk.models.families import JINA_API
 from es_latechunk.models.hub import ModelFolder, resolve_model
 from es_latechunk.models.precision import choose_hardware
@@ -71,6 +71,9 @@ class CrossEncoderReranker:
                 f"reranker {self.name}: gives {labels} scores for a pair, where one is needed; choose a model that "
                 "was trained to rank"
             )
+        # XLM-R's tokenizer files often name no length, or one that counts the positions before the first token.
+        limits = (model.max_seq_length, usable_positions(model.config))
+        model.max_seq_length = min((limit for limit in limits if limit is not None), default=None)
         return model
 
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from es_latechunk.errors import ModelError, setting
 from es_latechunk.models.architecture import quiet
 from es_latechunk.models.precision import Dtype, Hardware, choose_hardware
 from es_latechunk.models.spec import ModelSpec
+from es_latechunk.models.weights import stored_tensors
 from es_latechunk.types import FloatArray, IntArray
 
 UNUSED_WEIGHTS = ("pooler.",)
@@ -96,6 +97,35 @@ def load_model(spec: ModelSpec, device: str) -> Any:
     return model
 
 
+def check_checkpoint(spec: ModelSpec) -> None:
+    """Raise the ModelError that `load_model` would raise over the checkpoint's tensors, from their names and shapes.
+
+    No value is read: a tensor stands in for each stored one that takes no memory, whatever its shape.
+    """
+    if is_jina_bert(spec.config):
+        from es_latechunk.models.jina_bert import JinaBertModel
+
+        JinaBertModel.check(spec.path)
+        return
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    stored = stored_tensors(spec.path)
+    with _transformers_errors(spec.name):
+        config = AutoConfig.from_pretrained(str(spec.path), trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            kind = type(AutoModel.from_config(config, trust_remote_code=False))  # type: ignore[no-untyped-call]
+        info = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict={key: torch.zeros(()).expand(tensor.shape) for key, tensor in stored.items()},
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # _check_weights names them
+            output_loading_info=True,
+        )[1]
+    _check_weights(info, spec.name)
+
+
 def _check_finite(model: Any, name: str) -> None:
     """Attention can turn NaN weights into vectors that look like any others."""
     broken = [key for key, value in model.named_parameters() if not value.isfinite().all()]
@@ -114,12 +144,16 @@ def is_jina_bert(config: dict[str, Any]) -> bool:
 def _load_transformers(path: Path, name: str) -> Any:
     from transformers import AutoModel
 
-    with load_errors(
-        f"model {name}: transformers cannot load it", "download it again or choose another model"
-    ):
+    with _transformers_errors(name):
         model = read_checkpoint(AutoModel, path, name)
     model.config.use_cache = False  # a decoder would keep keys and values for words to come
     return model.eval()
+
+
+def _transformers_errors(name: str) -> AbstractContextManager[None]:
+    return load_errors(
+        f"model {name}: transformers cannot load it", "download it again or choose another model"
+    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 from es_latechunk.errors import ModelError, UsageError, setting
 from es_latechunk.models.architecture import Architecture, read_architecture
 from es_latechunk.models.dense import dense_output
-from es_latechunk.models.families import Family, find_family, find_kin
+from es_latechunk.models.families import Family
 from es_latechunk.models.folder import FolderFacts, read_folder
+from es_latechunk.models.kinship import Kinship, find_kinship
+
+log = logging.getLogger(__name__)
 
 SHORTEST_WINDOW = 8
 USUAL_POSITIONS = 512  # where no file says how long a text the model can read
@@ -20,13 +24,17 @@ DOCUMENT_PROMPTS = ("document", "passage", "corpus", "search_document", "retriev
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """What a user may override; None means: as the model was trained."""
+    """What a user may override; None means: as the model was trained.
+
+    `matryoshka` says that the model was trained for shorter vectors of any size, although no file says so.
+    """
 
     window: int | None = None
     dimensions: int | None = None
     document_prefix: str | None = None
     query_prefix: str | None = None
     assume_mean_pooling: bool = False
+    matryoshka: bool = False
     document_task: str | None = None  # hosted models only
     query_task: str | None = None
 
@@ -49,29 +57,32 @@ class ModelSpec:
     lower_case: bool
     dense: tuple[Path, ...]
     assumed_mean_pooling: bool
+    assumed_matryoshka: bool
     revision: str | None
 
 
 def describe(path: Path, *, name: str, options: ModelOptions, revision: str | None = None) -> ModelSpec:
     """Read a model folder's facts and settle every setting, or refuse with the reason (ModelError)."""
     facts = read_folder(path, name)
-    known = find_family(name)
-    kin = known or find_kin(facts.config)
+    kinship = find_kinship(path, name, facts.config)
+    known, kin = kinship.known, kinship.kin
     assumed = _check_pooling(name, facts, known, options)
     _check_fit(name, facts, kin)
     architecture = read_architecture(path, facts.config, name)
     full = _full_dimensions(facts, architecture, name)
-    cuts = known.cuts if known else _own_cuts(facts.config)
+    cuts = _cuts(facts, known)
+    dimensions = _dimensions(name, facts, cuts, options, full)
     max_tokens = _max_tokens(architecture, kin, facts)
+    _tell_of_prefixes(name, facts, kinship, options)
     return ModelSpec(
         name=name,
         path=path,
         config=facts.config,
         vocabulary=architecture.vocabulary,
         max_tokens=max_tokens,
-        window=_window(name, facts, kin, options, max_tokens),
+        window=_window(name, facts, kinship, options, max_tokens),
         hidden=architecture.hidden,
-        dimensions=_dimensions(name, cuts, options, full),
+        dimensions=dimensions,
         cuts=cuts,
         document_prefix=_prefix(
             options.document_prefix, facts, DOCUMENT_PROMPTS, kin.document_prefix if kin else ""
@@ -80,6 +91,7 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
         lower_case=facts.lower_case,
         dense=facts.dense,
         assumed_mean_pooling=assumed,
+        assumed_matryoshka=dimensions not in (full, *cuts),
         revision=revision,
     )
 
@@ -124,7 +136,7 @@ def _max_tokens(architecture: Architecture, kin: Family | None, facts: FolderFac
     return min(limits) if limits else max(facts.lengths, default=USUAL_POSITIONS)
 
 
-def _window(name: str, facts: FolderFacts, kin: Family | None, options: ModelOptions, max_tokens: int) -> int:
+def _window(name: str, facts: FolderFacts, kinship: Kinship, options: ModelOptions, max_tokens: int) -> int:
     """The length that the family was trained at, or that the folder's own files cut texts to."""
     if options.window is not None:
         if not SHORTEST_WINDOW <= options.window <= max_tokens:
@@ -133,7 +145,10 @@ def _window(name: str, facts: FolderFacts, kin: Family | None, options: ModelOpt
                 f"{max_tokens} tokens"
             )
         return options.window
-    return min(kin.window, max_tokens) if kin else min(*facts.lengths, max_tokens, max_tokens)
+    known, kin = kinship.known, kinship.kin
+    if known:
+        return min(known.window, max_tokens)
+    return min(*facts.lengths, *([kin.window] if kin else []), max_tokens, max_tokens)
 
 
 def _full_dimensions(facts: FolderFacts, architecture: Architecture, name: str) -> int:
@@ -143,20 +158,27 @@ def _full_dimensions(facts: FolderFacts, architecture: Architecture, name: str) 
     return size
 
 
-def _own_cuts(config: dict[str, Any]) -> tuple[int, ...]:
-    sizes = config.get("matryoshka_dimensions")
-    return tuple(size for size in sizes if isinstance(size, int)) if isinstance(sizes, list) else ()
+def _cuts(facts: FolderFacts, known: Family | None) -> tuple[int, ...]:
+    """The sizes of shorter vectors: the family's or those of config.json, and the one that the folder asks for."""
+    sizes = known.cuts if known else facts.config.get("matryoshka_dimensions")
+    own = [size for size in sizes if isinstance(size, int)] if isinstance(sizes, (list, tuple)) else []
+    return tuple(sorted({*own, *([facts.truncate] if facts.truncate else [])}))
 
 
-def _dimensions(name: str, cuts: tuple[int, ...], options: ModelOptions, full: int) -> int:
+def _dimensions(
+    name: str, facts: FolderFacts, cuts: tuple[int, ...], options: ModelOptions, full: int
+) -> int:
     wanted = options.dimensions
-    if wanted is None or wanted == full:
-        return full
+    if wanted is None:
+        return min(facts.truncate or full, full)
+    if wanted == full or (options.matryoshka and 0 < wanted < full):
+        return wanted
     allowed = sorted(cut for cut in cuts if 0 < cut < full)
     if not allowed:
         raise UsageError(
-            f"{setting('dimensions')} {wanted}: model {name} was not trained for shorter vectors (Matryoshka), "
-            f"its vectors have {full} dimensions; leave the option out"
+            f"{setting('dimensions')} {wanted}: model {name} was not trained for shorter vectors (Matryoshka) by what "
+            f"its files say, its vectors have {full} dimensions; leave the option out, or add "
+            f"{setting('matryoshka')} if you know that it was"
         )
     if wanted not in allowed:
         choices = ", ".join(str(cut) for cut in [*allowed, full])
@@ -164,6 +186,28 @@ def _dimensions(name: str, cuts: tuple[int, ...], options: ModelOptions, full: i
             f"{setting('dimensions')} {wanted}: model {name} was trained for {choices}; choose one of them"
         )
     return wanted
+
+
+def _tell_of_prefixes(name: str, facts: FolderFacts, kinship: Kinship, options: ModelOptions) -> None:
+    """Say where prefixes are used, or left out, by a folder's name alone; silent where the user or a file tells."""
+    told = options.document_prefix is not None or options.query_prefix is not None
+    family = (kinship.kin if kinship.by_name else None) or kinship.hint
+    if family is None or told or any(facts.prompts.values()) or not family.query_prefix:
+        return
+    prefixes = f"{family.document_prefix!r} before documents and {family.query_prefix!r} before queries"
+    does = (
+        "its name alone says so, so it gets"
+        if kinship.by_name
+        else "its name hints at it, no file says so, so it does not get"
+    )
+    log.warning(
+        "model %s: models such as %s need the prefixes %s; %s them: if that is wrong, pass --document-prefix and "
+        "--query-prefix",
+        name,
+        next(iter(family.dimensions)),
+        prefixes,
+        does,
+    )
 
 
 def _prefix(given: str | None, facts: FolderFacts, names: tuple[str, ...], known: str) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.architecture import read_architecture
-from es_latechunk.models.families import FAMILIES, JINA_API, Family, find_family, find_kin
+from es_latechunk.models.families import FAMILIES, JINA_API, Family, find_family
 from es_latechunk.models.folder import read_folder
 from es_latechunk.models.hub import ModelFolder, resolve_model
 from es_latechunk.models.jina_api.hosted import find_hosted
+from es_latechunk.models.kinship import find_kinship
 from es_latechunk.models.local import open_model
+from es_latechunk.models.runner import check_checkpoint
 from es_latechunk.models.spec import ModelOptions
 from es_latechunk.models.weights import weights_fingerprint
 
@@ -85,8 +87,8 @@ def _from_table(model: str, family: Family) -> ModelSurvey:
 
 def _from_folder(folder: ModelFolder) -> ModelSurvey:
     facts = read_folder(folder.path, folder.name)
-    known = find_family(folder.name)
-    kin = known or find_kin(facts.config)
+    kinship = find_kinship(folder.path, folder.name, facts.config)
+    known, kin = kinship.known, kinship.kin
     told = f"{facts.pooling} ({facts.pooling_file})" if facts.pooling else ""
     read = ModelSurvey(
         model=folder.name,
@@ -101,6 +103,7 @@ def _from_folder(folder: ModelFolder) -> ModelSurvey:
         architecture = read_architecture(folder.path, facts.config, folder.name)
         read = replace(read, dimensions=architecture.hidden, max_tokens=architecture.positions)
         spec, _ = open_model(folder, ModelOptions())
+        check_checkpoint(spec)
     except ModelError as error:
         return replace(read, reason=str(error).removeprefix(f"model {folder.name}: "))
     return replace(

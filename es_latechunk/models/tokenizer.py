@@ -83,6 +83,7 @@ class HuggingFaceTokenizer:
         self._special_ids = frozenset(tokenizer.all_special_ids)
         self._pad_id = tokenizer.pad_token_id
         self._backend = _plain(copy.deepcopy(tokenizer.backend_tokenizer))
+        self._unknown_id = _unknown_id(self._backend, tokenizer.unk_token_id)
 
     def tokenize(self, text: str) -> Tokens:
         """Ids (T,) and code point offsets (T, 2), both int32; nothing is truncated or added."""
@@ -92,7 +93,7 @@ class HuggingFaceTokenizer:
             encoding = backend.encode(text[start:end], add_special_tokens=False)
             ids.append(np.array(encoding.ids, dtype=np.int32))
             offsets.append(np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) + np.int32(start))
-        return Tokens(np.concatenate(ids), np.concatenate(offsets))
+        return Tokens(np.concatenate(ids), np.concatenate(offsets), self._unknown_id)
 
     @cached_property
     def pieces(self) -> Mapping[int, str]:
@@ -147,6 +148,12 @@ def _plain(backend: Backend) -> Backend:
     backend.no_padding()
     backend.encode_special_tokens = True
     return backend
+
+
+def _unknown_id(backend: Backend, named: int | None) -> int | None:
+    """The id of what the vocabulary does not hold, which a Unigram model alone does not name."""
+    unknown = getattr(backend.model, "unk_token", None)
+    return named if unknown is None else backend.token_to_id(unknown)
 
 
 def _drop_prepend(spec: dict[str, Any]) -> bool:

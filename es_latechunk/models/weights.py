@@ -55,17 +55,24 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """All tensors of the model's own weights by name, from the files' headers alone."""
     found: dict[str, StoredTensor] = {}
     for path in weight_files(folder):
-        with _opened(path) as file:
-            for name in file.keys():  # noqa: SIM118 (no mapping: it cannot be iterated)
-                part = file.get_slice(name)
-                found[name] = StoredTensor(path, name, tuple(part.get_shape()), part.get_dtype())
+        found.update(read_header(path))
+    return found
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """A file's tensors by name, without their values. ModelError where it is missing, broken or cut off."""
+    found: dict[str, StoredTensor] = {}
+    with _opened(path, framework="np") as file:
+        for name in file.keys():  # noqa: SIM118 (no mapping: it cannot be iterated)
+            part = file.get_slice(name)
+            found[name] = StoredTensor(path, name, tuple(part.get_shape()), part.get_dtype())
     return found
 
 
 def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
     """The tensors' values under the given keys, as stored, on the CPU; each file is opened once."""
     for path in sorted({tensor.file for tensor in tensors.values()}):
-        with _opened(path) as file:
+        with _opened(path, framework="pt") as file:
             for key, tensor in tensors.items():
                 if tensor.file == path:
                     yield key, file.get_tensor(tensor.name)
@@ -112,11 +119,11 @@ def _module_files(folder: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path, *, framework: str) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
-        return safe_open(path, framework="pt")
+        return safe_open(path, framework=framework)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read ({error}); download the checkpoint again") from error
 

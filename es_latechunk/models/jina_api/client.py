@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import random
 import threading
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +84,9 @@ class JinaApiClient:
         self._retry_for = retry_for
         self._backoff = wait_random_exponential(multiplier=backoff, max=LONGEST_BACKOFF)
         self._closed = threading.Event()
+        self._streams: set[threading.Event] = set()
+        # At the end of the program too: a thread that nobody waits for any more should not go on asking.
+        weakref.finalize(self, _set_all, self._closed, self._streams)
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {api_key}", "Accept": "application/json"},
             timeout=httpx.Timeout(timeout, pool=None),  # a thread may wait for its turn as long as it takes
@@ -104,8 +110,20 @@ class JinaApiClient:
 
     def close(self) -> None:
         """Give the connections back; requests that wait for another try give up."""
-        self._closed.set()
+        _set_all(self._closed, self._streams)
         self._http.close()
+
+    @contextmanager
+    def one_stream(self) -> Iterator[JinaApiClient]:
+        """This client for the requests of one stream: at the block's end, those that wait for another try give up."""
+        client = copy.copy(self)
+        client._closed = threading.Event()
+        self._streams.add(client._closed)
+        try:
+            yield client
+        finally:
+            client._closed.set()
+            self._streams.discard(client._closed)
 
     def embed(
         self,
@@ -204,6 +222,11 @@ class JinaApiClient:
 
     def _tell(self, state: RetryCallState) -> None:
         _log.warning("%s: %s; next try in %.1f s", self.base_url, _passing_error(state), state.upcoming_sleep)
+
+
+def _set_all(closed: threading.Event, streams: set[threading.Event]) -> None:
+    for event in (closed, *streams):
+        event.set()
 
 
 class _Secret(str):

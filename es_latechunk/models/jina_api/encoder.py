@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -24,6 +26,7 @@ from es_latechunk.models.jina_api.requests import (
     segment,
 )
 from es_latechunk.models.jina_api.tokenizer import UnicodeTokenizer, estimate_tokens
+from es_latechunk.models.jina_api.workers import Workers
 from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Pooling, Tokenizer, TokenWindow
 
 PREFIX = JINA_API
@@ -130,23 +133,29 @@ class JinaApiEncoder:
     def encode_many(
         self, documents: Iterable[ChunkedDocument], pooling: Pooling
     ) -> Iterator[FloatArray | DocumentError]:
-        """`encode_chunks` for a stream, in order; a refused document gives its error in their place."""
+        """`encode_chunks` for a stream, in order; a refused document gives its error in their place.
+
+        When the stream ends early, by an error or Ctrl-C, no request is tried again or waited for.
+        """
         self._is_late(pooling)
         source = iter(documents)
-        pool = ThreadPoolExecutor(self._client.concurrency, thread_name_prefix="jina-api")
+        workers: Workers[FloatArray | DocumentError] = Workers(self._client.concurrency)
+        with self._client.one_stream() as client:
+            encoder = copy.copy(self)
+            encoder._client = client
 
-        def start(count: int) -> Iterator[Future[FloatArray | DocumentError]]:
-            for document in islice(source, count):
-                yield pool.submit(self._encode_or_error, document, pooling)
+            def start(count: int) -> Iterator[Future[FloatArray | DocumentError]]:
+                for document in islice(source, count):
+                    yield workers.submit(partial(encoder._encode_or_error, document, pooling))
 
-        try:
-            ahead = deque(start(LOOK_AHEAD * self._client.concurrency))
-            while ahead:
-                answer = ahead.popleft().result()
-                ahead.extend(start(1))
-                yield answer
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            try:
+                ahead = deque(start(LOOK_AHEAD * client.concurrency))
+                while ahead:
+                    answer = ahead.popleft().result()
+                    ahead.extend(start(1))
+                    yield answer
+            finally:
+                workers.end()
 
     def _encode_or_error(self, document: ChunkedDocument, pooling: Pooling) -> FloatArray | DocumentError:
         try:

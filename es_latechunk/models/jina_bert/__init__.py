@@ -1,4 +1,4 @@
-"""JinaBERT without remote code: jina-embeddings-v2 small-en, base-en, base-de, base-zh and base-code."""
+"""JinaBERT without remote code: jina-embeddings-v2 small-en, base-en, base-de, base-es, base-zh and base-code."""
 
 from es_latechunk.models.jina_bert.alibi import alibi_slopes
 from es_latechunk.models.jina_bert.config import JinaBertConfig

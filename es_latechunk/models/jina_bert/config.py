@@ -17,7 +17,9 @@ FAMILIES: dict[str, Family] = {
     "jina-bert-implementation": "v1",
     "jina-bert-v2-qk-post-norm": "code",
 }
-UNCONFIRMED = "jina-bert-v2-qk-devlin-norm-1e-2"
+# That of jina-embeddings-v2-base-es, which says by its tensors' names alone what it computes.
+TOLD_BY_KEYS = "jina-bert-v2-qk-devlin-norm-1e-2"
+QUERY_KEY_NORMS = (".attention.self.layer_norm_q.", ".attention.self.layer_norm_k.")
 # A tensor's name that only this family has.
 MARKS: dict[Family, str] = {"v1": ".mlp.gated_layers.", "code": ".mlp.up_gated_layer."}
 
@@ -109,17 +111,25 @@ def family_of(config: JinaBertConfig, keys: Iterable[str], *, source: str) -> Fa
     return present[0]
 
 
+def normalises_queries(config: JinaBertConfig, keys: Iterable[str]) -> bool:
+    """Whether queries and keys go through a LayerNorm, as they do where the checkpoint holds one for them.
+
+    The published code of v1 has none and the code family's always has: there a tensor too many or too few is an error.
+    """
+    if config.family is not None:
+        return config.family == "code"
+    return any(mark in name for name in keys for mark in QUERY_KEY_NORMS)
+
+
 def _family(values: Mapping[str, Any], source: str) -> Family | None:
     named = _named(values)
-    if UNCONFIRMED in named:
-        raise ModelError(
-            f"{source}: the architecture {UNCONFIRMED!r} (jina-embeddings-v2-base-es) has not been confirmed"
-            " against its original and is not loaded; choose jina-embeddings-v2-base-en, -de, -zh or -code"
-        )
+    if named == {TOLD_BY_KEYS}:
+        return None
     known = {FAMILIES[name] for name in named if name in FAMILIES}
     if len(known) > 1 or (named and not known):
         raise ModelError(
-            f"{source}: auto_map names {', '.join(sorted(named))}, known are {', '.join(FAMILIES)};"
+            f"{source}: auto_map names {', '.join(sorted(named))}, known are "
+            f"{', '.join((*FAMILIES, TOLD_BY_KEYS))};"
             " choose another checkpoint"
         )
     return known.pop() if known else None
@@ -131,7 +141,7 @@ def _named(values: Mapping[str, Any]) -> set[str]:
     entries = auto_map.values() if isinstance(auto_map, Mapping) else ()
     named = {entry.split("--")[0] for entry in entries if isinstance(entry, str) and "--" in entry}
     origin = str(values.get("_name_or_path", ""))
-    if not named and origin.rpartition("/")[2] in {*FAMILIES, UNCONFIRMED}:
+    if not named and origin.rpartition("/")[2] in {*FAMILIES, TOLD_BY_KEYS}:
         named = {origin}
     return {name.rpartition("/")[2] for name in named}
 

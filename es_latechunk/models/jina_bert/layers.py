@@ -30,22 +30,22 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Queries, keys and values; the code family normalises queries and keys before the split into heads."""
+    """Queries, keys and values; with `qk_norm`, queries and keys are normalised before the split into heads."""
 
-    def __init__(self, config: JinaBertConfig, family: Family) -> None:
+    def __init__(self, config: JinaBertConfig, qk_norm: bool) -> None:
         super().__init__()
         self.heads = config.num_attention_heads
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        if family == "code":
+        if qk_norm:
             self.layer_norm_q = _norm(config)
             self.layer_norm_k = _norm(config)
-        self.family = family
+        self.qk_norm = qk_norm
 
     def forward(self, x: Tensor, spans: Sequence[Span], bias: AlibiBias) -> Tensor:
         query, key, value = self.query(x), self.key(x), self.value(x)
-        if self.family == "code":
+        if self.qk_norm:
             query, key = self.layer_norm_q(query), self.layer_norm_k(key)
         query, key, value = (
             each.to(value.dtype).unflatten(1, (self.heads, -1)) for each in (query, key, value)
@@ -70,9 +70,9 @@ class AttentionOutput(nn.Module):
 class Attention(nn.Module):
     """Self-attention and its output layer."""
 
-    def __init__(self, config: JinaBertConfig, family: Family) -> None:
+    def __init__(self, config: JinaBertConfig, qk_norm: bool) -> None:
         super().__init__()
-        self.self = SelfAttention(config, family)
+        self.self = SelfAttention(config, qk_norm)
         self.output = AttentionOutput(config)
 
     def forward(self, x: Tensor, spans: Sequence[Span], bias: AlibiBias) -> Tensor:
@@ -109,9 +109,9 @@ class MlpCode(nn.Module):
 class LayerV1(nn.Module):
     """Attention, then the MLP, each with its residual and its LayerNorm inside."""
 
-    def __init__(self, config: JinaBertConfig) -> None:
+    def __init__(self, config: JinaBertConfig, qk_norm: bool) -> None:
         super().__init__()
-        self.attention = Attention(config, "v1")
+        self.attention = Attention(config, qk_norm)
         self.mlp = MlpV1(config)
 
     def forward(self, x: Tensor, spans: Sequence[Span], bias: AlibiBias) -> Tensor:
@@ -121,9 +121,9 @@ class LayerV1(nn.Module):
 class LayerCode(nn.Module):
     """The input is added a second time after the attention's own residual and LayerNorm."""
 
-    def __init__(self, config: JinaBertConfig) -> None:
+    def __init__(self, config: JinaBertConfig, qk_norm: bool) -> None:
         super().__init__()
-        self.attention = Attention(config, "code")
+        self.attention = Attention(config, qk_norm)
         self.layer_norm_1 = _norm(config)
         self.layer_norm_2 = _norm(config)
         self.mlp = MlpCode(config)
@@ -136,10 +136,10 @@ class LayerCode(nn.Module):
 class Encoder(nn.Module):
     """All layers in order; the bias is the same in each."""
 
-    def __init__(self, config: JinaBertConfig, family: Family) -> None:
+    def __init__(self, config: JinaBertConfig, family: Family, qk_norm: bool) -> None:
         super().__init__()
         kind = LayerV1 if family == "v1" else LayerCode
-        self.layer = nn.ModuleList(kind(config) for _ in range(config.num_hidden_layers))
+        self.layer = nn.ModuleList(kind(config, qk_norm) for _ in range(config.num_hidden_layers))
 
     def forward(self, x: Tensor, spans: Sequence[Span], bias: AlibiBias) -> Tensor:
         for layer in self.layer:

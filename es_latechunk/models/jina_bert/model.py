@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from es_latechunk.errors import ModelError
 from es_latechunk.models.hub import resolve_model
 from es_latechunk.models.jina_bert.alibi import AlibiBias, Span, alibi_slopes
-from es_latechunk.models.jina_bert.config import Family, JinaBertConfig, family_of
+from es_latechunk.models.jina_bert.config import Family, JinaBertConfig, family_of, normalises_queries
 from es_latechunk.models.jina_bert.layers import Embeddings, Encoder
 from es_latechunk.models.weights import FLOATS, StoredTensor, read_tensors, stored_tensors
 
@@ -22,14 +22,17 @@ LISTED = 20
 
 
 class JinaBertModel(nn.Module):
-    """The encoder of jina-embeddings-v2; `config` and `family` say which sizes and which architecture."""
+    """The encoder of jina-embeddings-v2; `config` and `family` say which sizes and which architecture.
 
-    def __init__(self, config: JinaBertConfig, family: Family) -> None:
+    `qk_norm` says whether queries and keys are normalised (None: as the family's published code does).
+    """
+
+    def __init__(self, config: JinaBertConfig, family: Family, *, qk_norm: bool | None = None) -> None:
         super().__init__()
         self.config = config
         self.family = family
         self.embeddings = Embeddings(config)
-        self.encoder = Encoder(config, family)
+        self.encoder = Encoder(config, family, family == "code" if qk_norm is None else qk_norm)
         self.slopes = alibi_slopes(config.num_attention_heads)
 
     @classmethod
@@ -47,14 +50,25 @@ class JinaBertModel(nn.Module):
         ModelError where the architecture is another one, or a tensor is missing, unexpected or misshapen.
         """
         folder = resolve_model(str(name), revision=revision, offline=local_files_only).path
-        config = JinaBertConfig.from_folder(folder)
-        stored = stored_tensors(folder)
-        with torch.device("meta"):
-            model = cls(config, family_of(config, stored, source=str(folder)))
-        fitting = _fitting(model.state_dict(), stored, source=str(folder))
+        model, fitting = cls._empty(folder)
         values = {key: value.to(device, dtype) for key, value in read_tensors(fitting)}
         model.load_state_dict(values, strict=True, assign=True)
         return model.requires_grad_(False).eval()
+
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        """Raise the ModelError of `from_pretrained`, from config.json and the tensors' names and shapes alone."""
+        cls._empty(folder)
+
+    @classmethod
+    def _empty(cls, folder: Path) -> tuple[JinaBertModel, dict[str, StoredTensor]]:
+        """The model without values, and the stored tensor for each of its own."""
+        config = JinaBertConfig.from_folder(folder)
+        stored = stored_tensors(folder)
+        with torch.device("meta"):
+            family = family_of(config, stored, source=str(folder))
+            model = cls(config, family, qk_norm=normalises_queries(config, stored))
+        return model, _fitting(model.state_dict(), stored, source=str(folder))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
