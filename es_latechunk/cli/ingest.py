@@ -228,15 +228,17 @@ def _reported(run: IngestRun, encoder: Encoder, reader: Reader, *, as_json: bool
         yield
     finally:
         report = run.report
-        precision = getattr(encoder, "precision", "hosted")
+        precision, engine = getattr(encoder, "precision", "hosted"), getattr(encoder, "engine", "hosted")
         if as_json:
             counts = {
                 name: getattr(report, name) for name in report.__dataclass_fields__ if name != "failures"
             }
-            print_json({**counts, "precision": precision, "encodings": dict(reader.encodings)})
+            print_json(
+                {**counts, "precision": precision, "engine": engine, "encodings": dict(reader.encodings)}
+            )
         else:
             note(
                 f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
                 f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
-                f"{report.tokens} tokens in {report.seconds:.1f} s ({precision})"
+                f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})"
             )

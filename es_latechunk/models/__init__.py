@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.models.engines import ENGINES, EngineName
 from es_latechunk.models.families import JINA_API, MINILM
 from es_latechunk.models.precision import DTYPES, Dtype
 from es_latechunk.models.spec import ModelOptions
@@ -15,8 +16,10 @@ from es_latechunk.types import Encoder, EncoderIdentity
 
 __all__ = [
     "DTYPES",
+    "ENGINES",
     "MINILM",
     "Dtype",
+    "EngineName",
     "ModelOptions",
     "default_model",
     "find_local",
@@ -28,6 +31,7 @@ __all__ = [
 class _How(TypedDict):
     device: str
     dtype: Dtype
+    engine: EngineName
     offline: bool
 
 
@@ -48,26 +52,28 @@ def load_encoder(
     options: ModelOptions | None = None,
     device: str = "auto",
     dtype: Dtype = "auto",
+    engine: EngineName = "auto",
     offline: bool = False,
 ) -> Encoder:
     """The encoder of a folder, a Hugging Face id, or a hosted model ("jina-api:jina-embeddings-v3").
 
-    Without a name, the default model. `offline` uses what is on this machine and asks no hub. Raises
-    ModelError where the model cannot be loaded or late chunking does not fit it, with the reason.
+    Without a name, the default model. `engine` computes the token vectors: "openvino" on a CPU, "torch" anywhere;
+    "auto" takes OpenVINO where it is installed and runs the model. `offline` uses what is on this machine and
+    asks no hub. Raises ModelError where the model cannot be loaded or late chunking does not fit it, with the reason.
     """
     name = name or default_model()
     options = options or ModelOptions()
     if name.startswith(JINA_API):
         return _load_hosted(name, options)
     from es_latechunk.models.encoder import LocalEncoder
+    from es_latechunk.models.engines import ChosenEngine
     from es_latechunk.models.hub import resolve_model
     from es_latechunk.models.local import open_model
-    from es_latechunk.models.runner import TokenModel
     from es_latechunk.models.tokenizer import HuggingFaceTokenizer
 
     spec, raw = open_model(resolve_model(name, revision=revision, offline=offline), options)
     tokenizer = HuggingFaceTokenizer(raw)
-    model = TokenModel(spec, device=device, dtype=dtype, pad_id=tokenizer.pad_id)
+    model = ChosenEngine(spec, engine=engine, device=device, dtype=dtype, pad_id=tokenizer.pad_id)
     return LocalEncoder(spec, tokenizer, model)
 
 
@@ -89,6 +95,7 @@ def load_recorded(
     options: ModelOptions | None = None,
     device: str = "auto",
     dtype: Dtype = "auto",
+    engine: EngineName = "auto",
     offline: bool = False,
 ) -> Encoder:
     """The encoder that an index records, set up as it was then.
@@ -98,7 +105,7 @@ def load_recorded(
     """
     given = options or ModelOptions()
     assume = given.assume_mean_pooling or recorded.assumed_mean_pooling
-    how: _How = {"device": device, "dtype": dtype, "offline": offline}
+    how: _How = {"device": device, "dtype": dtype, "engine": engine, "offline": offline}
     if name is None and recorded.folder and Path(recorded.folder).is_dir():
         name = recorded.folder
     moved = name is not None and name != recorded.model

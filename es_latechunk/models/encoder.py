@@ -11,8 +11,8 @@ from es_latechunk.chunking import chunk_document
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.late import embed_chunks, l2_normalise
 from es_latechunk.models.dense import DenseLayer, load_dense
+from es_latechunk.models.engines import Engine
 from es_latechunk.models.prefix import PrefixedTokenizer
-from es_latechunk.models.runner import TokenModel
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.models.tokenizer import HuggingFaceTokenizer
 from es_latechunk.models.weights import weights_fingerprint
@@ -38,7 +38,7 @@ class LocalEncoder:
         self,
         spec: ModelSpec,
         tokenizer: HuggingFaceTokenizer,
-        model: TokenModel,
+        model: Engine,
         *,
         prefix: str | None = None,
     ) -> None:
@@ -78,6 +78,11 @@ class LocalEncoder:
     def precision(self) -> str:
         """Where and in what precision the model runs, such as "bfloat16 on cpu"."""
         return f"{self._model.hardware.dtype} on {self._model.hardware.device}"
+
+    @property
+    def engine(self) -> str:
+        """What computes the token vectors: "openvino" or "torch"."""
+        return self._model.name
 
     @property
     def window_tokens(self) -> int:

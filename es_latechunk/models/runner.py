@@ -24,7 +24,9 @@ LISTED = 5
 
 
 class TokenModel:
-    """Token ids in, last hidden states out; the weights are loaded at the first call."""
+    """Token ids in, last hidden states out (an `Engine`), by torch; the weights are loaded at the first call."""
+
+    name = "torch"
 
     def __init__(self, spec: ModelSpec, *, device: str, dtype: Dtype, pad_id: int) -> None:
         self._spec = spec

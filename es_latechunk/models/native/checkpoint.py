@@ -6,7 +6,7 @@ The format: eight bytes with the length of a JSON header, the header (name -> dt
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,16 @@ class Stored:
     """Where a tensor lies: `start` counts bytes from the beginning of the file."""
 
     file: Path
+    name: str
     shape: tuple[int, ...]
     dtype: str
     start: int
     end: int
+
+
+def read_headers(files: Iterable[Path]) -> dict[str, Stored]:
+    """The tensors of all files of a checkpoint."""
+    return {name: stored for file in files for name, stored in read_header(file).items()}
 
 
 def read_header(file: Path) -> dict[str, Stored]:
@@ -45,7 +51,7 @@ def read_header(file: Path) -> dict[str, Stored]:
             if name == "__metadata__":
                 continue
             start, end = entry["data_offsets"]
-            found[name] = Stored(file, tuple(entry["shape"]), entry["dtype"], base + start, base + end)
+            found[name] = Stored(file, name, tuple(entry["shape"]), entry["dtype"], base + start, base + end)
             if base + end > size:
                 raise ValueError("the file is cut off")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -54,13 +60,10 @@ def read_header(file: Path) -> dict[str, Stored]:
 
 
 def read_array(stored: Stored) -> FloatArray:
-    """A tensor's values as float32; float32 values are mapped from the file, not copied."""
+    """A tensor's values as float32, a copy of what is in the file now."""
     kind = np.dtype(_TYPES[stored.dtype])
     count = (stored.end - stored.start) // kind.itemsize
-    if not count:
-        return np.zeros(stored.shape, np.float32)
-    with stored.file.open("rb") as opened:
-        raw = np.memmap(opened, kind, "c", stored.start, (count,))  # OpenVINO shares memory that can be written only
+    raw = np.fromfile(stored.file, kind, count, offset=stored.start)
     if stored.dtype == "BF16":
         return (raw.astype(np.uint32) << 16).view(np.float32).reshape(stored.shape)
     return np.asarray(raw, np.float32).reshape(stored.shape)

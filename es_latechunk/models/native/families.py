@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from es_latechunk.models.architecture import COUNTING_FROM_PADDING
 from es_latechunk.models.native.checkpoint import Stored, fits
 from es_latechunk.models.native.shape import Activation, EncoderShape
 
@@ -25,17 +24,20 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
 }
+# Families that number positions from their padding id + 1 on.
+COUNTING_FROM_PADDING = frozenset({"roberta", "xlm-roberta", "camembert"})
 # Settings that change no vector: for training, for other tasks, about the file itself.
-NEUTRAL = frozenset(
-    """
-    _name_or_path architectures attention_dropout attention_probs_dropout_prob auto_map bos_token_id
-    classifier_activation classifier_bias classifier_dropout classifier_pooling cls_token_id decoder_bias
-    deterministic_flash_attn directionality dtype embedding_dropout eos_token_id finetuning_task
-    gradient_checkpointing hidden_dropout_prob id2label initializer_cutoff_factor initializer_range label2id
-    matryoshka_dimensions mlp_dropout model_type output_past pooler_fc_size pooler_num_attention_heads
-    pooler_num_fc_layers pooler_size_per_head pooler_type reference_compile sep_token_id sparse_pred_ignore_index
-    sparse_prediction tie_word_embeddings tokenizer_class torch_dtype transformers_version use_cache
-    """.split()
+NEUTRAL = (
+    *("_name_or_path", "architectures", "attention_dropout", "attention_probs_dropout_prob"),
+    *("auto_map", "bos_token_id", "classifier_activation", "classifier_bias", "classifier_dropout"),
+    *("classifier_pooling", "cls_token_id", "decoder_bias", "deterministic_flash_attn"),
+    *("directionality", "dtype", "embedding_dropout", "eos_token_id", "finetuning_task"),
+    *("gradient_checkpointing", "hidden_dropout_prob", "id2label", "initializer_cutoff_factor"),
+    *("initializer_range", "label2id", "matryoshka_dimensions", "mlp_dropout", "model_type"),
+    *("output_past", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"),
+    *("pooler_size_per_head", "pooler_type", "reference_compile", "sep_token_id"),
+    *("sparse_pred_ignore_index", "sparse_prediction", "tie_word_embeddings", "tokenizer_class"),
+    *("torch_dtype", "transformers_version", "use_cache"),
 )
 # Settings that must be absent or have one of these values.
 PLAIN: dict[str, tuple[Any, ...]] = {
@@ -118,7 +120,7 @@ def _kind(config: Config, stored: Mapping[str, Stored]) -> str:
 
 
 def _names(family: NativeFamily, prefix: str, name: str) -> tuple[str, ...]:
-    """"3.qkv.bias" -> the names that this weight's parts have in the checkpoint."""
+    """ "3.qkv.bias" -> the names that this weight's parts have in the checkpoint."""
     layer, part, kind = re.fullmatch(r"(?:(\d+)\.)?(\w+)\.(weight|bias)", name).groups()  # type: ignore[union-attr]
     return tuple(f"{prefix}{source.format(layer)}.{kind}" for source in family.sources[part])
 

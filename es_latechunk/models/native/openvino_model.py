@@ -1,4 +1,4 @@
-"""The OpenVINO engine: windows of token ids through a compiled graph, one length a request, several requests at once."""
+"""The OpenVINO engine: windows of token ids through a compiled graph, several requests at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.native.encoder import encode
+from es_latechunk.models.native.encoder import Encoder
 from es_latechunk.models.native.families import NativeCheckpoint
 from es_latechunk.models.native.loading import read_weights
+from es_latechunk.models.native.shape import EncoderShape
 from es_latechunk.models.precision import Dtype, Hardware
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.types import FloatArray, IntArray
@@ -22,6 +23,9 @@ from es_latechunk.types import FloatArray, IntArray
 REQUEST_TOKENS = 256
 # A window this long is computed by all threads together; shorter ones each by a thread of its own.
 LONG_WINDOW = 2_048
+# The bias of ALiBi and of local attention is written out, a number for each pair of tokens (and each head): 200 MB
+# at this length with 12 heads, and 16 times as much at 8,192 tokens, where torch works in blocks.
+LONGEST_BIASED = 2_048
 MOST_STREAMS = 16
 BATCH_TOKENS = 4_096  # a stream
 
@@ -104,11 +108,22 @@ class OpenVinoModel:
 
         ops = OpenVinoOps()
         weights = {
-            key: ops.constant(array) for key, array in read_weights(self._checkpoint, self._spec.name)
+            key: ops.constant(array) for key, array in read_weights(self._checkpoint, self._spec.name).items()
         }
         ids = opset13.parameter([-1, -1], np.int32, "input_ids")
-        hidden = encode(self._checkpoint.shape, weights, ops, ids)
+        hidden = Encoder(self._checkpoint.shape, weights, ops)(ids)
         return openvino.Model([opset13.result(hidden)], [ids], "encoder")
+
+
+def unfit_window(shape: EncoderShape, window: int) -> str:
+    """Why a window is too long for the graph, or ""; see `LONGEST_BIASED`."""
+    biased = shape.positions == "alibi" or any(shape.reaches)
+    if not biased or window <= LONGEST_BIASED:
+        return ""
+    return (
+        f"windows of {window} tokens would need too much memory on it, with this model's kind of attention; choose "
+        f"--window {LONGEST_BIASED} or less, or --engine torch"
+    )
 
 
 def has_bfloat16(core: Any) -> bool:

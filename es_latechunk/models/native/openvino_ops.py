@@ -22,9 +22,13 @@ class OpenVinoOps:
     def embed(self, table: Node, ids: Node) -> Node:
         return ov.gather(table, ids, _number(0))
 
-    def rows(self, table: Node, ids: Node, first: int) -> Node:
-        length = _length(ids)
-        return ov.slice(table, _list(first), ov.add(length, _list(first)), _list(1), _list(0))
+    def rows(self, table: Node, ids: Node) -> Node:
+        return ov.slice(table, _list(0), _length(ids), _list(1), _list(0))
+
+    def count(self, ids: Node, padding: int) -> Node:
+        real = ov.convert(ov.not_equal(ids, ov.constant(np.int32(padding))), "i32")
+        counted = ov.cum_sum(real, _number(1))
+        return ov.add(ov.multiply(counted, real), ov.constant(np.int32(padding)))
 
     def add(self, a: Node, b: Node) -> Node:
         return ov.add(a, b)

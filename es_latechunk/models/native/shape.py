@@ -39,7 +39,9 @@ class EncoderShape:
     gate: Gate = ""
     norm_first: bool = False
     norm_queries: bool = False  # queries and keys are normalised before the split into heads
-    second_residual: bool = False  # a layer's input is added once more after the attention, with a norm of its own
+    second_residual: bool = (
+        False  # a layer's input is added once more after the attention, with a norm of its own
+    )
     thetas: tuple[float, ...] = ()
     reaches: tuple[int | None, ...] = ()
     unbiased: frozenset[str] = frozenset()  # the parts without a bias, beside the tables
@@ -51,28 +53,29 @@ class EncoderShape:
             yield "types.weight", (self.token_types, self.hidden)
         if self.positions == "table":
             yield "positions.weight", (self.first_position + self.most_tokens, self.hidden)
-        yield from self._part("norm", "norm", self.hidden)
+        yield from self._part("norm", "norm", (self.hidden,))
         for layer in range(self.layers):
-            for kind, *shape in self._layer(layer):
-                yield from self._part(f"{layer}.{kind}", kind, *shape)
+            for kind, shape in self._layer(layer):
+                yield from self._part(f"{layer}.{kind}", kind, shape)
         if self.norm_first:
-            yield from self._part("last_norm", "last_norm", self.hidden)
+            yield from self._part("last_norm", "last_norm", (self.hidden,))
 
-    def _layer(self, layer: int) -> Iterator[tuple[str, *tuple[int, ...]]]:
+    def _layer(self, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        size, wide = self.hidden, self.intermediate
         if not (self.norm_first and layer == 0):  # the first layer's input is normalised already
-            yield "attention_norm", self.hidden
-        yield "qkv", 3 * self.hidden, self.hidden
+            yield "attention_norm", (size,)
+        yield "qkv", (3 * size, size)
         if self.norm_queries:
-            yield "query_norm", self.hidden
-            yield "key_norm", self.hidden
-        yield "out", self.hidden, self.hidden
+            yield "query_norm", (size,)
+            yield "key_norm", (size,)
+        yield "out", (size, size)
         if self.second_residual:
-            yield "second_norm", self.hidden
-        yield "up", (2 if self.gate else 1) * self.intermediate, self.hidden
-        yield "down", self.hidden, self.intermediate
-        yield "mlp_norm", self.hidden
+            yield "second_norm", (size,)
+        yield "up", (2 * wide if self.gate else wide, size)
+        yield "down", (size, wide)
+        yield "mlp_norm", (size,)
 
-    def _part(self, name: str, kind: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    def _part(self, name: str, kind: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{name}.weight", shape
         if kind not in self.unbiased:
             yield f"{name}.bias", shape[:1]

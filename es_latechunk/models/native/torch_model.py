@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from es_latechunk.models.native.encoder import encode
+from es_latechunk.models.native.encoder import Encoder
 from es_latechunk.models.native.families import NativeCheckpoint
 from es_latechunk.models.native.loading import read_weights
 from es_latechunk.models.native.torch_ops import TorchOps
@@ -18,11 +18,11 @@ class NativeTorchModel(nn.Module):
         self, checkpoint: NativeCheckpoint, name: str, *, device: str, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
-        self._shape = checkpoint.shape
-        self._ops = TorchOps(torch.device(device), dtype)
-        self._weights = {key: self._ops.constant(array) for key, array in read_weights(checkpoint, name)}
+        ops = TorchOps(torch.device(device), dtype)
+        weights = {key: ops.constant(array) for key, array in read_weights(checkpoint, name).items()}
+        self._encoder = Encoder(checkpoint.shape, weights, ops)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """`attention_mask` (B, T) is 0 at padding, which is on the right; what is computed there means nothing."""
         mask = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
-        return encode(self._shape, self._weights, self._ops, input_ids, mask)
+        return self._encoder(input_ids, mask)

@@ -23,8 +23,12 @@ class TorchOps:
     def embed(self, table: Tensor, ids: Tensor) -> Tensor:
         return F.embedding(ids, table)
 
-    def rows(self, table: Tensor, ids: Tensor, first: int) -> Tensor:
-        return table[first : first + ids.shape[1]]
+    def rows(self, table: Tensor, ids: Tensor) -> Tensor:
+        return table[: ids.shape[1]]
+
+    def count(self, ids: Tensor, padding: int) -> Tensor:
+        real = (ids != padding).long()
+        return real.cumsum(1) * real + padding
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:
         return a + b
@@ -41,13 +45,15 @@ class TorchOps:
     def activate(self, x: Tensor, kind: Activation) -> Tensor:
         if kind == "gelu_tanh":
             return F.gelu(x, approximate="tanh")
-        return {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}[kind](x)
+        if kind == "relu":
+            return F.relu(x)
+        return F.gelu(x) if kind == "gelu" else F.silu(x)
 
     def split(self, x: Tensor, parts: int) -> list[Tensor]:
         return list(x.chunk(parts, dim=-1))
 
     def heads(self, x: Tensor, count: int) -> Tensor:
-        return x.unflatten(-1, (count, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], count, -1).transpose(1, 2)
 
     def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         first, second = x.chunk(2, dim=-1)
