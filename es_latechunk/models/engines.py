@@ -7,14 +7,12 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Literal, Protocol
 
-from es_latechunk.errors import ModelError, UsageError
-from es_latechunk.models.native.checkpoint import read_headers
-from es_latechunk.models.native.families import NativeCheckpoint, read_native
+from es_latechunk.errors import UsageError
+from es_latechunk.models.native.families import NativeCheckpoint, open_native
 from es_latechunk.models.native.openvino_model import OpenVinoModel, unfit_window
 from es_latechunk.models.precision import Dtype, Hardware, runs_on_cpu
 from es_latechunk.models.runner import TokenModel
 from es_latechunk.models.spec import ModelSpec
-from es_latechunk.models.weights import weight_files
 from es_latechunk.types import FloatArray, IntArray
 
 EngineName = Literal["auto", "openvino", "torch"]
@@ -81,10 +79,7 @@ class ChosenEngine:
         """The checkpoint as OpenVINO runs it, or why it does not."""
         if not runs_on_cpu(self._device):
             return "OpenVINO runs on the CPU here; add --device cpu, or choose --engine torch"
-        try:
-            checkpoint = read_native(self._spec.config, read_headers(weight_files(self._spec.path)))
-        except ModelError as error:  # torch's loader says it with more detail
-            return f"its weights cannot be read ({error})"
+        checkpoint = open_native(self._spec.config, self._spec.path)
         if checkpoint is None:
             return "its architecture or an option of it runs in transformers only; choose --engine torch"
         return unfit_window(checkpoint.shape, self._spec.window) or checkpoint

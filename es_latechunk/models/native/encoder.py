@@ -17,7 +17,11 @@ T = TypeVar("T")
 class Ops(Protocol[T]):
     """What the encoder is computed with. B sequences of S tokens; a linear layer's weight is (out, in)."""
 
-    def constant(self, array: FloatArray) -> T: ...
+    def constant(self, array: FloatArray) -> T:
+        """Weights, in the precision that is computed in."""
+
+    def table(self, array: FloatArray) -> T:
+        """What keeps its precision."""
 
     def embed(self, table: T, ids: T) -> T:
         """Rows (B, S, H) of a table (V, H)."""
@@ -72,7 +76,7 @@ class Encoder(Generic[T]):
         self._slopes = np.array(alibi_slopes(shape.heads), np.float32) if shape.positions == "alibi" else None
         self._reaches = shape.reaches or (None,) * shape.layers
         self._tables = {
-            theta: (ops.constant(cosines), ops.constant(sines))
+            theta: (ops.table(cosines), ops.table(sines))
             for theta, (cosines, sines) in rotary_tables(shape).items()
         }
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
-from es_latechunk.models.native.checkpoint import Stored, fits
+from es_latechunk.errors import ModelError
+from es_latechunk.models.native.checkpoint import Stored, fits, read_headers
 from es_latechunk.models.native.shape import Activation, EncoderShape
+from es_latechunk.models.weights import weight_files
 
 Config = Mapping[str, Any]
 
@@ -101,6 +104,14 @@ def read_native(config: Config, stored: Mapping[str, Stored]) -> NativeCheckpoin
     return None
 
 
+def open_native(config: Config, folder: Path) -> NativeCheckpoint | None:
+    """`read_native` of a folder; None also where its files cannot be read, which transformers tells in detail."""
+    try:
+        return read_native(config, read_headers(weight_files(folder)))
+    except ModelError:
+        return None
+
+
 def read_shape(config: Config, stored: Mapping[str, Stored] | None = None) -> EncoderShape | None:
     """The shape alone; None where config.json says anything that is not known here."""
     family = _FAMILIES.get(_kind(config, stored or {}))
@@ -181,7 +192,6 @@ def _bert(config: Config) -> EncoderShape:
 
 
 def _jina_bert(config: Config) -> EncoderShape:
-    from es_latechunk.errors import ModelError
     from es_latechunk.models.jina_bert.config import JinaBertConfig
 
     try:
@@ -205,8 +215,6 @@ def _jina_bert(config: Config) -> EncoderShape:
 
 
 def _jina_bert_code(config: Config) -> EncoderShape:
-    from dataclasses import replace
-
     return replace(_jina_bert(config), gate="second", norm_queries=True, second_residual=True)
 
 

@@ -19,6 +19,9 @@ class OpenVinoOps:
     def constant(self, array: FloatArray) -> Node:
         return ov.constant(np.ascontiguousarray(array), shared_memory=True)
 
+    def table(self, array: FloatArray) -> Node:
+        return self.constant(array)
+
     def embed(self, table: Node, ids: Node) -> Node:
         return ov.gather(table, ids, _number(0))
 

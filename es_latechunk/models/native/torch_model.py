@@ -14,6 +14,8 @@ from es_latechunk.models.native.torch_ops import TorchOps
 class NativeTorchModel(nn.Module):
     """Token ids (B, T) -> last hidden state (B, T, hidden), in `dtype`; the checkpoint's values are checked."""
 
+    converted = True  # to its precision: nothing is left for autocast
+
     def __init__(
         self, checkpoint: NativeCheckpoint, name: str, *, device: str, dtype: torch.dtype = torch.float32
     ) -> None:

@@ -20,6 +20,9 @@ class TorchOps:
     def constant(self, array: FloatArray) -> Tensor:
         return torch.from_numpy(array).to(self.device, self.dtype)
 
+    def table(self, array: FloatArray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
     def embed(self, table: Tensor, ids: Tensor) -> Tensor:
         return F.embedding(ids, table)
 
@@ -57,7 +60,8 @@ class TorchOps:
 
     def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         first, second = x.chunk(2, dim=-1)
-        return x * cosines + torch.cat([-second, first], dim=-1) * sines
+        turned = x * cosines + torch.cat([-second, first], dim=-1) * sines
+        return turned.to(x.dtype)
 
     def bias(
         self, ids: Tensor, slopes: FloatArray | None, reach: int | None, mask: Tensor | None
