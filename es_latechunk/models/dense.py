@@ -11,6 +11,7 @@ import numpy as np
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.folder import read_json
+from es_latechunk.models.native.checkpoint import read_array, read_header
 from es_latechunk.types import FloatArray
 
 WEIGHTS = "model.safetensors"
@@ -56,22 +57,19 @@ def dense_output(folder: Path, size: int, name: str) -> int:
 
 def load_dense(folder: Path, name: str) -> DenseLayer:
     """Read a Dense module's weights; missing, misshapen or not finite ones are ModelErrors."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     config = read_json(folder / "config.json", name)
     place = f"model {name}: {folder.name}/{WEIGHTS}"
     try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
+        stored = read_header(folder / WEIGHTS)
+    except ModelError as error:
         raise ModelError(f"{place} cannot be read ({error}); download the model again") from error
     expected: dict[str, tuple[int, ...]] = {"linear.weight": (config["out_features"], config["in_features"])}
     if config.get("bias", True):
         expected["linear.bias"] = (config["out_features"],)
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    found = {key: tensor.shape for key, tensor in stored.items()}
     if found != expected:
         raise ModelError(f"{place} holds {found}, its config.json says {expected}; download the model again")
-    arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
+    arrays = {key: read_array(tensor) for key, tensor in stored.items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ModelError(f"{place} holds values that are not finite; download the model again")
     bias = arrays.get("linear.bias", np.zeros(config["out_features"], np.float32))

@@ -60,7 +60,11 @@ def read_header(file: Path) -> dict[str, Stored]:
 
 
 def read_array(stored: Stored) -> FloatArray:
-    """A tensor's values as float32, a copy of what is in the file now."""
+    """A tensor's values as float32, a copy of what is in the file now; ModelError for what is no floating point."""
+    if stored.dtype not in _TYPES:
+        raise ModelError(
+            f"{stored.file}: {stored.name} is {stored.dtype}, not one of {', '.join(_TYPES)}; choose another model"
+        )
     kind = np.dtype(_TYPES[stored.dtype])
     count = (stored.end - stored.start) // kind.itemsize
     raw = np.fromfile(stored.file, kind, count, offset=stored.start)
