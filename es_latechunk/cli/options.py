@@ -39,8 +39,12 @@ MODEL = (
     click.option("--dimensions", type=int, metavar="N", help="Shorter vectors, where the model allows it."),
     click.option("--document-prefix", metavar="TEXT", help="Instead of the model's own."),
     click.option("--query-prefix", metavar="TEXT", help="Instead of the model's own."),
-    click.option("--document-task", metavar="TASK", help="For hosted models; default retrieval.passage."),
-    click.option("--query-task", metavar="TASK", help="For hosted models; default retrieval.query."),
+    click.option(
+        "--document-task", metavar="TASK", help="Of hosted models and Jina v3; default retrieval.passage."
+    ),
+    click.option(
+        "--query-task", metavar="TASK", help="Of hosted models and Jina v3; default retrieval.query."
+    ),
     click.option(
         "--assume-mean-pooling", is_flag=True, help="For a model whose files do not say how it pools."
     ),

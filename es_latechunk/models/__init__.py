@@ -73,7 +73,14 @@ def load_encoder(
 
     spec, raw = open_model(resolve_model(name, revision=revision, offline=offline), options)
     tokenizer = HuggingFaceTokenizer(raw)
-    model = ChosenEngine(spec, engine=engine, device=device, dtype=dtype, pad_id=tokenizer.pad_id)
+    model = ChosenEngine(
+        spec,
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        pad_id=tokenizer.pad_id,
+        task=spec.document_task,
+    )
     return LocalEncoder(spec, tokenizer, model)
 
 

@@ -11,7 +11,7 @@ from es_latechunk.chunking import chunk_document
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.late import embed_chunks, l2_normalise
 from es_latechunk.models.dense import DenseLayer, load_dense
-from es_latechunk.models.engines import Engine
+from es_latechunk.models.engines import ChosenEngine
 from es_latechunk.models.prefix import PrefixedTokenizer
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.models.tokenizer import HuggingFaceTokenizer
@@ -38,7 +38,7 @@ class LocalEncoder:
         self,
         spec: ModelSpec,
         tokenizer: HuggingFaceTokenizer,
-        model: Engine,
+        model: ChosenEngine,
         *,
         prefix: str | None = None,
     ) -> None:
@@ -67,6 +67,8 @@ class LocalEncoder:
             query_prefix=self._spec.query_prefix,
             assumed_mean_pooling=self._spec.assumed_mean_pooling,
             revision=self._spec.revision,
+            document_task=self._spec.document_task,
+            query_task=self._spec.query_task,
             folder=str(self._spec.path.resolve()) if _is_own_folder(self._spec) else None,
         )
 
@@ -126,9 +128,10 @@ class LocalEncoder:
 
     @cached_property
     def _for_queries(self) -> LocalEncoder:
-        if self._spec.query_prefix == self.tokenizer.prefix:
+        model = self._model.for_task(self._spec.query_task)
+        if self._spec.query_prefix == self.tokenizer.prefix and model is self._model:
             return self
-        return LocalEncoder(self._spec, self._base, self._model, prefix=self._spec.query_prefix)
+        return LocalEncoder(self._spec, self._base, model, prefix=self._spec.query_prefix)
 
     def _as_documents(self, texts: Sequence[str]) -> Iterator[ChunkedDocument]:
         for number, text in enumerate(texts):

@@ -37,7 +37,14 @@ class ChosenEngine:
     """The engine that a user asks for, or the fastest that can run the model; chosen at the first look."""
 
     def __init__(
-        self, spec: ModelSpec, *, engine: EngineName, device: str, dtype: Dtype, pad_id: int
+        self,
+        spec: ModelSpec,
+        *,
+        engine: EngineName,
+        device: str,
+        dtype: Dtype,
+        pad_id: int,
+        task: str = "",
     ) -> None:
         if engine == "openvino" and find_spec("openvino") is None:
             raise UsageError(
@@ -48,6 +55,20 @@ class ChosenEngine:
         self._device = device
         self._dtype = dtype
         self._pad_id = pad_id
+        self._task = task
+
+    def for_task(self, task: str) -> ChosenEngine:
+        """The same model with another task's adapters; its weights are loaded once more."""
+        if task == self._task:
+            return self
+        return ChosenEngine(
+            self._spec,
+            engine=self._asked,
+            device=self._device,
+            dtype=self._dtype,
+            pad_id=self._pad_id,
+            task=task,
+        )
 
     @property
     def name(self) -> str:
@@ -65,7 +86,9 @@ class ChosenEngine:
 
     @cached_property
     def _engine(self) -> Engine:
-        torch = TokenModel(self._spec, device=self._device, dtype=self._dtype, pad_id=self._pad_id)
+        torch = TokenModel(
+            self._spec, device=self._device, dtype=self._dtype, pad_id=self._pad_id, task=self._task
+        )
         if self._asked == "torch" or (self._asked == "auto" and find_spec("openvino") is None):
             return torch
         found = self._for_openvino()
@@ -79,7 +102,7 @@ class ChosenEngine:
         """The checkpoint as OpenVINO runs it, or why it does not."""
         if not runs_on_cpu(self._device):
             return "OpenVINO runs on the CPU here; add --device cpu, or choose --engine torch"
-        checkpoint = open_native(self._spec.config, self._spec.path)
+        checkpoint = open_native(self._spec.config, self._spec.path, self._task)
         if checkpoint is None:
             return "its architecture or an option of it runs in transformers only; choose --engine torch"
         return unfit_window(checkpoint.shape, self._spec.window) or checkpoint

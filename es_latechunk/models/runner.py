@@ -29,11 +29,12 @@ class TokenModel:
 
     name = "torch"
 
-    def __init__(self, spec: ModelSpec, *, device: str, dtype: Dtype, pad_id: int) -> None:
+    def __init__(self, spec: ModelSpec, *, device: str, dtype: Dtype, pad_id: int, task: str = "") -> None:
         self._spec = spec
         self._device = device
         self._dtype = dtype
         self._pad_id = pad_id
+        self._task = task
 
     @cached_property
     def hardware(self) -> Hardware:
@@ -42,7 +43,7 @@ class TokenModel:
 
     @cached_property
     def _model(self) -> Any:
-        return load_model(self._spec, self.hardware)
+        return load_model(self._spec, self.hardware, self._task)
 
     def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
         """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32."""
@@ -85,7 +86,7 @@ class TokenModel:
             ) from error
 
 
-def load_model(spec: ModelSpec, hardware: Hardware) -> Any:
+def load_model(spec: ModelSpec, hardware: Hardware, task: str = "") -> Any:
     """The torch module on its device: our JinaBERT, our own encoder, or transformers' architecture.
 
     Our own encoder has its weights in the precision that is asked for, the others in float32. ModelError where the
@@ -95,13 +96,18 @@ def load_model(spec: ModelSpec, hardware: Hardware) -> Any:
         from es_latechunk.models.jina_bert import JinaBertModel
 
         model: Any = JinaBertModel.from_pretrained(spec.path, device=hardware.device)
-    elif checkpoint := open_native(spec.config, spec.path):
+    elif checkpoint := open_native(spec.config, spec.path, task):
         import torch
 
         from es_latechunk.models.native.torch_model import NativeTorchModel
 
         dtype = torch.bfloat16 if hardware.dtype == "bfloat16" else torch.float32
         return NativeTorchModel(checkpoint, spec.name, device=hardware.device, dtype=dtype)
+    elif task:
+        raise ModelError(
+            f"model {spec.name}: its weights do not fit its config.json, so that the adapters of {task} have no place; "
+            "download it again"
+        )
     else:
         model = _load_transformers(spec.path, spec.name).to(hardware.device)
     _check_finite(model, spec.name)

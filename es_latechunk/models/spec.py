@@ -11,6 +11,7 @@ from es_latechunk.models.architecture import Architecture, read_architecture
 from es_latechunk.models.dense import dense_output
 from es_latechunk.models.families import Family, find_family, find_kin
 from es_latechunk.models.folder import FolderFacts, read_folder
+from es_latechunk.models.native.adapters import TASKS
 
 SHORTEST_WINDOW = 8
 USUAL_POSITIONS = 512  # where no file says how long a text the model can read
@@ -27,7 +28,7 @@ class ModelOptions:
     document_prefix: str | None = None
     query_prefix: str | None = None
     assume_mean_pooling: bool = False
-    document_task: str | None = None  # hosted models only
+    document_task: str | None = None  # of models with an adapter for each task
     query_task: str | None = None
 
 
@@ -50,6 +51,8 @@ class ModelSpec:
     dense: tuple[Path, ...]
     assumed_mean_pooling: bool
     revision: str | None
+    document_task: str = ""
+    query_task: str = ""
 
 
 def describe(path: Path, *, name: str, options: ModelOptions, revision: str | None = None) -> ModelSpec:
@@ -63,6 +66,7 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
     full = _full_dimensions(facts, architecture, name)
     cuts = known.cuts if known else _own_cuts(facts.config)
     max_tokens = _max_tokens(architecture, kin, facts)
+    tasks = _tasks(name, facts, kin, options)
     return ModelSpec(
         name=name,
         path=path,
@@ -74,13 +78,15 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
         dimensions=_dimensions(name, cuts, options, full),
         cuts=cuts,
         document_prefix=_prefix(
-            options.document_prefix, facts, DOCUMENT_PROMPTS, kin.document_prefix if kin else ""
+            options.document_prefix, facts, *_own_prompt(tasks[0], 0, DOCUMENT_PROMPTS, kin)
         ),
-        query_prefix=_prefix(options.query_prefix, facts, QUERY_PROMPTS, kin.query_prefix if kin else ""),
+        query_prefix=_prefix(options.query_prefix, facts, *_own_prompt(tasks[1], 1, QUERY_PROMPTS, kin)),
         lower_case=facts.lower_case,
         dense=facts.dense,
         assumed_mean_pooling=assumed,
         revision=revision,
+        document_task=tasks[0],
+        query_task=tasks[1],
     )
 
 
@@ -162,6 +168,30 @@ def _dimensions(name: str, cuts: tuple[int, ...], options: ModelOptions, full: i
         choices = ", ".join(str(cut) for cut in [*allowed, full])
         raise UsageError(f"--dimensions {wanted}: model {name} was trained for {choices}; choose one of them")
     return wanted
+
+
+def _tasks(name: str, facts: FolderFacts, kin: Family | None, options: ModelOptions) -> tuple[str, str]:
+    """The adapters for documents and queries; empty for a model that has none."""
+    if kin is None or not kin.tasks:
+        return "", ""
+    known = facts.config.get(TASKS, kin.tasks)
+    chosen = options.document_task or kin.tasks[0], options.query_task or kin.tasks[1]
+    for option, task in zip(("--document-task", "--query-task"), chosen, strict=True):
+        if task not in known:
+            raise UsageError(
+                f"{option} {task}: model {name} has adapters for {', '.join(known)}; choose one of them"
+            )
+    return chosen
+
+
+def _own_prompt(
+    task: str, role: int, names: tuple[str, ...], kin: Family | None
+) -> tuple[tuple[str, ...], str]:
+    """The prompts to look for, and the family's: a task has its own, which is no other's."""
+    known = (kin.document_prefix, kin.query_prefix)[role] if kin else ""
+    if not (kin and task):
+        return names, known
+    return (task,), known if task == kin.tasks[role] else ""
 
 
 def _prefix(given: str | None, facts: FolderFacts, names: tuple[str, ...], known: str) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.native.adapters import TASKS, Adapters, read_peft, split_original
 from es_latechunk.models.native.checkpoint import Stored, fits, read_headers
 from es_latechunk.models.native.shape import Activation, EncoderShape
 from es_latechunk.models.weights import weight_files
@@ -80,10 +81,11 @@ class NativeFamily:
 
 @dataclass(frozen=True, slots=True)
 class NativeCheckpoint:
-    """A shape, and for each of its weights the stored tensors that are stacked to it."""
+    """A shape, for each of its weights the stored tensors that are stacked to it, and what a task adds to them."""
 
     shape: EncoderShape
     weights: Mapping[str, tuple[Stored, ...]]
+    adapters: Adapters = field(default_factory=dict)
 
 
 def read_native(config: Config, stored: Mapping[str, Stored]) -> NativeCheckpoint | None:
@@ -104,12 +106,30 @@ def read_native(config: Config, stored: Mapping[str, Stored]) -> NativeCheckpoin
     return None
 
 
-def open_native(config: Config, folder: Path) -> NativeCheckpoint | None:
-    """`read_native` of a folder; None also where its files cannot be read, which transformers tells in detail."""
+def open_native(config: Config, folder: Path, task: str = "") -> NativeCheckpoint | None:
+    """`read_native` of a folder, with the adapters of a task if the model has any.
+
+    None also where its files cannot be read, which transformers tells in detail. Adapters that cannot be read are a
+    ModelError: without them the vectors would be wrong.
+    """
     try:
-        return read_native(config, read_headers(weight_files(folder)))
+        stored = read_headers(weight_files(folder))
     except ModelError:
         return None
+    if not task:
+        return read_native(config, stored)
+    if TASKS not in config:
+        found = read_native(config, stored)
+        return None if found is None else replace(found, adapters=read_peft(folder, task))
+    plain, by_name = split_original(config, stored, task)
+    found = read_native(config, plain)
+    if found is None:
+        return None
+    adapters = {
+        key: by_name.get(parts[0].name.replace(".parametrizations.weight.original", ".weight"))
+        for key, parts in found.weights.items()
+    }
+    return replace(found, adapters={key: (adapter,) for key, adapter in adapters.items() if adapter})
 
 
 def read_shape(config: Config, stored: Mapping[str, Stored] | None = None) -> EncoderShape | None:
@@ -127,6 +147,8 @@ def _kind(config: Config, stored: Mapping[str, Stored]) -> str:
     if config.get("position_embedding_type") == "alibi":
         code = any(".mlp.up_gated_layer." in name for name in stored)
         return "jina_bert_code" if code else "jina_bert"
+    if config.get("position_embedding_type") == "rotary" and TASKS in config:
+        return "jina_embeddings_v3"  # the original calls itself "xlm-roberta"
     return str(config.get("model_type"))
 
 
@@ -244,6 +266,29 @@ def _theta(settings: object) -> float:
     return _number(settings, "rope_theta", 0)
 
 
+def _jina_v3(config: Config) -> EncoderShape:
+    known = """
+        emb_pooler hidden_act layer_norm_eps load_trained_adapters lora_adaptations lora_alpha lora_dropout_p
+        lora_main_params_trainable lora_rank max_position_embeddings pad_token_id position_embedding_type
+        rope_parameters rotary_emb_base task_instructions truncate_dim type_vocab_size use_flash_attn use_reg_tokens
+    """
+    common = _common(config, config.get("hidden_act", ""), known)
+    rope = config.get("rope_parameters")
+    if config.get("use_reg_tokens") or config.get("emb_pooler") not in (None, "mean"):
+        raise UnknownOptionError("use_reg_tokens, emb_pooler")
+    if TASKS in config and not (_number(config, "lora_rank", 0) and _number(config, "lora_alpha", 0)):
+        raise UnknownOptionError("lora_rank, lora_alpha")
+    theta = _number(config, "rotary_emb_base", 0) if rope is None else _theta(rope)
+    return EncoderShape(
+        **common,
+        epsilon=_number(config, "layer_norm_eps", 1e-5),
+        token_types=_size(config, "type_vocab_size"),
+        most_tokens=_size(config, "max_position_embeddings"),
+        positions="rotary",
+        thetas=(theta,) * common["layers"],
+    )
+
+
 def _modernbert(config: Config) -> EncoderShape:
     known = """
         attention_bias global_attn_every_n_layers global_rope_theta hidden_activation layer_norm_eps layer_types
@@ -322,6 +367,17 @@ _NOMIC_BERT = {
     "down": ("encoder.layers.{}.mlp.fc2",),
     "mlp_norm": ("encoder.layers.{}.norm2",),
 }
+_JINA_V3 = {
+    "words": ("embeddings.word_embeddings",),
+    "types": ("embeddings.token_type_embeddings",),
+    "norm": ("emb_ln",),
+    "qkv": ("encoder.layers.{}.mixer.Wqkv",),
+    "out": ("encoder.layers.{}.mixer.out_proj",),
+    "attention_norm": ("encoder.layers.{}.norm1",),
+    "up": ("encoder.layers.{}.mlp.fc1",),
+    "down": ("encoder.layers.{}.mlp.fc2",),
+    "mlp_norm": ("encoder.layers.{}.norm2",),
+}
 _MODERNBERT = {
     "words": ("embeddings.tok_embeddings",),
     "norm": ("embeddings.norm",),
@@ -350,5 +406,6 @@ _FAMILIES = {
     "jina_bert": NativeFamily(_jina_bert, _JINA_BERT, ("bert.",), _unused("bert.")),
     "jina_bert_code": NativeFamily(_jina_bert_code, _JINA_BERT_CODE, ("bert.",), _unused("bert.")),
     "nomic_bert": NativeFamily(_nomic_bert, _NOMIC_BERT, ("nomic_bert.",), _unused("nomic_bert.")),
+    "jina_embeddings_v3": NativeFamily(_jina_v3, _JINA_V3, ("roberta.",), _unused("roberta.")),
     "modernbert": NativeFamily(_modernbert, _MODERNBERT, ("model.",), ("head.", "decoder.")),
 }

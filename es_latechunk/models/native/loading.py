@@ -1,4 +1,4 @@
-"""The weights of a checkpoint as the encoder takes them: parts stacked, values checked."""
+"""The weights of a checkpoint as the encoder takes them: parts stacked, a task's adapters added, values checked."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def read_weights(checkpoint: NativeCheckpoint, name: str) -> dict[str, FloatArra
         arrays = [read_array(part) for part in parts]
         broken += [part.name for part, array in zip(parts, arrays, strict=True) if not _is_finite(array)]
         array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        for adapter in checkpoint.adapters.get(key, ()):
+            adapter.add_to(array)
         weights[key] = array[0] if key == "types.weight" else array
     if broken:
         raise ModelError(
