@@ -77,7 +77,6 @@ def test_a_known_model_that_is_not_here() -> None:
 @pytest.mark.parametrize(
     ("name", "reason", "licence"),
     [
-        ("jinaai/jina-embeddings-v3", "task adapters", "CC-BY-NC-4.0 (non-commercial)"),
         ("BAAI/bge-m3", "it pools the first token", "Apache-2.0 (bge-m3: MIT)"),
         ("Qwen/Qwen3-Embedding-0.6B", "it pools the last token", "Apache-2.0"),
     ],

@@ -402,7 +402,6 @@ def test_broken_files_are_named(tmp_path: Path, file: str, content: str, expecte
         ({"model_type": None}, "the model_type None;"),
         ({"model_type": ["bert"]}, "the model_type ['bert'];"),
         ({"hidden_size": "wide"}, "transformers cannot use its config.json"),
-        ({"model_type": "jina_embeddings_v3"}, "use it hosted, as jina-api:jina-embeddings-v3"),
     ],
 )
 def test_architectures_that_are_refused(tmp_path: Path, changes: Any, expected: str) -> None:

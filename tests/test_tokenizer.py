@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
+import struct
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_tokenizers import FAST, TOKENIZERS, mini_lm_folder
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.tokenizer import HuggingFaceTokenizer, _segments, load_tokenizer
+from es_latechunk.models.tokenizer_file import read_tokenizer
 
 families = pytest.mark.parametrize("family", list(TOKENIZERS))
 IN_SEGMENTS = {
@@ -177,3 +181,127 @@ class TestLoadTokenizerRefuses:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Own", **remote}))
         (tmp_path / "code.py").write_text("raise SystemExit('the code was run')")
         self.check(tmp_path, "custom code")
+
+
+class TestFromTheFileAlone:
+    """tokenizer.json read by `tokenizers` gives what transformers makes of the folder, or is left to transformers."""
+
+    @staticmethod
+    def both(folder: Path) -> tuple[HuggingFaceTokenizer, HuggingFaceTokenizer] | None:
+        read = read_tokenizer(folder)
+        if read is None:
+            return None
+        loaded = load_tokenizer(folder)
+        assert set(read.all_special_ids) == set(loaded.all_special_ids)
+        assert read.pad_token_id == loaded.pad_token_id
+        assert read.get_vocab() == loaded.get_vocab()
+        return HuggingFaceTokenizer(read), HuggingFaceTokenizer(loaded)
+
+    @staticmethod
+    def assert_equal(pair: tuple[HuggingFaceTokenizer, HuggingFaceTokenizer], text: str) -> None:
+        ours, theirs = (tokenizer.tokenize(text) for tokenizer in pair)
+        assert ours.ids.tolist() == theirs.ids.tolist()
+        assert ours.offsets.tolist() == theirs.offsets.tolist()
+
+    @pytest.fixture(scope="class", params=[*FAST, "bert", "roberta", "xlm-roberta"])
+    @staticmethod
+    def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        folder = tmp_path_factory.mktemp("tokenizer")
+        if request.param == "mini_lm":
+            folder = mini_lm_folder()
+        elif request.param in FAST:
+            FAST[request.param].save_pretrained(folder)
+        else:
+            save_class(folder, request.param)
+        pair = TestFromTheFileAlone.both(folder)
+        assert pair is not None
+        return pair
+
+    def test_what_is_known_of_it(self, pair: Any) -> None:
+        ours, theirs = pair
+        assert ours.wrap == theirs.wrap
+        assert ours.pad_id == theirs.pad_id
+        assert ours.pieces == theirs.pieces
+        self.assert_equal(pair, ENGLISH)
+        for odd in ODD:
+            self.assert_equal(pair, odd)
+
+    @given(text=st.text(max_size=60))
+    def test_any_text(self, pair: Any, text: str) -> None:
+        self.assert_equal(pair, text)
+
+    @pytest.mark.parametrize(
+        ("kind", "changes"),
+        [
+            ("bert", {"do_lower_case": False}),
+            ("bert", {"strip_accents": True}),
+            ("bert", {"tokenize_chinese_chars": False}),
+            ("bert", {"unk_token": "[CLS]"}),
+            ("bert", {"mask_token": "[NEW]"}),
+            ("bert", {"additional_special_tokens": ["fox"]}),
+            ("bert", {"tokenizer_class": "MPNetTokenizer"}),
+            ("bert", {"a_new_setting": 1}),
+            ("roberta", {"add_prefix_space": True}),
+            ("roberta", {"trim_offsets": False}),
+            ("xlm-roberta", {"add_prefix_space": False}),
+            ("unigram", {"add_bos_token": True}),
+        ],
+    )
+    def test_settings_that_change_it_are_left_to_transformers(
+        self, tmp_path: Path, kind: str, changes: dict[str, Any]
+    ) -> None:
+        if kind in FAST:
+            FAST[kind].save_pretrained(tmp_path)
+        else:
+            save_class(tmp_path, kind)
+        assert read_tokenizer(tmp_path) is not None
+        path = tmp_path / "tokenizer_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        assert read_tokenizer(tmp_path) is None
+
+    def test_a_file_that_the_class_would_not_keep(self, tmp_path: Path) -> None:
+        save_class(tmp_path, "bert")
+        path = tmp_path / "tokenizer.json"
+        content = json.loads(path.read_text())
+        content["pre_tokenizer"] = {"type": "Whitespace"}
+        path.write_text(json.dumps(content))
+        assert read_tokenizer(tmp_path) is None
+
+
+ODD = (
+    "",
+    " ",
+    "[SEP] </s> <mask> [MASK]",
+    "Ünïcödé ﬁ İ e\u0301 \u200b 東京都 👩‍👩‍👧",
+    "\x00\ufeff\r\n\ttab",
+    "x" * 300,
+)
+
+
+# SentencePiece's table of characters to replace, an empty one: the size of its trie in bytes, the trie.
+CHARSMAP = struct.pack("<II", 1024, 0) + bytes(1020)
+
+
+def save_class(folder: Path, kind: str) -> None:
+    """A tokenizer that transformers builds anew from a vocabulary, as the checkpoints of these classes have it."""
+    if kind == "bert":
+        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *trained("word_piece")]
+        made: Any = transformers.BertTokenizer(vocab={piece: id_ for id_, piece in enumerate(vocabulary)})
+    elif kind == "roberta":
+        model = json.loads(FAST["byte_level"].backend_tokenizer.to_str())["model"]
+        pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *(p for p in model["vocab"] if p[0] != "<")]
+        vocab = {piece: id_ for id_, piece in enumerate(dict.fromkeys(pieces))}
+        made = transformers.RobertaTokenizer(vocab=vocab, merges=[tuple(pair) for pair in model["merges"]])
+    else:
+        model = json.loads(FAST["unigram"].backend_tokenizer.to_str())["model"]
+        special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+        own = [(piece, score) for piece, score in model["vocab"] if not piece.startswith("<")]
+        made = transformers.XLMRobertaTokenizer(
+            vocab=[*special, *own, ("<mask>", 0.0)], _spm_precompiled_charsmap=CHARSMAP
+        )
+    made.save_pretrained(folder)
+
+
+def trained(kind: str) -> list[str]:
+    """A tiny vocabulary's pieces, without the special ones."""
+    return [piece for piece in FAST[kind].get_vocab() if not piece.startswith("[")]

@@ -213,14 +213,17 @@ def _reported(run: IngestRun, reader: Reader, *, as_json: bool) -> Iterator[None
     finally:
         report = run.report
         precision = getattr(run.encoder, "precision", "hosted")
+        engine = getattr(run.encoder, "engine", "hosted")
         if as_json:
             counts = {
                 name: getattr(report, name) for name in report.__dataclass_fields__ if name != "failures"
             }
-            print_json({**counts, "precision": precision, "encodings": dict(reader.encodings)})
+            print_json(
+                {**counts, "precision": precision, "engine": engine, "encodings": dict(reader.encodings)}
+            )
         else:
             note(
                 f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
                 f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
-                f"{report.tokens} tokens in {report.seconds:.1f} s ({precision})"
+                f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})"
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_latechunk.cli.output import note
-from es_latechunk.models import DTYPES, ModelOptions, load_encoder, load_recorded
+from es_latechunk.models import DTYPES, ENGINES, ModelOptions, load_encoder, load_recorded
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -39,8 +39,12 @@ MODEL = (
     click.option("--dimensions", type=int, metavar="N", help="Shorter vectors, where the model allows it."),
     click.option("--document-prefix", metavar="TEXT", help="Instead of the model's own."),
     click.option("--query-prefix", metavar="TEXT", help="Instead of the model's own."),
-    click.option("--document-task", metavar="TASK", help="For hosted models; default retrieval.passage."),
-    click.option("--query-task", metavar="TASK", help="For hosted models; default retrieval.query."),
+    click.option(
+        "--document-task", metavar="TASK", help="Of hosted models and Jina v3; default retrieval.passage."
+    ),
+    click.option(
+        "--query-task", metavar="TASK", help="Of hosted models and Jina v3; default retrieval.query."
+    ),
     click.option(
         "--assume-mean-pooling", is_flag=True, help="For a model whose files do not say how it pools."
     ),
@@ -59,6 +63,13 @@ MODEL = (
         show_default=True,
         help="auto: as the hardware has.",
     ),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        show_default=True,
+        help="What runs the model. auto: OpenVINO on a CPU, where it can, else torch.",
+    ),
     click.option("--offline", is_flag=True, help="Ask no hub; use what is on this machine."),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -73,6 +84,7 @@ class ModelChoice:
     options: ModelOptions
     device: str
     dtype: Any
+    engine: Any
     offline: bool
     retry_for: float | None = None  # seconds, for a hosted model
 
@@ -84,6 +96,7 @@ class ModelChoice:
             **asdict(self.options),
             device=self.device,
             dtype=self.dtype,
+            engine=self.engine,
             offline=self.offline,
             retry_for=self.retry_for,
         )
@@ -105,6 +118,7 @@ class ModelChoice:
             options=self.options,
             device=self.device,
             dtype=self.dtype,
+            engine=self.engine,
             offline=self.offline,
             retry_for=self.retry_for,
         )
@@ -133,7 +147,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def with_model(*args: Any, **values: Any) -> Any:
         options = ModelOptions(**{name: values.pop(name) for name in ModelOptions.__dataclass_fields__})
-        rest = {name: values.pop(name) for name in ("revision", "device", "dtype", "offline")}
+        rest = {name: values.pop(name) for name in ("revision", "device", "dtype", "engine", "offline")}
         return command(*args, model=ModelChoice(name=values.pop("model"), options=options, **rest), **values)
 
     return add_options(with_model, MODEL)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from es_latechunk.errors import ModelError, UsageError, setting
+from es_latechunk.models.engines import ENGINES, EngineName
 from es_latechunk.models.families import JINA_API, MINILM
 from es_latechunk.models.precision import DTYPES, Dtype
 from es_latechunk.models.spec import ModelOptions
@@ -16,9 +17,11 @@ from es_latechunk.types import Encoder, EncoderIdentity
 
 __all__ = [
     "DTYPES",
+    "ENGINES",
     "MINILM",
     "Dtype",
     "EncoderLoader",
+    "EngineName",
     "ModelOptions",
     "check_weights",
     "choose_encoder",
@@ -36,6 +39,7 @@ EncoderLoader = Callable[[EncoderIdentity | None], Encoder]
 class _How(TypedDict):
     device: str
     dtype: Dtype
+    engine: EngineName
     offline: bool
     retry_for: float | None
 
@@ -64,6 +68,7 @@ def load_encoder(
     matryoshka: bool = False,
     device: str = "auto",
     dtype: Dtype = "auto",
+    engine: EngineName = "auto",
     offline: bool = False,
     retry_for: float | None = None,
 ) -> Encoder:
@@ -72,9 +77,11 @@ def load_encoder(
     Without a `model`, the default one; what is not given is as the model was trained. `revision`: a branch, tag or
     commit of the hub. `window`: tokens per window. `dimensions`: shorter vectors, if the model was trained for them
     (Matryoshka), which `matryoshka` says of a model whose files do not. The prefixes go before each text, the tasks
-    are those of hosted models. `assume_mean_pooling` is for a model whose files do not say how it pools. `device`:
-    "auto", "cpu", "cuda" or "mps"; `dtype`: "auto", "float32" or "bfloat16". `offline` uses what is on this machine
-    and asks no hub. A hosted model's requests may be tried again for `retry_for` seconds (None: 120).
+    are those of models with an adapter for each task. `assume_mean_pooling` is for a model whose files do not say how
+    it pools. `device`: "auto", "cpu", "cuda" or "mps"; `dtype`: "auto", "float32" or "bfloat16". `engine` computes the
+    token vectors: "openvino" on a CPU, "torch" anywhere; "auto" takes OpenVINO if it is installed and runs the model.
+    `offline` uses what is on this machine and asks no hub. A hosted model's requests may be tried again for
+    `retry_for` seconds (None: 120).
 
     Raises ModelError if the model cannot be loaded or late chunking does not fit it, with the reason, and UsageError
     for a setting that cannot work.
@@ -89,7 +96,13 @@ def load_encoder(
         document_task=document_task,
         query_task=query_task,
     )
-    how: _How = {"device": device, "dtype": dtype, "offline": offline, "retry_for": retry_for}
+    how: _How = {
+        "device": device,
+        "dtype": dtype,
+        "engine": engine,
+        "offline": offline,
+        "retry_for": retry_for,
+    }
     return _load(model or default_model(), revision, options, how)
 
 
@@ -98,17 +111,28 @@ def _load(name: str, revision: str | None, options: ModelOptions, how: _How) -> 
         raise UsageError(
             f"{setting('dtype')}: {how['dtype']!r} is not known; choose one of {', '.join(DTYPES)}"
         )
+    if how["engine"] not in ENGINES:
+        raise UsageError(
+            f"{setting('engine')}: {how['engine']!r} is not known; choose one of {', '.join(ENGINES)}"
+        )
     if name.startswith(JINA_API):
         return _load_hosted(name, options, how["retry_for"])
     from es_latechunk.models.encoder import LocalEncoder
+    from es_latechunk.models.engines import ChosenEngine
     from es_latechunk.models.hub import resolve_model
     from es_latechunk.models.local import open_model
-    from es_latechunk.models.runner import TokenModel
     from es_latechunk.models.tokenizer import HuggingFaceTokenizer
 
     spec, raw = open_model(resolve_model(name, revision=revision, offline=how["offline"]), options)
     tokenizer = HuggingFaceTokenizer(raw)
-    model = TokenModel(spec, device=how["device"], dtype=how["dtype"], pad_id=tokenizer.pad_id)
+    model = ChosenEngine(
+        spec,
+        engine=how["engine"],
+        device=how["device"],
+        dtype=how["dtype"],
+        pad_id=tokenizer.pad_id,
+        task=spec.document_task,
+    )
     return LocalEncoder(spec, tokenizer, model)
 
 
@@ -141,6 +165,7 @@ def load_recorded(
     options: ModelOptions | None = None,
     device: str = "auto",
     dtype: Dtype = "auto",
+    engine: EngineName = "auto",
     offline: bool = False,
     retry_for: float | None = None,
 ) -> Encoder:
@@ -152,7 +177,13 @@ def load_recorded(
     given = options or ModelOptions()
     assume = given.assume_mean_pooling or recorded.assumed_mean_pooling
     matryoshka = given.matryoshka or recorded.assumed_matryoshka
-    how: _How = {"device": device, "dtype": dtype, "offline": offline, "retry_for": retry_for}
+    how: _How = {
+        "device": device,
+        "dtype": dtype,
+        "engine": engine,
+        "offline": offline,
+        "retry_for": retry_for,
+    }
     if name is None and recorded.folder and Path(recorded.folder).is_dir():
         name = recorded.folder
     moved = name is not None and name != recorded.model

@@ -1,4 +1,7 @@
-"""What transformers makes of a config.json: sizes, the limit of positions, and what cannot run here."""
+"""What a config.json says: sizes, the limit of positions, and what cannot run here.
+
+What our own encoder knows is read without transformers, which takes seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from threading import RLock
 from typing import Any
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.native.families import read_shape
 
 # They number positions from their padding id + 1 on, so that many of the table's rows are never used.
 COUNTING_FROM_PADDING = (
@@ -31,6 +35,8 @@ class Architecture:
 
 def read_architecture(path: Path, config: dict[str, Any], name: str) -> Architecture:
     """Read the sizes, or refuse what transformers alone cannot run as a text encoder (ModelError)."""
+    if shape := read_shape(config):
+        return Architecture(str(config["model_type"]), shape.hidden, shape.vocabulary, shape.most_tokens)
     _check_known(config, name)
     read = _auto_config(path, name)
     model_type = str(read.model_type)

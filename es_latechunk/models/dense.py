@@ -11,7 +11,7 @@ import numpy as np
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.folder import read_json
-from es_latechunk.models.weights import read_header
+from es_latechunk.models.native.checkpoint import read_array, read_header
 from es_latechunk.types import FloatArray
 
 WEIGHTS = "model.safetensors"
@@ -77,13 +77,10 @@ def check_dense(folder: Path, name: str) -> None:
 
 def load_dense(folder: Path, name: str) -> DenseLayer:
     """Read a Dense module's weights; missing, misshapen or not finite ones are ModelErrors."""
-    from safetensors.torch import load_file
-
     check_dense(folder, name)
     config = read_json(folder / "config.json", name)
     place = f"model {name}: {folder.name}/{WEIGHTS}"
-    tensors = load_file(folder / WEIGHTS)
-    arrays = {key: tensor.float().numpy() for key, tensor in tensors.items()}
+    arrays = {key: read_array(tensor) for key, tensor in read_header(folder / WEIGHTS).items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ModelError(f"{place} holds values that are not finite; download the model again")
     bias = arrays.get("linear.bias", np.zeros(config["out_features"], np.float32))

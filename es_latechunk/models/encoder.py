@@ -11,8 +11,9 @@ from es_latechunk.chunking import chunk_document
 from es_latechunk.errors import DocumentError, UsageError, setting
 from es_latechunk.late import embed_chunks, l2_normalise
 from es_latechunk.models.dense import DenseLayer, load_dense
+from es_latechunk.models.engines import ChosenEngine
 from es_latechunk.models.prefix import PrefixedTokenizer
-from es_latechunk.models.runner import TokenModel, check_checkpoint
+from es_latechunk.models.runner import check_checkpoint
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.models.tokenizer import HuggingFaceTokenizer
 from es_latechunk.models.weights import weights_fingerprint
@@ -38,7 +39,7 @@ class LocalEncoder:
         self,
         spec: ModelSpec,
         tokenizer: HuggingFaceTokenizer,
-        model: TokenModel,
+        model: ChosenEngine,
         *,
         prefix: str | None = None,
     ) -> None:
@@ -68,6 +69,8 @@ class LocalEncoder:
             assumed_mean_pooling=self._spec.assumed_mean_pooling,
             assumed_matryoshka=self._spec.assumed_matryoshka,
             revision=self._spec.revision,
+            document_task=self._spec.document_task,
+            query_task=self._spec.query_task,
             folder=str(self._spec.path.resolve()) if _is_own_folder(self._spec) else None,
         )
 
@@ -83,6 +86,11 @@ class LocalEncoder:
     def precision(self) -> str:
         """Where and in what precision the model runs, such as "bfloat16 on cpu"."""
         return f"{self._model.hardware.dtype} on {self._model.hardware.device}"
+
+    @property
+    def engine(self) -> str:
+        """What computes the token vectors: "openvino" or "torch"."""
+        return self._model.name
 
     @property
     def window_tokens(self) -> int:
@@ -126,9 +134,10 @@ class LocalEncoder:
 
     @cached_property
     def _for_queries(self) -> LocalEncoder:
-        if self._spec.query_prefix == self.tokenizer.prefix:
+        model = self._model.for_task(self._spec.query_task)
+        if self._spec.query_prefix == self.tokenizer.prefix and model is self._model:
             return self
-        return LocalEncoder(self._spec, self._base, self._model, prefix=self._spec.query_prefix)
+        return LocalEncoder(self._spec, self._base, model, prefix=self._spec.query_prefix)
 
     def _as_documents(self, texts: Sequence[str]) -> Iterator[ChunkedDocument]:
         for number, text in enumerate(texts):

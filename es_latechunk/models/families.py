@@ -8,7 +8,7 @@ retrieval (`window`), the prefixes that it was trained with, and the sizes to wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -30,9 +30,21 @@ class Family:
     query_prefix: str = ""
     cuts: tuple[int, ...] = ()  # the Matryoshka sizes
     hint: str = ""  # what is in the names of its relatives, which may need its prefixes
+    tasks: tuple[str, ...] = ()  # that it has adapters for: documents' first, then queries', then the others
     refusal: str = ""  # why late chunking does not fit it
 
 
+JINA_V3 = Family(
+    {"jinaai/jina-embeddings-v3": 1024},
+    max_tokens=8192,
+    window=8192,
+    licence="CC-BY-NC-4.0 (non-commercial)",
+    marks={"model_type": "xlm-roberta", "position_embedding_type": "rotary"},
+    document_prefix="Represent the document for retrieval: ",
+    query_prefix="Represent the query for retrieving evidence documents: ",
+    cuts=(32, 64, 128, 256, 512, 768, 1024),
+    tasks=("retrieval.passage", "retrieval.query", "separation", "classification", "text-matching"),
+)
 FAMILIES = (
     Family({MINILM: 384}, max_tokens=512, window=256, licence="Apache-2.0"),
     Family(
@@ -99,14 +111,11 @@ FAMILIES = (
         query_prefix="query: ",
         hint="e5",
     ),
-    Family(
-        {"jinaai/jina-embeddings-v3": 1024, "jinaai/jina-embeddings-v3-hf": 1024},
-        max_tokens=8192,
-        window=8192,
-        licence="CC-BY-NC-4.0 (non-commercial)",
+    JINA_V3,
+    replace(
+        JINA_V3,
+        dimensions={"jinaai/jina-embeddings-v3-hf": 1024},
         marks={"model_type": "jina_embeddings_v3"},
-        cuts=(32, 64, 128, 256, 512, 768, 1024),
-        refusal="its task adapters are not loaded locally; use it hosted, as jina-api:jina-embeddings-v3",
     ),
     Family(
         {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.native.adapters import TASKS
 
 UNLIMITED = 1 << 20  # tokenizers write 10**30 for "no limit"
 PROMPTS = "config_sentence_transformers.json"
@@ -41,10 +42,14 @@ def read_folder(path: Path, name: str) -> FolderFacts:
     """Read the facts; a file that is missing or not JSON is a ModelError that names it."""
     config = read_json(path / "config.json", name)
     modules = _modules(path, name)
+    if TASKS in config:  # jina-embeddings-v3 has a Transformer of its own, which chooses the adapter
+        modules = [
+            ("Transformer" if kind == "custom_st.Transformer" else kind, place) for kind, place in modules
+        ]
     pooling, pooling_file = _pooling(path, config, modules, name)
     transformer = _transformer(path, name)
     settings = _optional_json(path / PROMPTS, name)
-    prompts = settings.get("prompts") or {}
+    prompts = settings.get("prompts") or config.get("task_instructions") or {}
     truncate = settings.get("truncate_dim")
     if truncate is not None and (type(truncate) is not int or truncate < 1):
         raise ModelError(

@@ -23,6 +23,7 @@ WANTED = [
     "model.safetensors",
     "model-*-of-*.safetensors",
     "*/model.safetensors",
+    "*/adapter_model.safetensors",
 ]
 UNWANTED = ["*.bin", "*.py", "onnx/*", "openvino/*"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)

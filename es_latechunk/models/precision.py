@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from es_latechunk.errors import UsageError, setting
@@ -34,6 +36,21 @@ def choose_hardware(device: str = "auto", dtype: Dtype = "auto") -> Hardware:
         ("bfloat16" if _has_bfloat16(kind) else "float32") if dtype == "auto" else dtype
     )
     return Hardware(device, resolved, CPU_BATCH_TOKENS if kind == "cpu" else GPU_BATCH_TOKENS)
+
+
+def runs_on_cpu(device: str) -> bool:
+    """Whether `device` means the CPU; torch is asked only where a GPU may be here.
+
+    A device that is not here is a UsageError.
+    """
+    if device == "cpu" or (device == "auto" and sys.platform == "linux" and not _has_gpu_driver()):
+        return True
+    return choose_hardware(device, "float32").device == "cpu"
+
+
+def _has_gpu_driver() -> bool:
+    """NVIDIA's, AMD's, or Windows' below a Linux."""
+    return any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
 
 
 def _kind(device: str) -> str:

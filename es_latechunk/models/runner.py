@@ -13,6 +13,7 @@ import numpy as np
 
 from es_latechunk.errors import ModelError, setting
 from es_latechunk.models.architecture import quiet
+from es_latechunk.models.native.families import open_native
 from es_latechunk.models.precision import Dtype, Hardware, choose_hardware
 from es_latechunk.models.spec import ModelSpec
 from es_latechunk.models.weights import stored_tensors
@@ -25,13 +26,16 @@ LISTED = 5
 
 
 class TokenModel:
-    """Token ids in, last hidden states out; the weights are loaded at the first call."""
+    """Token ids in, last hidden states out (an `Engine`), by torch; the weights are loaded at the first call."""
 
-    def __init__(self, spec: ModelSpec, *, device: str, dtype: Dtype, pad_id: int) -> None:
+    name = "torch"
+
+    def __init__(self, spec: ModelSpec, *, device: str, dtype: Dtype, pad_id: int, task: str = "") -> None:
         self._spec = spec
         self._device = device
         self._dtype = dtype
         self._pad_id = pad_id
+        self._task = task
 
     @cached_property
     def hardware(self) -> Hardware:
@@ -40,7 +44,7 @@ class TokenModel:
 
     @cached_property
     def _model(self) -> Any:
-        return load_model(self._spec, self.hardware.device)
+        return load_model(self._spec, self.hardware, self._task)
 
     def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
         """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32."""
@@ -66,10 +70,11 @@ class TokenModel:
         import torch
 
         device = torch.device(self.hardware.device)
-        reduced = self.hardware.dtype == "bfloat16"
         try:
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-                answer = self._model(
+            model = self._model
+            mixed = self.hardware.dtype == "bfloat16" and not getattr(model, "converted", False)
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+                answer = model(
                     input_ids=torch.from_numpy(ids).to(device),
                     attention_mask=torch.from_numpy(mask).to(device),
                 )
@@ -82,17 +87,30 @@ class TokenModel:
             ) from error
 
 
-def load_model(spec: ModelSpec, device: str) -> Any:
-    """The torch module in float32 on `device`: our JinaBERT, or transformers' own architecture.
+def load_model(spec: ModelSpec, hardware: Hardware, task: str = "") -> Any:
+    """The torch module on its device: our JinaBERT, our own encoder, or transformers' architecture.
 
-    ModelError where the checkpoint is not whole, or holds values that are not finite.
+    Our own encoder has its weights in the precision that is asked for, the others in float32. ModelError where the
+    checkpoint is not whole, or holds values that are not finite.
     """
     if is_jina_bert(spec.config):
         from es_latechunk.models.jina_bert import JinaBertModel
 
-        model: Any = JinaBertModel.from_pretrained(spec.path, device=device)
+        model: Any = JinaBertModel.from_pretrained(spec.path, device=hardware.device)
+    elif checkpoint := open_native(spec.config, spec.path, task):
+        import torch
+
+        from es_latechunk.models.native.torch_model import NativeTorchModel
+
+        dtype = torch.bfloat16 if hardware.dtype == "bfloat16" else torch.float32
+        return NativeTorchModel(checkpoint, spec.name, device=hardware.device, dtype=dtype)
+    elif task:
+        raise ModelError(
+            f"model {spec.name}: its weights do not fit its config.json, so that the adapters of {task} have no place; "
+            "download it again"
+        )
     else:
-        model = _load_transformers(spec.path, spec.name).to(device)
+        model = _load_transformers(spec.path, spec.name).to(hardware.device)
     _check_finite(model, spec.name)
     return model
 

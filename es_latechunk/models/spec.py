@@ -13,6 +13,7 @@ from es_latechunk.models.dense import dense_output
 from es_latechunk.models.families import Family
 from es_latechunk.models.folder import FolderFacts, read_folder
 from es_latechunk.models.kinship import Kinship, find_kinship
+from es_latechunk.models.native.adapters import TASKS
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class ModelOptions:
     query_prefix: str | None = None
     assume_mean_pooling: bool = False
     matryoshka: bool = False
-    document_task: str | None = None  # hosted models only
+    document_task: str | None = None  # of models with an adapter for each task
     query_task: str | None = None
 
 
@@ -59,6 +60,8 @@ class ModelSpec:
     assumed_mean_pooling: bool
     assumed_matryoshka: bool
     revision: str | None
+    document_task: str = ""
+    query_task: str = ""
 
 
 def describe(path: Path, *, name: str, options: ModelOptions, revision: str | None = None) -> ModelSpec:
@@ -73,6 +76,7 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
     cuts = _cuts(facts, known)
     dimensions = _dimensions(name, facts, cuts, options, full)
     max_tokens = _max_tokens(architecture, kin, facts)
+    tasks = _tasks(name, facts, kin, options)
     _tell_of_prefixes(name, facts, kinship, options)
     return ModelSpec(
         name=name,
@@ -85,14 +89,16 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
         dimensions=dimensions,
         cuts=cuts,
         document_prefix=_prefix(
-            options.document_prefix, facts, DOCUMENT_PROMPTS, kin.document_prefix if kin else ""
+            options.document_prefix, facts, *_own_prompt(tasks[0], 0, DOCUMENT_PROMPTS, kin)
         ),
-        query_prefix=_prefix(options.query_prefix, facts, QUERY_PROMPTS, kin.query_prefix if kin else ""),
+        query_prefix=_prefix(options.query_prefix, facts, *_own_prompt(tasks[1], 1, QUERY_PROMPTS, kin)),
         lower_case=facts.lower_case,
         dense=facts.dense,
         assumed_mean_pooling=assumed,
         assumed_matryoshka=dimensions not in (full, *cuts),
         revision=revision,
+        document_task=tasks[0],
+        query_task=tasks[1],
     )
 
 
@@ -201,13 +207,37 @@ def _tell_of_prefixes(name: str, facts: FolderFacts, kinship: Kinship, options: 
         else "its name hints at it, no file says so, so it does not get"
     )
     log.warning(
-        "model %s: models such as %s need the prefixes %s; %s them: if that is wrong, pass --document-prefix and "
-        "--query-prefix",
+        "model %s: models such as %s need the prefixes %s; %s them: if that is wrong, give the prefixes "
+        "yourself (document_prefix and query_prefix, or --document-prefix and --query-prefix)",
         name,
         next(iter(family.dimensions)),
         prefixes,
         does,
     )
+
+
+def _tasks(name: str, facts: FolderFacts, kin: Family | None, options: ModelOptions) -> tuple[str, str]:
+    """The adapters for documents and queries; empty for a model that has none."""
+    if kin is None or not kin.tasks:
+        return "", ""
+    known = facts.config.get(TASKS, kin.tasks)
+    chosen = options.document_task or kin.tasks[0], options.query_task or kin.tasks[1]
+    for option, task in zip(("document_task", "query_task"), chosen, strict=True):
+        if task not in known:
+            raise UsageError(
+                f"{setting(option)} {task}: model {name} has adapters for {', '.join(known)}; choose one of them"
+            )
+    return chosen
+
+
+def _own_prompt(
+    task: str, role: int, names: tuple[str, ...], kin: Family | None
+) -> tuple[tuple[str, ...], str]:
+    """The prompts to look for, and the family's: a task has its own, which is no other's."""
+    known = (kin.document_prefix, kin.query_prefix)[role] if kin else ""
+    if not (kin and task):
+        return names, known
+    return (task,), known if task == kin.tasks[role] else ""
 
 
 def _prefix(given: str | None, facts: FolderFacts, names: tuple[str, ...], known: str) -> str:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
     from transformers import PreTrainedTokenizerFast
 
+    from es_latechunk.models.tokenizer_file import FileTokenizer
+
+    AnyTokenizer = PreTrainedTokenizerFast | FileTokenizer
+
 # An encoding takes some 250 bytes a token while it lives, so this bounds it to some 60 MB.
 SEGMENT_CHARACTERS = 262_144
 _CUT_WINDOW = 4_096
@@ -76,9 +80,7 @@ class HuggingFaceTokenizer:
     such space is near, at a line break, else between two characters that do not combine.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, *, segment_characters: int = SEGMENT_CHARACTERS
-    ) -> None:
+    def __init__(self, tokenizer: AnyTokenizer, *, segment_characters: int = SEGMENT_CHARACTERS) -> None:
         self._segment_characters = segment_characters
         self._special_ids = frozenset(tokenizer.all_special_ids)
         self._pad_id = tokenizer.pad_token_id

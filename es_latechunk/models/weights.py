@@ -81,10 +81,10 @@ def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, Tensor
 def weights_fingerprint(folder: Path) -> str:
     """ "sha256:<hex>" over all weights that shape the vectors.
 
-    One file: its plain SHA-256, the number that a model hub shows for it. Several (shards, or the Dense
-    modules after pooling): the SHA-256 of `sha256sum`'s lines "<hex>  <path>\\n", sorted by path.
+    One file: its plain SHA-256, the number that a model hub shows for it. Several (shards, the Dense modules after
+    pooling, or a task's adapters): the SHA-256 of `sha256sum`'s lines "<hex>  <path>\\n", sorted by path.
     """
-    files = weight_files(folder) + _module_files(folder)
+    files = weight_files(folder) + _module_files(folder) + _adapter_files(folder)
     digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
     if len(digests) == 1:
         return f"sha256:{next(iter(digests.values()))}"
@@ -117,6 +117,18 @@ def _module_files(folder: Path) -> list[Path]:
         raise ModelError(f"{path}: cannot be read ({error!r}); download the checkpoint again") from error
     files = [folder / place / SINGLE for place in places if place]
     return [file for file in files if file.is_file()]
+
+
+def _adapter_files(folder: Path) -> list[Path]:
+    """Of jina-embeddings-v3's `-hf` form; no other model's adapters are read here."""
+    found = sorted(folder.glob("*/adapter_model.safetensors"))
+    if not found:
+        return []
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'}: cannot be read ({error}); download it again") from error
+    return found if config.get("model_type") == "jina_embeddings_v3" else []
 
 
 def _opened(path: Path, *, framework: str) -> Any:

@@ -1,0 +1,156 @@
+"""The task adapters of jina-embeddings-v3: low-rank matrices that are added to the weights when they are loaded.
+
+For a weight W (out, in) and its task's A (rank, in) and B (out, rank): W + B A * alpha / rank (Hu et al. 2021, arXiv
+2106.09685; for this model Sturua et al. 2024, arXiv 2409.10173). The original repository keeps the adapters of all
+tasks stacked beside each weight, the `-hf` form has a folder in PEFT's format for each task.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from es_latechunk.errors import ModelError
+from es_latechunk.models.native.checkpoint import Stored, read_array, read_header
+from es_latechunk.types import FloatArray
+
+TASKS = "lora_adaptations"  # the setting of the original that names its tasks, in the order of their adapters
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+_ORIGINAL = re.compile(r"(.+)\.parametrizations\.weight\.(original|0\.lora_A|0\.lora_B)")
+_PEFT = re.compile(
+    r"base_model\.model\.(?:roberta\.)?(.+?)\.(lora_(?:embedding_)?[AB])(?:\.default)?(?:\.weight)?"
+)
+_LAYER = re.compile(r"(?:encoder\.)?layers\.(\d+)\.(.+)")
+# A module in a layer, in both forms -> the part of `EncoderShape`, and which third of it.
+_PARTS = {
+    **{f"self_attn.{name}_proj": ("qkv", third) for third, name in enumerate("qkv")},
+    **{"mixer.Wqkv": ("qkv", None), "self_attn.o_proj": ("out", None), "mixer.out_proj": ("out", None)},
+    **{"mlp.fc1": ("up", None), "mlp.fc2": ("down", None)},
+}
+_TABLES = {"embeddings.word_embeddings": "words", "embeddings.token_type_embeddings": "types"}
+# PEFT's settings that change the formula, and what they must be.
+_PLAIN: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("use_dora", "fan_in_fan_out", "lora_bias"), (False, None)),
+    **dict.fromkeys(
+        ("modules_to_save", "rank_pattern", "alpha_pattern", "layer_replication"), (None, {}, [])
+    ),
+    "bias": ("none",),
+    "peft_type": ("LORA",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """left @ right * scale is added to a weight, transposed for a `turned` one, or to one third of its rows.
+
+    `task` is the place of the task in stacked matrices, None where there is one alone.
+    """
+
+    left: Stored
+    right: Stored
+    scale: float
+    task: int | None = None
+    turned: bool = False
+    third: int | None = None
+
+    def add_to(self, weight: FloatArray) -> None:
+        """Change the weight in place; ModelError where the shapes do not fit."""
+        left, right = read_array(self.left), read_array(self.right)
+        if self.task is not None:
+            left, right = left[self.task], right[self.task]
+        rows = slice(None)
+        if self.third is not None:
+            size = len(weight) // 3
+            rows = slice(self.third * size, (self.third + 1) * size)
+        change = left @ right * np.float32(self.scale)
+        change = change.T if self.turned else change
+        if change.shape != weight[rows].shape or not np.isfinite(change).all():
+            raise ModelError(
+                f"{self.left.file}: {self.left.name} gives {change.shape} for a weight of {weight[rows].shape}, or "
+                "values that are not finite; download the model again"
+            )
+        weight[rows] += change
+
+
+Adapters = Mapping[str, tuple[Adapter, ...]]
+
+
+def split_original(
+    config: Mapping[str, Any], stored: Mapping[str, Stored], task: str
+) -> tuple[dict[str, Stored], dict[str, Adapter]]:
+    """The original's plain weights, and the adapters of one task by the name of the weight that they change."""
+    plain: dict[str, Stored] = {}
+    pairs: dict[str, dict[str, Stored]] = {}
+    for name, tensor in stored.items():
+        if match := _ORIGINAL.fullmatch(name):
+            module, part = match.groups()
+            if part == "original":
+                plain[f"{module}.weight"] = tensor
+            else:
+                pairs.setdefault(f"{module}.weight", {})[part[-1]] = tensor
+        else:
+            plain[name] = tensor
+    place = config[TASKS].index(task)
+    scale = config["lora_alpha"] / config["lora_rank"]
+    adapters = {}
+    for name, pair in pairs.items():
+        # For a table the original has the two the other way round.
+        table = name.endswith("_embeddings.weight")
+        left, right = (pair["A"], pair["B"]) if table else (pair["B"], pair["A"])
+        adapters[name] = Adapter(left, right, scale, task=place)
+    return plain, adapters
+
+
+def peft_folder(folder: Path, task: str) -> Path:
+    """Where the `-hf` form keeps a task's adapter: "retrieval.query" in retrieval_query."""
+    return folder / re.sub(r"\W", "_", task)
+
+
+def read_peft(folder: Path, task: str) -> dict[str, tuple[Adapter, ...]]:
+    """The adapters of one task by the names of `EncoderShape`'s weights; what is not known here is a ModelError."""
+    place = peft_folder(folder, task)
+    try:
+        settings = json.loads((place / SETTINGS).read_text(encoding="utf-8"))
+        rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{place}: its {SETTINGS} cannot be read ({error!r}); the model needs the adapter of the task {task}: "
+            "download it again"
+        ) from error
+    unknown = [key for key, plain in _PLAIN.items() if key in settings and settings[key] not in plain]
+    if unknown:
+        raise ModelError(f"{place}: {unknown[0]} is {settings[unknown[0]]!r}, which is not computed here")
+    scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    pairs: dict[str, dict[str, Stored]] = {}
+    for name, tensor in read_header(place / WEIGHTS).items():
+        match = _PEFT.fullmatch(name)
+        if match is None:
+            raise ModelError(f"{place / WEIGHTS}: has {name}, which is not known here")
+        pairs.setdefault(match[1], {})[match[2]] = tensor
+    adapters: dict[str, tuple[Adapter, ...]] = {}
+    for module, pair in pairs.items():
+        if not module.startswith("pooler."):
+            key, third = _weight(module, place)
+            kind = "lora_embedding_" if key in ("words.weight", "types.weight") else "lora_"
+            if set(pair) != {f"{kind}A", f"{kind}B"}:
+                raise ModelError(f"{place / WEIGHTS}: has {', '.join(sorted(pair))} alone for {module}")
+            adapter = Adapter(pair[f"{kind}B"], pair[f"{kind}A"], scale, turned=kind != "lora_", third=third)
+            adapters[key] = (*adapters.get(key, ()), adapter)
+    return adapters
+
+
+def _weight(module: str, place: Path) -> tuple[str, int | None]:
+    if module in _TABLES:
+        return f"{_TABLES[module]}.weight", None
+    layer = _LAYER.fullmatch(module)
+    if layer is None or layer[2] not in _PARTS:
+        raise ModelError(f"{place / WEIGHTS}: changes {module}, which is not known here")
+    part, third = _PARTS[layer[2]]
+    return f"{layer[1]}.{part}.weight", third

@@ -1,0 +1,149 @@
+"""The OpenVINO engine: windows of token ids through a compiled graph, several requests at once."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from es_latechunk.errors import ModelError, setting
+from es_latechunk.models.native.encoder import Encoder
+from es_latechunk.models.native.families import NativeCheckpoint
+from es_latechunk.models.native.loading import read_weights
+from es_latechunk.models.native.shape import EncoderShape
+from es_latechunk.models.precision import Dtype, Hardware
+from es_latechunk.models.spec import ModelSpec
+from es_latechunk.types import FloatArray, IntArray
+
+# Short windows of one length go together until a request has so many tokens: fewer leave the processor idle.
+REQUEST_TOKENS = 256
+# A window this long is computed by all threads together; shorter ones each by a thread of its own.
+LONG_WINDOW = 2_048
+# The bias of ALiBi and of local attention is written out, a number for each pair of tokens (and each head): 200 MB
+# at this length with 12 heads, and 16 times as much at 8,192 tokens, where torch works in blocks.
+LONGEST_BIASED = 2_048
+MOST_STREAMS = 16
+BATCH_TOKENS = 4_096  # a stream
+
+
+class OpenVinoModel:
+    """Token ids in, last hidden states out (an `Engine`); the graph is compiled at the first call."""
+
+    name = "openvino"
+
+    def __init__(self, spec: ModelSpec, checkpoint: NativeCheckpoint, *, dtype: Dtype) -> None:
+        self._spec = spec
+        self._checkpoint = checkpoint
+        self._dtype = dtype
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """The precision in use: bfloat16 where the processor multiplies it natively."""
+        streams, _ = self._plan
+        dtype = self._dtype
+        if dtype == "auto":
+            dtype = "bfloat16" if has_bfloat16(self._core) else "float32"
+        return Hardware("cpu", dtype, max(2 * BATCH_TOKENS, BATCH_TOKENS * streams))
+
+    def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
+        """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32."""
+        answers: list[FloatArray | None] = [None] * len(batch)
+        queue, pending = self._requests, list(_requests(batch))
+
+        def keep(request: Any, places: list[int]) -> None:
+            hidden = request.get_output_tensor(0).data
+            for row, place in enumerate(places):
+                answers[place] = hidden[row].copy()
+
+        queue.set_callback(keep)
+        for places in pending:
+            queue.start_async({0: np.stack([batch[place] for place in places])}, places)
+        queue.wait_all()
+        whole = [answer for answer in answers if answer is not None]
+        if len(whole) < len(batch) or not all(np.isfinite(answer).all() for answer in whole):
+            raise ModelError(
+                f"model {self._spec.name}: gives vectors that are not finite in {self.hardware.dtype}; check the "
+                f"weights, or try {setting('dtype')} float32"
+            )
+        return whole
+
+    @cached_property
+    def _core(self) -> Any:
+        import openvino
+
+        return openvino.Core()
+
+    @property
+    def _plan(self) -> tuple[int, int]:
+        """Streams and threads: many streams of one thread, or one stream of all."""
+        threads = available_threads()
+        return (1 if self._spec.window > LONG_WINDOW else min(threads, MOST_STREAMS)), threads
+
+    @cached_property
+    def _requests(self) -> Any:
+        import openvino
+
+        streams, threads = self._plan
+        compiled = self._core.compile_model(
+            self._graph(),
+            "CPU",
+            {
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": threads,
+                "INFERENCE_PRECISION_HINT": "bf16" if self.hardware.dtype == "bfloat16" else "f32",
+                "ENABLE_CPU_PINNING": False,  # others run beside us
+            },
+        )
+        return openvino.AsyncInferQueue(compiled, streams)
+
+    def _graph(self) -> Any:
+        import openvino
+        from openvino import opset13
+
+        from es_latechunk.models.native.openvino_ops import OpenVinoOps
+
+        ops = OpenVinoOps()
+        weights = {
+            key: ops.constant(array) for key, array in read_weights(self._checkpoint, self._spec.name).items()
+        }
+        ids = opset13.parameter([-1, -1], np.int32, "input_ids")
+        hidden = Encoder(self._checkpoint.shape, weights, ops)(ids)
+        return openvino.Model([opset13.result(hidden)], [ids], "encoder")
+
+
+def unfit_window(shape: EncoderShape, window: int) -> str:
+    """Why a window is too long for the graph, or ""; see `LONGEST_BIASED`."""
+    biased = shape.positions == "alibi" or any(shape.reaches)
+    if not biased or window <= LONGEST_BIASED:
+        return ""
+    return (
+        f"windows of {window} tokens would need too much memory on it, with this model's kind of attention; choose "
+        f"{setting('window')} {LONGEST_BIASED} or less, or {setting('engine')} torch"
+    )
+
+
+def has_bfloat16(core: Any) -> bool:
+    """Whether this processor multiplies bfloat16 natively, as OpenVINO sees it."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def available_threads() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _requests(batch: Sequence[IntArray]) -> Iterator[list[int]]:
+    """Places in `batch` that make one request: windows of one length, so that nothing is padded or masked."""
+    alike: dict[int, list[int]] = defaultdict(list)
+    for place, window in enumerate(batch):
+        alike[len(window)].append(place)
+    for length in sorted(alike, reverse=True):
+        size = max(1, REQUEST_TOKENS // length)
+        for first in range(0, len(alike[length]), size):
+            yield alike[length][first : first + size]

@@ -1,0 +1,277 @@
+"""The encoder here computes what transformers' own classes compute, on torch and on OpenVINO."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jina_checkpoints import make_config, make_tensors, save_checkpoint
+from jina_checkpoints import reference as exact
+from safetensors.torch import load_file, save_file
+from tiny_models import add_modules, change_config, save_model
+from transformers import AutoModel
+
+from es_latechunk.errors import UsageError
+from es_latechunk.models import load_encoder
+from es_latechunk.models.encoder import LocalEncoder
+from es_latechunk.models.native.checkpoint import read_header
+from es_latechunk.models.native.families import NativeCheckpoint, read_native
+from es_latechunk.models.native.loading import read_weights
+from es_latechunk.models.native.openvino_model import OpenVinoModel
+from es_latechunk.models.native.torch_model import NativeTorchModel
+from es_latechunk.models.spec import ModelOptions, ModelSpec, describe
+
+FIXTURE = Path(__file__).parent / "fixtures" / "jina_v2_12heads"
+LENGTHS = (1, 2, 7, 33, 33, 96)
+TOLERANCE = 2e-5
+# family and options -> changes to its tiny configuration
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("bert", {}),
+    "bert, tanh gelu": ("bert", {"hidden_act": "gelu_new"}),
+    "bert, relu": ("bert", {"hidden_act": "relu", "layer_norm_eps": 1e-5}),
+    "bert, swish, one head": (
+        "bert",
+        {"hidden_act": "swish", "num_attention_heads": 1, "type_vocab_size": 1},
+    ),
+    "roberta": ("roberta", {}),
+    "roberta, padding 0": ("roberta", {"pad_token_id": 0, "max_position_embeddings": 97}),
+    "xlm-roberta": ("xlm-roberta", {"type_vocab_size": 1}),
+    "nomic": ("nomic_bert", {}),
+    "nomic, another base": ("nomic_bert", {"rope_parameters": {"rope_type": "default", "rope_theta": 77.0}}),
+    "nomic, gelu": ("nomic_bert", {"hidden_act": "gelu"}),
+    "modernbert": ("modernbert", {"num_hidden_layers": 3, "layer_types": None}),
+    "modernbert, biased": ("modernbert", {"attention_bias": True, "mlp_bias": True, "norm_bias": True}),
+    "modernbert, local only": (
+        "modernbert",
+        {"layer_types": ["sliding_attention"] * 2, "local_attention": 7},
+    ),
+}
+
+
+def spread_biases(folder: Path) -> None:
+    """Biases and norms that are not the zeros and ones of a new model, so that a swap would show."""
+    model = AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.save_pretrained(folder)
+
+
+def native(folder: Path) -> NativeCheckpoint | None:
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    return read_native(config, read_header(folder / "model.safetensors"))
+
+
+def spec_of(folder: Path) -> ModelSpec:
+    return describe(folder, name=folder.name, options=ModelOptions(assume_mean_pooling=True))
+
+
+def windows(vocabulary: int, seed: int = 0) -> list[Any]:
+    random = np.random.default_rng(seed)
+    batch = [random.integers(5, vocabulary, length).astype(np.int32) for length in LENGTHS]
+    batch[2][[0, 3]] = 1  # RoBERTa's padding, should a tokenizer have another token there
+    return batch
+
+
+def reference(folder: Path, batch: list[Any]) -> list[Any]:
+    """Each window alone through transformers, without padding."""
+    model = AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        return [model(torch.from_numpy(ids[None]).long()).last_hidden_state[0].numpy() for ids in batch]
+
+
+def assert_close(got: list[Any], wanted: list[Any], tolerance: float = TOLERANCE) -> None:
+    assert [each.shape for each in got] == [each.shape for each in wanted]
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=0)
+
+
+def padded(module: NativeTorchModel, batch: list[Any]) -> list[Any]:
+    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, window in enumerate(batch):
+        ids[row, : len(window)] = torch.from_numpy(window)
+        mask[row, : len(window)] = 1
+    with torch.inference_mode():
+        hidden = module(ids, mask)
+    return [hidden[row, : len(window)].numpy() for row, window in enumerate(batch)]
+
+
+@pytest.fixture(scope="module", params=CASES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    kind, changes = CASES[request.param]
+    made = save_model(tmp_path_factory.mktemp("native") / "m", kind, **changes)
+    spread_biases(made)
+    return made
+
+
+def test_parity_with_transformers(folder: Path) -> None:
+    """Each window alone, all together with padding (torch), and all together in requests (OpenVINO)."""
+    checkpoint = native(folder)
+    assert checkpoint is not None
+    batch = windows(checkpoint.shape.vocabulary)
+    wanted = reference(folder, batch)
+    module = NativeTorchModel(checkpoint, "m", device="cpu")
+    assert_close([padded(module, [window])[0] for window in batch], wanted)
+    assert_close(padded(module, batch), wanted)
+    engine = OpenVinoModel(spec_of(folder), checkpoint, dtype="float32")
+    assert_close(engine.run(batch), wanted)
+    assert_close([engine.run([window])[0] for window in batch], wanted)
+
+
+@pytest.mark.parametrize("family", ["v1", "code"])
+@pytest.mark.parametrize("heads", [4, 12])
+def test_jina_bert_on_openvino(tmp_path: Path, family: str, heads: int) -> None:
+    """Against the formulas, written once more in `jina_checkpoints`; 97 tokens tell far from near."""
+    config = make_config(family, heads=heads)
+    tensors = make_tensors(family, config)
+    checkpoint = native(save_checkpoint(tmp_path / "jina", config, tensors))
+    assert checkpoint is not None
+    random = np.random.default_rng(0)
+    batch = [random.integers(1, 100, length).astype(np.int32) for length in (1, 5, 5, 97)]
+    wanted = []
+    for ids in batch:
+        rows = torch.from_numpy(ids[None]).long()
+        wanted.append(exact(family, config, tensors, rows, torch.ones_like(rows))[0].float().numpy())
+    assert_close(OpenVinoModel(jina_spec(tmp_path / "jina"), checkpoint, dtype="float32").run(batch), wanted)
+
+
+def test_jina_bert_as_recorded_from_the_original() -> None:
+    checkpoint = native(FIXTURE)
+    assert checkpoint is not None
+    recorded = dict(np.load(FIXTURE / "reference.npz"))
+    batch = [
+        ids[mask.astype(bool)].astype(np.int32)
+        for ids, mask in zip(recorded["input_ids"], recorded["attention_mask"], strict=True)
+    ]
+    wanted = [hidden[: len(ids)] for hidden, ids in zip(recorded["last_hidden_state"], batch, strict=True)]
+    assert_close(OpenVinoModel(jina_spec(FIXTURE), checkpoint, dtype="float32").run(batch), wanted)
+
+
+def jina_spec(folder: Path) -> Any:
+    return SimpleNamespace(name=folder.name, window=128)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("bert", {"hidden_act": "gelu_fast"}),
+        ("bert", {"position_embedding_type": "relative_key"}),
+        ("bert", {"is_decoder": True}),
+        ("bert", {"a_new_option": 1}),
+        ("bert", {"num_attention_heads": None}),
+        ("roberta", {"pad_token_id": None}),
+        ("nomic_bert", {"head_dim": 16}),
+        ("nomic_bert", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10.0, "factor": 2.0}}),
+        ("modernbert", {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}),
+        ("modernbert", {"layer_types": ["full_attention", "chunked_attention"]}),
+        ("modernbert", {"norm_bias": "yes"}),
+        ("mpnet", {}),
+        ("distilbert", {}),
+    ],
+)
+def test_what_is_not_known_here_is_left_to_transformers(
+    kind: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = save_model(tmp_path / "m", kind)
+    assert (native(folder) is None) == (kind in ("mpnet", "distilbert"))
+    change_config(folder, **changes)
+    assert native(folder) is None
+
+
+@pytest.mark.parametrize("change", ["more", "less", "misshapen", "a bias"])
+def test_other_tensors_than_the_shape_needs_are_left_to_transformers(tmp_path: Path, change: str) -> None:
+    folder = save_model(tmp_path / "m", "modernbert")
+    tensors = load_file(folder / "model.safetensors")
+    name = "layers.1.mlp.Wi.weight"
+    if change == "more":
+        tensors["layers.2.mlp.Wi.weight"] = tensors[name].clone()
+    elif change == "a bias":
+        tensors["layers.1.mlp.Wi.bias"] = torch.zeros(80)
+    else:
+        tensors[name] = tensors[name][:, :-1].contiguous()
+        if change == "less":
+            del tensors[name]
+    save_file(tensors, folder / "model.safetensors")
+    assert native(folder) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_in_other_precisions(tmp_path: Path, dtype: torch.dtype) -> None:
+    folder = save_model(tmp_path / "m", "bert")
+    tensors = {key: each.to(dtype) for key, each in load_file(folder / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors")
+    checkpoint = native(folder)
+    assert checkpoint is not None
+    for key, array in read_weights(checkpoint, "m").items():
+        if len(checkpoint.weights[key]) == 1 and key != "types.weight":
+            assert np.array_equal(array, tensors[checkpoint.weights[key][0].name].float().numpy())
+
+
+def test_batching_changes_nothing_in_bfloat16(tmp_path: Path) -> None:
+    """Invariant 5: a window's vectors do not depend on what it was run with."""
+    folder = save_model(tmp_path / "m", "bert")
+    checkpoint = native(folder)
+    assert checkpoint is not None
+    engine = OpenVinoModel(spec_of(folder), checkpoint, dtype="bfloat16")
+    batch = windows(checkpoint.shape.vocabulary)
+    together = engine.run([*batch, *windows(checkpoint.shape.vocabulary, seed=1), *batch])
+    for number, window in enumerate(batch):
+        (alone,) = engine.run([window])
+        for other in (together[number], together[number - len(batch)]):
+            assert cosines(alone, other).min() > 0.9999
+    precise = OpenVinoModel(spec_of(folder), checkpoint, dtype="float32").run(batch)
+    assert all(cosines(a, b).min() > 0.999 for a, b in zip(together, precise, strict=False))
+
+
+def cosines(one: Any, other: Any) -> Any:
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return (one * other).sum(1) / lengths
+
+
+def test_the_engine_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = add_modules(save_model(tmp_path / "known"), "Pooling")
+    other = add_modules(save_model(tmp_path / "other", "distilbert"), "Pooling")
+
+    def engine_of(folder: Path, name: Any = "auto", **options: Any) -> str:
+        encoder = load_encoder(str(folder), engine=name, device="cpu", **options)
+        assert isinstance(encoder, LocalEncoder)
+        return encoder.engine
+
+    assert [engine_of(known), engine_of(known, "openvino"), engine_of(known, "torch")] == [
+        "openvino",
+        "openvino",
+        "torch",
+    ]
+    assert engine_of(other) == "torch"
+    with pytest.raises(UsageError, match="--engine openvino: model other: its architecture"):
+        engine_of(other, "openvino")
+    a, b = (load_encoder(str(known), engine=name, dtype="float32") for name in ("openvino", "torch"))
+    assert a.identity == b.identity
+    np.testing.assert_allclose(a.encode_queries(["a fox"]), b.encode_queries(["a fox"]), atol=TOLERANCE)
+    monkeypatch.setattr("es_latechunk.models.engines.find_spec", lambda name: None)
+    assert engine_of(known) == "torch"
+    with pytest.raises(UsageError, match=r"--engine openvino: it is not installed.*es-latechunk\[openvino\]"):
+        engine_of(known, "openvino")
+
+
+def test_a_window_that_openvino_has_no_memory_for(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "long", "modernbert", max_position_embeddings=4096)
+    for name, window, expected in (
+        ("auto", 4096, "torch"),
+        ("auto", 2048, "openvino"),
+        ("openvino", 2048, "openvino"),
+    ):
+        options = ModelOptions(window=window, assume_mean_pooling=True)
+        assert load_encoder(str(folder), options=options, engine=name, device="cpu").engine == expected
+    with pytest.raises(UsageError, match="--window 2048 or less, or --engine torch"):
+        load_encoder(
+            str(folder), options=ModelOptions(assume_mean_pooling=True), engine="openvino"
+        ).encode_queries(["a"])
