@@ -10,7 +10,7 @@ of the source comes out at the end as one DocumentResult, and nothing else carri
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -38,6 +38,7 @@ DEFAULT_RETRY_FOR = 120.0  # seconds
 DEFAULT_MAX_PRUNE = 0.5
 PACKED_VECTORS_SINCE = (9, 3)
 NOT_FOUND = 404
+Count = Callable[[DocumentResult], None]
 log = logging.getLogger(__name__)
 
 
@@ -155,7 +156,6 @@ class IngestRun:
             if self._alias:
                 note_fill(load, self._alias, chunks=None, failed=0)
             for result in self._results(load, seen):
-                self._counts.add(result)
                 if result.error:
                     seen.set_place(result.doc_id, "")
                 yield result
@@ -169,14 +169,15 @@ class IngestRun:
             )
 
     def _results(self, load: Load, seen: SeenIds) -> Iterator[DocumentResult]:
-        target = self._target
-        yield from written(changed_documents(self._documents, target, load, seen), target, load)
+        target, count = self._target, self._counts.add
+        yield from written(changed_documents(self._documents, target, load, seen), target, load, count)
         if load.own is None:
             for result in interfered(target, load, seen):
                 self._counts.documents -= 1
+                count(result)
                 yield result
         if self._prune and count_stale(target, load, seen, self.report.failed, max_share=self._max_prune)[0]:
-            yield from pruned(target, load, seen)
+            yield from pruned(target, load, seen, count)
 
 
 def check_shares(retry_for: float, max_prune: float) -> None:
@@ -287,9 +288,12 @@ def _hashed(
 
 
 def written(
-    documents: Iterable[ChangedDocument | DocumentResult], target: Target, load: Load
+    documents: Iterable[ChangedDocument | DocumentResult], target: Target, load: Load, count: Count
 ) -> Iterator[DocumentResult]:
-    """Embed the documents and write their chunks; a document's result comes when all its actions are settled."""
+    """Embed the documents and write their chunks; a document's result comes when all its actions are settled.
+
+    `count` is called with each result first: with those of a whole request before the first of them is given.
+    """
     from es_latechunk.elastic.actions import delete_actions, index_actions
 
     opened: dict[str, _OpenDocument] = {}
@@ -333,29 +337,42 @@ def written(
                         block.chunked.document.id, len(block.chunked.spans), document.last_ordinal
                     )
 
-    yield from _settled(actions(), opened, target, load)
+    yield from _settled(actions(), opened, target, load, count)
 
 
 def _settled(
-    actions: Iterable[Action | DocumentResult], opened: dict[str, _OpenDocument], target: Target, load: Load
+    actions: Iterable[Action | DocumentResult],
+    opened: dict[str, _OpenDocument],
+    target: Target,
+    load: Load,
+    count: Count,
 ) -> Iterator[DocumentResult]:
     from es_latechunk.elastic.bulk import write
 
-    for item in write(
-        actions,
+    def settle(result: ActionResult) -> DocumentResult | None:
+        doc_id = result.action.doc_id
+        opened[doc_id].settle(result)
+        if opened[doc_id].waiting:
+            return None
+        done = opened.pop(doc_id).result(doc_id)
+        count(done)
+        return done
+
+    def passing() -> Iterator[Action | DocumentResult]:
+        for item in actions:
+            if isinstance(item, DocumentResult):
+                count(item)
+            yield item
+
+    yield from write(
+        passing(),
+        settle,
         client=load.client,
         index=load.target,
         retry_for=target.retry_for,
         require_alias=load.require_alias,
         check=load.check,
-    ):
-        if isinstance(item, DocumentResult):
-            yield item
-            continue
-        doc_id = item.action.doc_id
-        opened[doc_id].settle(item)
-        if not opened[doc_id].waiting:
-            yield opened.pop(doc_id).result(doc_id)
+    )
 
 
 @dataclass(slots=True)
@@ -449,8 +466,8 @@ def count_stale(
     return stale, chunks
 
 
-def pruned(target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentResult]:
-    """Remove the documents that the source no longer has."""
+def pruned(target: Target, load: Load, seen: SeenIds, count: Count) -> Iterator[DocumentResult]:
+    """Remove the documents that the source no longer has; `count` as in `written`."""
     from es_latechunk.elastic.actions import delete_actions
     from es_latechunk.elastic.prune import stale_documents
 
@@ -462,4 +479,4 @@ def pruned(target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentResult
             opened[document.doc_id] = _OpenDocument(None, "", last, waiting=last + 1)
             yield from delete_actions(document.doc_id, 0, last)
 
-    yield from _settled(actions(), opened, target, load)
+    yield from _settled(actions(), opened, target, load, count)

@@ -163,6 +163,25 @@ def test_giving_up_says_what_was_tried_and_counts_the_truth(
     assert contents(client, index_name) == EXPECTED
 
 
+def test_an_interrupt_between_the_results_of_a_request_counts_all_of_them(
+    client: Elasticsearch, index_name: str
+) -> None:
+    """What was written stays written, so the report says so; and what a load changes is set back."""
+    encoder = make_index(client, index_name)
+    before = client.indices.get(index=index_name).body
+    run = IngestRun(LETTERS, index=index_name, client=client, encoder=encoder)
+
+    def interrupted() -> None:
+        for _ in run:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert contents(client, index_name) == EXPECTED
+    assert (run.report.documents, run.report.indexed) == (3, len(EXPECTED))
+    assert client.indices.get(index=index_name).body == before
+
+
 def test_a_server_that_is_lost_does_not_hide_what_was_lost_with_it(
     client: Elasticsearch, proxied: Elasticsearch, proxy: FaultProxy, index_name: str,
     caplog: pytest.LogCaptureFixture,
@@ -229,6 +248,10 @@ def test_one_chunk_too_large_fails_alone(
     assert errors[0].startswith("berlin: the server takes no request of ")
 
 
+def as_it_is(result: ActionResult) -> ActionResult:
+    return result
+
+
 def sent_batches(
     actions: list[Action], monkeypatch: pytest.MonkeyPatch, *, count: int, size: int
 ) -> list[int]:
@@ -242,7 +265,7 @@ def sent_batches(
         yield from (ActionResult(action, 200) for action in batch)
 
     monkeypatch.setattr(bulk._Sender, "settle", settle)
-    results = write(actions, client=Elasticsearch("http://127.0.0.1:1"), index="x")
+    results = write(actions, as_it_is, client=Elasticsearch("http://127.0.0.1:1"), index="x")
     assert [result.action for result in results] == actions
     return sent
 
@@ -254,7 +277,7 @@ def test_what_is_no_action_passes_through_in_its_place(monkeypatch: pytest.Monke
     )
     actions = list(delete_actions("d", 0, 4))
     mixed = [actions[0], "one", actions[1], actions[2], "two", *actions[3:], "three"]
-    passed = list(write(mixed, client=Elasticsearch("http://127.0.0.1:1"), index="x"))
+    passed = list(write(mixed, as_it_is, client=Elasticsearch("http://127.0.0.1:1"), index="x"))
     assert [item for item in passed if isinstance(item, str)] == ["one", "two", "three"]
     assert [item.action for item in passed if isinstance(item, ActionResult)] == actions
 

@@ -194,7 +194,7 @@ def whole_new_chunks(chunks: dict[str, Any]) -> int:
     ("number", "method", "path", "nth"),
     [
         (signal.SIGINT, "PUT", "/_bulk", 4),
-        (signal.SIGTERM, "PUT", "/_bulk", 9),
+        (signal.SIGHUP, "PUT", "/_bulk", 9),
         (signal.SIGINT, "POST", "/_search", 2),
         (signal.SIGTERM, "POST", "/_aliases", 1),  # owning the index
         (signal.SIGINT, "PUT", "/_mapping", 1),  # noting who loads, and what was there

@@ -15,7 +15,7 @@ from commands import error_of, run
 from elasticsearch import Elasticsearch
 from hypothesis import given
 from hypothesis import strategies as st
-from indices import LETTERS, WordEncoder, load, make_index
+from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from searching import QUERIES, made_up_documents
 from serving import served
 
@@ -167,6 +167,18 @@ def test_an_index_without_a_hit_answers_with_empty_lists(client: Elasticsearch, 
     with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
         said = ask(url, "/search", query="anything")
     assert (said["candidates"], said["late"], said["naive"]) == (0, [], [])
+
+
+def test_documents_of_others_are_left_out(client: Elasticsearch, index_name: str) -> None:
+    encoder = make_index(client, index_name)
+    load(client, index_name, LETTERS, encoder)
+    row = stored_chunks(client, index_name)["berlin#0"]
+    for number, fields in enumerate(({"content": row["content"]}, {**row, "doc_id": ["a", "b"]}, row)):
+        document = {**fields, "content_embedding": row["content_embedding"]}
+        client.index(index=index_name, id=f"stranger{number}", document=document, refresh=True)
+    with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
+        said = ask(url, "/search", query="Lisbon lies on the Tagus")
+    assert {hit["doc_id"] for hit in said["late"]} == {"lisbon", "köln"}, "berlin has a chunk too many"
 
 
 def test_an_index_that_no_longer_fits_is_refused_in_words(client: Elasticsearch, index_name: str) -> None:

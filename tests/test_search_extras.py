@@ -111,6 +111,21 @@ def test_a_hit_that_is_gone_meanwhile_is_its_own_passage(filled: tuple[Elasticse
     assert add_passages(searcher, [hit], 2) == [replace(hit, passage=join_passage([hit]))]
 
 
+def test_chunks_of_a_version_that_came_meanwhile_are_joined_to_no_hit(
+    filled: tuple[Elasticsearch, WordEncoder],
+) -> None:
+    """The hit is of an older version, whose neighbours were elsewhere: what overlaps is not its passage."""
+    document = next(iter(DOCUMENTS))
+    searcher = Searcher(filled[0], INDEX, SearchOptions())
+    [before, after] = (searcher.fetch_rows([f"{document}#{ordinal}"]) for ordinal in (1, 3))
+    [end], [start] = ([one.end for one in before.values()], [one.start for one in after.values()])
+    old = Hit(f"{document}#2", document, 2, 1.0, end - 5, start - 1, "x" * (start - end + 4), "", {})
+    [hit] = add_passages(searcher, [old], 1)
+    assert hit.passage is not None
+    assert (hit.passage.start, hit.passage.text[: len(old.content)]) == (old.start, old.content)
+    assert hit.passage.end == next(iter(after.values())).end
+
+
 def test_many_queries_name_their_hits(tmp_path: Path) -> None:
     asked = [f"{QUERIES[number % 4]} {number}" for number in range(200)]
     path = tmp_path / "queries.txt"

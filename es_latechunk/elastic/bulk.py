@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from elasticsearch import ApiError, Elasticsearch
 
@@ -33,6 +33,7 @@ WHOLE_INDEX = (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,25 @@ class ActionResult:
 
 def write(
     actions: Iterable[Action | T],
+    settle: Callable[[ActionResult], R | None],
     *,
     client: Elasticsearch,
     index: str,
     retry_for: float = DEFAULT_RETRY_FOR,
     require_alias: bool = False,
     check: Callable[[], None] = lambda: None,
-) -> Iterator[ActionResult | T]:
-    """Send actions in requests bounded in number and bytes, and give the result of each; all else passes through.
+) -> Iterator[R | T]:
+    """Send actions in requests bounded in number and bytes, and give what `settle` makes of the result of each.
+
+    What is no action passes through; None of `settle` is nothing to give. `settle` is called for a whole answer
+    before any of it is given, out of the reach of an interrupt, so that what it counts is what was written.
 
     `retry_for` is how long (seconds) a request may be tried again before a WriteError. With `require_alias`, `index`
     must be an alias, so that no index is ever made by a request. `check` is called before each request, and may
     raise. An index that takes nothing at all ends the writing with an IndexRefusedError. Where a request is
-    interrupted, the results of its answer are given first, and then the interrupt is raised.
+    interrupted, what its answer settled is given first, and then the interrupt is raised.
     """
-    sender = _Sender(client, index, retry_for, require_alias, check)
+    sender = _Sender(client, index, retry_for, require_alias, check, settle)
     batch: list[Action] = []
     size = 0
     for action in actions:
@@ -80,7 +85,7 @@ def write(
 
 
 @dataclass(slots=True)
-class _Sender:
+class _Sender(Generic[R]):
     """Where requests go, and how."""
 
     client: Elasticsearch
@@ -88,11 +93,12 @@ class _Sender:
     retry_for: float
     require_alias: bool
     check: Callable[[], None]
+    settled: Callable[[ActionResult], R | None]
 
-    def settle(self, batch: list[Action]) -> Iterator[ActionResult]:
+    def settle(self, batch: list[Action]) -> Iterator[R]:
         """Send until every action of the batch is settled."""
         waiting = batch
-        results: list[ActionResult] = []
+        results: list[R] = []
         again = False
 
         def attempt() -> None:
@@ -116,9 +122,7 @@ class _Sender:
         if too_large:
             yield from self._halve(waiting)
 
-    def _send(
-        self, actions: list[Action], results: list[ActionResult], *, repeated: bool
-    ) -> tuple[list[Action], str]:
+    def _send(self, actions: list[Action], results: list[R], *, repeated: bool) -> tuple[list[Action], str]:
         """Send once. What is not settled comes back, with the cause; an exception means that nothing is."""
         self.check()
         lines = [line for action in actions for line in action.lines]
@@ -142,7 +146,7 @@ class _Sender:
         self,
         actions: list[Action],
         outcomes: list[dict[str, Any]],
-        results: list[ActionResult],
+        results: list[R],
         *,
         repeated: bool,
     ) -> tuple[list[Action], str]:
@@ -157,20 +161,27 @@ class _Sender:
                 cause = f"{status}: {cause_text(outcome['error'])}"
             elif repeated and action.deletes and status == NOT_FOUND:
                 # An earlier attempt, whose answer was lost, has deleted it.
-                results.append(ActionResult(action, 200))
+                self._settle_one(ActionResult(action, 200), results)
             else:
-                results.append(ActionResult(action, status, _failure(action, outcome)))
+                self._settle_one(ActionResult(action, status, _failure(action, outcome)), results)
         if refusal:
             raise IndexRefusedError(
                 f"index {self.index}: takes no chunk at all ({refusal}); mend that, and run the same command again"
             )
         return waiting, cause
 
-    def _halve(self, actions: list[Action]) -> Iterator[ActionResult]:
+    def _settle_one(self, result: ActionResult, results: list[R]) -> None:
+        made = self.settled(result)
+        if made is not None:
+            results.append(made)
+
+    def _halve(self, actions: list[Action]) -> Iterator[R]:
         """The server takes no request of this size: settle each half, down to one action."""
         if len(actions) == 1:
             cause = f"the server takes no request of {actions[0].size} bytes (413)"
-            yield ActionResult(actions[0], TOO_LARGE, cause)
+            results: list[R] = []
+            self._settle_one(ActionResult(actions[0], TOO_LARGE, cause), results)
+            yield from results
             return
         middle = len(actions) // 2
         yield from self.settle(actions[:middle])

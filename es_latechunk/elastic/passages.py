@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,12 +14,13 @@ from es_latechunk.types import Hit, Passage
 def add_passages(searcher: Searcher, hits: Sequence[Hit], neighbours: int) -> list[Hit]:
     """Hits with the passage of up to `neighbours` chunks on each side of the same document."""
     chunks = {hit.id: hit for hit in hits}
-    wanted = sorted({chunk for hit in hits for chunk in _around(hit, neighbours)} - chunks.keys())
-    chunks.update(searcher.fetch_rows(wanted))
-    return [
-        replace(hit, passage=join_passage([chunks[c] for c in _around(hit, neighbours) if c in chunks]))
+    around = {
+        chunk_id(hit.doc_id, ordinal)
         for hit in hits
-    ]
+        for ordinal in range(max(0, hit.ordinal - neighbours), hit.ordinal + neighbours + 1)
+    }
+    chunks.update(searcher.fetch_rows(sorted(around - chunks.keys())))
+    return [replace(hit, passage=join_passage(_neighbourhood(hit, chunks, neighbours))) for hit in hits]
 
 
 def join_passage(chunks: Sequence[Hit]) -> Passage:
@@ -31,6 +32,20 @@ def join_passage(chunks: Sequence[Hit]) -> Passage:
     return Passage(chunks[0].start, chunks[-1].end, text)
 
 
-def _around(hit: Hit, neighbours: int) -> list[str]:
-    first = max(0, hit.ordinal - neighbours)
-    return [chunk_id(hit.doc_id, ordinal) for ordinal in range(first, hit.ordinal + neighbours + 1)]
+def _neighbourhood(hit: Hit, chunks: Mapping[str, Hit], neighbours: int) -> list[Hit]:
+    """The hit and the chunks on both sides, as far as they follow each other.
+
+    A document may be replaced between the search and this; chunks of its new version can overlap the hit.
+    """
+    found = [hit]
+    for distance in range(1, neighbours + 1):
+        before = chunks.get(chunk_id(hit.doc_id, hit.ordinal - distance))
+        if before is None or before.end > found[0].start:
+            break
+        found.insert(0, before)
+    for distance in range(1, neighbours + 1):
+        after = chunks.get(chunk_id(hit.doc_id, hit.ordinal + distance))
+        if after is None or after.start < found[-1].end:
+            break
+        found.append(after)
+    return found
