@@ -19,12 +19,12 @@ from transformers import AutoModel
 from es_latechunk.errors import UsageError
 from es_latechunk.models import load_encoder
 from es_latechunk.models.encoder import LocalEncoder
-from es_latechunk.models.native.checkpoint import read_header
 from es_latechunk.models.native.families import NativeCheckpoint, read_native
 from es_latechunk.models.native.loading import read_weights
 from es_latechunk.models.native.openvino_model import OpenVinoModel
 from es_latechunk.models.native.torch_model import NativeTorchModel
 from es_latechunk.models.spec import ModelOptions, ModelSpec, describe
+from es_latechunk.models.weights import read_header
 
 FIXTURE = Path(__file__).parent / "fixtures" / "jina_v2_12heads"
 LENGTHS = (1, 2, 7, 33, 33, 96)

@@ -11,7 +11,7 @@ import numpy as np
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.folder import read_json
-from es_latechunk.models.native.checkpoint import read_array, read_header
+from es_latechunk.models.weights import read_array, read_header
 from es_latechunk.types import FloatArray
 
 WEIGHTS = "model.safetensors"

@@ -1,36 +1,44 @@
 """A checkpoint folder's safetensors: which files, which tensors, and one fingerprint for all of them.
 
-Only safetensors are read: a pytorch_model.bin is a pickle, which can run any code when it is opened.
+Only safetensors are read: a pytorch_model.bin is a pickle, which can run any code when it is opened. Their headers
+and values are read by numpy alone, as the library's numpy reader has no bfloat16 and its other one needs torch. The
+format: eight bytes with the length of a JSON header, the header (name -> dtype, shape, offsets), the values.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from es_latechunk.errors import ModelError
+from es_latechunk.types import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+FLOATS = frozenset(_TYPES)
 _READ_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies, and its shape; its values are not read yet."""
+    """Where a tensor lies: `start` counts bytes from the beginning of the file."""
 
     file: Path
     name: str
     shape: tuple[int, ...]
     dtype: str
+    start: int
+    end: int
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -59,20 +67,61 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     return found
 
 
-def read_header(path: Path) -> dict[str, StoredTensor]:
-    """A file's tensors by name, without their values. ModelError where it is missing, broken or cut off."""
-    found: dict[str, StoredTensor] = {}
-    with _opened(path, framework="np") as file:
-        for name in file.keys():  # noqa: SIM118 (no mapping: it cannot be iterated)
-            part = file.get_slice(name)
-            found[name] = StoredTensor(path, name, tuple(part.get_shape()), part.get_dtype())
+def read_header(file: Path) -> dict[str, StoredTensor]:
+    """A file's tensors by name, without their values; ModelError if it is missing, or if the header is broken or the file is cut off."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            first = opened.read(8)
+            length = int.from_bytes(first, "little")
+            if len(first) < 8 or 8 + length > size:
+                raise ValueError("the file is cut off")
+            header = json.loads(opened.read(length))
+        base = 8 + length
+        found = {}
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            start, end = entry["data_offsets"]
+            found[name] = StoredTensor(
+                file, name, tuple(entry["shape"]), entry["dtype"], base + start, base + end
+            )
+            if base + end > size:
+                raise ValueError("the file is cut off")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file}: cannot be read ({error}); download the checkpoint again") from error
     return found
+
+
+def read_array(stored: StoredTensor) -> FloatArray:
+    """A tensor's values as float32, a copy of what is in the file now; ModelError for what is no floating point."""
+    if stored.dtype not in _TYPES:
+        raise ModelError(
+            f"{stored.file}: {stored.name} is {stored.dtype}, not one of {', '.join(_TYPES)}; choose another model"
+        )
+    kind = np.dtype(_TYPES[stored.dtype])
+    count = (stored.end - stored.start) // kind.itemsize
+    raw = np.fromfile(stored.file, kind, count, offset=stored.start)
+    if stored.dtype == "BF16":
+        return (raw.astype(np.uint32) << 16).view(np.float32).reshape(stored.shape)
+    return np.asarray(raw, np.float32).reshape(stored.shape)
+
+
+def fits(
+    stored: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]], unused: Sequence[str]
+) -> bool:
+    """Whether a checkpoint has the wanted tensors, with these shapes, and nothing beside them but `unused` names."""
+    rest = [name for name in stored if name not in wanted and not name.startswith(tuple(unused))]
+    return not rest and all(
+        name in stored and stored[name].shape == shape and stored[name].dtype in _TYPES
+        for name, shape in wanted.items()
+    )
 
 
 def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
     """The tensors' values under the given keys, as stored, on the CPU; each file is opened once."""
     for path in sorted({tensor.file for tensor in tensors.values()}):
-        with _opened(path, framework="pt") as file:
+        with _opened(path) as file:
             for key, tensor in tensors.items():
                 if tensor.file == path:
                     yield key, file.get_tensor(tensor.name)
@@ -131,11 +180,11 @@ def _adapter_files(folder: Path) -> list[Path]:
     return found if config.get("model_type") == "jina_embeddings_v3" else []
 
 
-def _opened(path: Path, *, framework: str) -> Any:
+def _opened(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
-        return safe_open(path, framework=framework)
+        return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read ({error}); download the checkpoint again") from error
 

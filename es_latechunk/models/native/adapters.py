@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.native.checkpoint import Stored, read_array, read_header
+from es_latechunk.models.weights import StoredTensor, read_array, read_header
 from es_latechunk.types import FloatArray
 
 TASKS = "lora_adaptations"  # the setting of the original that names its tasks, in the order of their adapters
@@ -53,8 +53,8 @@ class Adapter:
     `task` is the place of the task in stacked matrices, None where there is one alone.
     """
 
-    left: Stored
-    right: Stored
+    left: StoredTensor
+    right: StoredTensor
     scale: float
     task: int | None = None
     turned: bool = False
@@ -83,11 +83,11 @@ Adapters = Mapping[str, tuple[Adapter, ...]]
 
 
 def split_original(
-    config: Mapping[str, Any], stored: Mapping[str, Stored], task: str
-) -> tuple[dict[str, Stored], dict[str, Adapter]]:
+    config: Mapping[str, Any], stored: Mapping[str, StoredTensor], task: str
+) -> tuple[dict[str, StoredTensor], dict[str, Adapter]]:
     """The original's plain weights, and the adapters of one task by the name of the weight that they change."""
-    plain: dict[str, Stored] = {}
-    pairs: dict[str, dict[str, Stored]] = {}
+    plain: dict[str, StoredTensor] = {}
+    pairs: dict[str, dict[str, StoredTensor]] = {}
     for name, tensor in stored.items():
         if match := _ORIGINAL.fullmatch(name):
             module, part = match.groups()
@@ -128,7 +128,7 @@ def read_peft(folder: Path, task: str) -> dict[str, tuple[Adapter, ...]]:
     if unknown:
         raise ModelError(f"{place}: {unknown[0]} is {settings[unknown[0]]!r}, which is not computed here")
     scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-    pairs: dict[str, dict[str, Stored]] = {}
+    pairs: dict[str, dict[str, StoredTensor]] = {}
     for name, tensor in read_header(place / WEIGHTS).items():
         match = _PEFT.fullmatch(name)
         if match is None:

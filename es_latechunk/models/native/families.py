@@ -14,9 +14,8 @@ from typing import Any, cast
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.native.adapters import TASKS, Adapters, read_peft, split_original
-from es_latechunk.models.native.checkpoint import Stored, fits, read_headers
 from es_latechunk.models.native.shape import Activation, EncoderShape
-from es_latechunk.models.weights import weight_files
+from es_latechunk.models.weights import StoredTensor, fits, stored_tensors
 
 Config = Mapping[str, Any]
 
@@ -84,11 +83,11 @@ class NativeCheckpoint:
     """A shape, for each of its weights the stored tensors that are stacked to it, and what a task adds to them."""
 
     shape: EncoderShape
-    weights: Mapping[str, tuple[Stored, ...]]
+    weights: Mapping[str, tuple[StoredTensor, ...]]
     adapters: Adapters = field(default_factory=dict)
 
 
-def read_native(config: Config, stored: Mapping[str, Stored]) -> NativeCheckpoint | None:
+def read_native(config: Config, stored: Mapping[str, StoredTensor]) -> NativeCheckpoint | None:
     """The checkpoint as the encoder here takes it; None where it is anything else."""
     family = _FAMILIES.get(_kind(config, stored))
     shape = None if family is None else read_shape(config, stored)
@@ -113,7 +112,7 @@ def open_native(config: Config, folder: Path, task: str = "") -> NativeCheckpoin
     ModelError: without them the vectors would be wrong.
     """
     try:
-        stored = read_headers(weight_files(folder))
+        stored = stored_tensors(folder)
     except ModelError:
         return None
     if not task:
@@ -132,7 +131,7 @@ def open_native(config: Config, folder: Path, task: str = "") -> NativeCheckpoin
     return replace(found, adapters={key: (adapter,) for key, adapter in adapters.items() if adapter})
 
 
-def read_shape(config: Config, stored: Mapping[str, Stored] | None = None) -> EncoderShape | None:
+def read_shape(config: Config, stored: Mapping[str, StoredTensor] | None = None) -> EncoderShape | None:
     """The shape alone; None where config.json says anything that is not known here."""
     family = _FAMILIES.get(_kind(config, stored or {}))
     if family is None:
@@ -143,7 +142,7 @@ def read_shape(config: Config, stored: Mapping[str, Stored] | None = None) -> En
         return None
 
 
-def _kind(config: Config, stored: Mapping[str, Stored]) -> str:
+def _kind(config: Config, stored: Mapping[str, StoredTensor]) -> str:
     if config.get("position_embedding_type") == "alibi":
         code = any(".mlp.up_gated_layer." in name for name in stored)
         return "jina_bert_code" if code else "jina_bert"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.native.checkpoint import read_array
 from es_latechunk.models.native.families import NativeCheckpoint
+from es_latechunk.models.weights import read_array
 from es_latechunk.types import FloatArray
 
 
