@@ -85,7 +85,7 @@ class HuggingFaceTokenizer:
         self._special_ids = frozenset(tokenizer.all_special_ids)
         self._pad_id = tokenizer.pad_token_id
         self._backend = _plain(copy.deepcopy(tokenizer.backend_tokenizer))
-        self._unknown_id = _unknown_id(self._backend, tokenizer.unk_token_id)
+        self._unknown_id = _unknown_token_id(self._backend, tokenizer.unk_token_id)
 
     def tokenize(self, text: str) -> Tokens:
         """Ids (T,) and code point offsets (T, 2), both int32; nothing is truncated or added."""
@@ -152,7 +152,7 @@ def _plain(backend: Backend) -> Backend:
     return backend
 
 
-def _unknown_id(backend: Backend, named: int | None) -> int | None:
+def _unknown_token_id(backend: Backend, named: int | None) -> int | None:
     """The id of what the vocabulary does not hold, which a Unigram model alone does not name."""
     unknown = getattr(backend.model, "unk_token", None)
     return named if unknown is None else backend.token_to_id(unknown)

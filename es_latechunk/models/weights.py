@@ -68,7 +68,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
-    """A file's tensors by name, without their values; ModelError if it is missing, or if the header is broken or the file is cut off."""
+    """A file's tensors by name, without their values; ModelError if it is missing, broken or cut off."""
     try:
         size = file.stat().st_size
         with file.open("rb") as opened:
