@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.load import Load, open_load, resolve
-from es_latechunk.elastic.query import CHUNKS
+from es_latechunk.elastic.template import CHUNKS
 from es_latechunk.errors import IndexMismatchError, PreconditionError, setting
 
 ALIAS_KEY = "es_latechunk_alias"

@@ -9,8 +9,7 @@ from elasticsearch import AuthorizationException, Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.mapping import read_identity, single_index
-from es_latechunk.elastic.query import CHUNKS
-from es_latechunk.elastic.template import VECTOR_FIELD
+from es_latechunk.elastic.template import CHUNKS, VECTOR_FIELD
 
 
 def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:

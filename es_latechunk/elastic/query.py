@@ -24,7 +24,6 @@ CONTEXT_WEIGHTS = ("content^10", "near^2", "far^1")
 BM25_WEIGHT = 0.6
 RRF_CONSTANT = 60
 INNER_HITS = "chunks"
-CHUNKS = {"exists": {"field": "doc_id"}}  # what es-latechunk has written, in whatever company
 INNER_SIZE = 5  # with the hit itself
 WHOLE = 2_147_483_647  # characters: a chunk without the words is given as it is
 

@@ -10,6 +10,7 @@ from es_latechunk.elastic.identity import META_KEY, IndexIdentity
 from es_latechunk.errors import UsageError, setting
 
 VECTOR_FIELD = "content_embedding"
+CHUNKS = {"exists": {"field": "doc_id"}}  # what es-latechunk has written, in whatever company
 CONTEXT_FIELDS = ("near", "far")  # the words of the chunks next to a chunk, and of those after them
 TEMPLATE = "late_chunks.json"
 QUANTIZATIONS = {

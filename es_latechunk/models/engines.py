@@ -94,7 +94,7 @@ class ChosenEngine:
             return torch
         found = self._for_openvino()
         if isinstance(found, NativeCheckpoint):
-            return OpenVinoModel(self._spec, found, dtype=self._dtype)
+            return OpenVinoModel(found, name=self._spec.name, window=self._spec.window, dtype=self._dtype)
         if self._asked == "openvino":
             raise UsageError(f"{setting('engine')} openvino: model {self._spec.name}: {found}")
         return torch

@@ -16,7 +16,6 @@ from es_latechunk.models.native.families import NativeCheckpoint
 from es_latechunk.models.native.loading import read_weights
 from es_latechunk.models.native.shape import EncoderShape
 from es_latechunk.models.precision import Dtype, Hardware
-from es_latechunk.models.spec import ModelSpec
 from es_latechunk.types import FloatArray, IntArray
 
 # Short windows of one length go together until a request has so many tokens: fewer leave the processor idle.
@@ -35,8 +34,9 @@ class OpenVinoModel:
 
     name = "openvino"
 
-    def __init__(self, spec: ModelSpec, checkpoint: NativeCheckpoint, *, dtype: Dtype) -> None:
-        self._spec = spec
+    def __init__(self, checkpoint: NativeCheckpoint, *, name: str, window: int, dtype: Dtype) -> None:
+        self._model = name
+        self._window = window
         self._checkpoint = checkpoint
         self._dtype = dtype
 
@@ -66,7 +66,7 @@ class OpenVinoModel:
         whole = [answer for answer in answers if answer is not None]
         if len(whole) < len(batch) or not all(np.isfinite(answer).all() for answer in whole):
             raise ModelError(
-                f"model {self._spec.name}: gives vectors that are not finite in {self.hardware.dtype}; check the "
+                f"model {self._model}: gives vectors that are not finite in {self.hardware.dtype}; check the "
                 f"weights, or try {setting('dtype')} float32"
             )
         return whole
@@ -81,7 +81,7 @@ class OpenVinoModel:
     def _plan(self) -> tuple[int, int]:
         """Streams and threads: many streams of one thread, or one stream of all."""
         threads = available_threads()
-        return (1 if self._spec.window > LONG_WINDOW else min(threads, MOST_STREAMS)), threads
+        return (1 if self._window > LONG_WINDOW else min(threads, MOST_STREAMS)), threads
 
     @cached_property
     def _requests(self) -> Any:
@@ -108,7 +108,7 @@ class OpenVinoModel:
 
         ops = OpenVinoOps()
         weights = {
-            key: ops.constant(array) for key, array in read_weights(self._checkpoint, self._spec.name).items()
+            key: ops.constant(array) for key, array in read_weights(self._checkpoint, self._model).items()
         }
         ids = opset13.parameter([-1, -1], np.int32, "input_ids")
         hidden = Encoder(self._checkpoint.shape, weights, ops)(ids)
