@@ -23,8 +23,8 @@ from sentence_transformers import SentenceTransformer
 
 from es_latechunk import embed_documents, load_encoder, raise_errors, read_documents
 from es_latechunk.models import default_model
-from es_latechunk.models.architecture import quiet
-from es_latechunk.models.hub import resolve_model
+from es_latechunk.models.checkpoint.resolve import resolve_model
+from es_latechunk.models.local.metadata import quiet
 
 PAGES = Path(__file__).parent.parent / "docs"
 LATE, NAIVE, PEER = "late", "naive", "sentence-transformers"

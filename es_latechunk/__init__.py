@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from es_latechunk.bootstrap import create_index, promote, read_index
     from es_latechunk.documents import read_documents
     from es_latechunk.dry_run import DryRun, IngestPlan
-    from es_latechunk.elastic.alias import Promotion
     from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.query import Filter, Fusion, Mode
-    from es_latechunk.embed import embed_documents
+    from es_latechunk.elastic.search.query import Filter, Fusion, Mode
+    from es_latechunk.elastic.write.alias import Promotion
+    from es_latechunk.embed import OnTokens, embed_documents
     from es_latechunk.errors import (
         DocumentError,
         IndexBusyError,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from es_latechunk.evaluation import ComparedChunk, compare
     from es_latechunk.index import Index
     from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
-    from es_latechunk.models import Dtype, EncoderLoader, load_encoder
+    from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
     from es_latechunk.models.rerank import load_reranker
     from es_latechunk.report import DocumentResult, IngestReport, Outcome
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
@@ -71,9 +71,10 @@ _MODULES = {
     "Encoder": "types",
     "EncoderIdentity": "types",
     "EncoderLoader": "models",
-    "Filter": "elastic.query",
+    "EngineName": "models",
+    "Filter": "elastic.search.query",
     "FloatArray": "types",
-    "Fusion": "elastic.query",
+    "Fusion": "elastic.search.query",
     "Hit": "types",
     "Index": "index",
     "IndexBusyError": "errors",
@@ -87,14 +88,15 @@ _MODULES = {
     "IntArray": "types",
     "JinaApiError": "errors",
     "LateChunkError": "errors",
-    "Mode": "elastic.query",
+    "Mode": "elastic.search.query",
     "ModelError": "errors",
     "NodeError": "errors",
+    "OnTokens": "embed",
     "Outcome": "report",
     "Passage": "types",
     "Pooling": "types",
     "PreconditionError": "errors",
-    "Promotion": "elastic.alias",
+    "Promotion": "elastic.write.alias",
     "Reranker": "types",
     "SearchKeywords": "search",
     "SearchResult": "search",
@@ -130,6 +132,7 @@ __all__ = [
     "Encoder",
     "EncoderIdentity",
     "EncoderLoader",
+    "EngineName",
     "Filter",
     "FloatArray",
     "Fusion",
@@ -149,6 +152,7 @@ __all__ = [
     "Mode",
     "ModelError",
     "NodeError",
+    "OnTokens",
     "Outcome",
     "Passage",
     "Pooling",

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
-from es_latechunk.elastic.identity import IndexIdentity
-from es_latechunk.elastic.template import index_body, load_template
+from es_latechunk.elastic.index.identity import IndexIdentity
+from es_latechunk.elastic.index.template import index_body, load_template
 from es_latechunk.models import EncoderLoader, check_weights, choose_encoder
 from es_latechunk.types import Document, Encoder, Pooling, check_pooling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from es_latechunk.elastic.alias import Promotion
+    from es_latechunk.elastic.write.alias import Promotion
     from es_latechunk.errors import DocumentError
 
 
@@ -44,7 +44,8 @@ def create_index(
     The mapping's `_meta` records the encoder, the chunker and the pooling; an index of the same name that
     records anything else is refused (IndexMismatchError). Without a client: ELASTICSEARCH_URL or the local node.
     """
-    from es_latechunk.elastic import connection, mapping
+    from es_latechunk.elastic import connection
+    from es_latechunk.elastic.index import admin as mapping
 
     check_pooling(pooling)
     make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)  # refuses what cannot work
@@ -70,8 +71,8 @@ def fresh_index(
     `encoder` as for `ingest`; without one, it is the recorded model, or the default model for the first index of an
     alias. A waiting index is used again, if it was made with the same encoder (IndexMismatchError).
     """
-    from es_latechunk.elastic import alias as aliases
-    from es_latechunk.elastic import mapping
+    from es_latechunk.elastic.index import admin as mapping
+    from es_latechunk.elastic.write import alias as aliases
 
     current = aliases.current_indices(client, alias)
     recorded = mapping.read_identity(client, alias) if current else None
@@ -96,8 +97,8 @@ def promote(alias: str, *, client: Elasticsearch | None = None, allow_failed: bo
     The indices before it stay until they are deleted, so that one can look, and go back. Raises PreconditionError if
     no index waits, its ingest has not ended or counted other chunks, or documents failed (unless `allow_failed`).
     """
-    from es_latechunk.elastic import alias as aliases
     from es_latechunk.elastic.connection import connect
+    from es_latechunk.elastic.write import alias as aliases
 
     return aliases.promote(client or connect(), alias, allow_failed=allow_failed)
 
@@ -114,7 +115,7 @@ def read_index(
     A source for `ingest`. `text_field` may be dotted; a document in which it is missing or no text is a
     DocumentError in its place.
     """
-    from es_latechunk.elastic import source
     from es_latechunk.elastic.connection import connect
+    from es_latechunk.elastic.index import from_index as source
 
     return source.read_index(client or connect(), index, text_field=text_field, title_field=title_field)

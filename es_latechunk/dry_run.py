@@ -72,8 +72,8 @@ class DryRun:
         max_prune: float = DEFAULT_MAX_PRUNE,
     ) -> None:
         from es_latechunk.elastic.connection import connect
-        from es_latechunk.elastic.load import resolve
         from es_latechunk.elastic.retry import ride_out
+        from es_latechunk.elastic.write.load import resolve
 
         check_shares(retry_for, max_prune)
         self._documents = documents
@@ -95,8 +95,8 @@ class DryRun:
         return self._plan
 
     def __iter__(self) -> Iterator[DocumentResult]:
-        from es_latechunk.elastic.load import Load
-        from es_latechunk.elastic.mapping import index_type
+        from es_latechunk.elastic.index.admin import index_type
+        from es_latechunk.elastic.write.load import Load
 
         state, target = self._state, self._target
         load = Load(self._client, state)

@@ -47,7 +47,7 @@ class Index:
     @property
     def encoder(self) -> Encoder:
         """The encoder of the index, loaded if it is not yet."""
-        from es_latechunk.elastic.mapping import read_identity
+        from es_latechunk.elastic.index.admin import read_identity
 
         return self._loaded or self._load(read_identity(self.client, self.name).encoder)
 
@@ -99,6 +99,6 @@ class Index:
 
     def show(self) -> dict[str, Any]:
         """Counts, size in bytes, vector index type, and what the mapping records of the vectors."""
-        from es_latechunk.elastic.indices import describe_index
+        from es_latechunk.elastic.index.admin import describe_index
 
         return describe_index(self.client, self.name)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
     from typing_extensions import Unpack
 
-    from es_latechunk.elastic.actions import Action
-    from es_latechunk.elastic.bulk import ActionResult
-    from es_latechunk.elastic.load import Load
-    from es_latechunk.elastic.mapping import IndexRecord
-    from es_latechunk.elastic.ownership import IndexState
-    from es_latechunk.elastic.state import Comparison
+    from es_latechunk.elastic.index.admin import IndexRecord
+    from es_latechunk.elastic.index.contents import Comparison
+    from es_latechunk.elastic.index.ownership import IndexState
+    from es_latechunk.elastic.write.actions import Action
+    from es_latechunk.elastic.write.bulk import ActionResult
+    from es_latechunk.elastic.write.load import Load
 
 DEFAULT_RETRY_FOR = 120.0  # seconds
 DEFAULT_MAX_PRUNE = 0.5
@@ -105,8 +105,8 @@ class IngestRun:
         wait: bool = False,
     ) -> None:
         from es_latechunk.elastic.connection import connect
-        from es_latechunk.elastic.load import resolve
         from es_latechunk.elastic.retry import ride_out
+        from es_latechunk.elastic.write.load import resolve
 
         check_shares(retry_for, max_prune)
         self._documents = documents
@@ -143,10 +143,10 @@ class IngestRun:
         return self._counts.report()
 
     def __iter__(self) -> Iterator[DocumentResult]:
-        from es_latechunk.elastic.alias import note_fill
-        from es_latechunk.elastic.load import open_load
-        from es_latechunk.elastic.mapping import single_index
+        from es_latechunk.elastic.index.admin import single_index
         from es_latechunk.elastic.retry import ride_out
+        from es_latechunk.elastic.write.alias import note_fill
+        from es_latechunk.elastic.write.load import open_load
 
         client, retry_for = self._client, self._retry_for
         with (
@@ -207,8 +207,8 @@ def open_target(
     client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
 ) -> Target:
     """Read what the index records; an encoder that is not its own is refused (IndexMismatchError)."""
-    from es_latechunk.elastic.identity import check_encoder
-    from es_latechunk.elastic.mapping import read_record
+    from es_latechunk.elastic.index.admin import read_record
+    from es_latechunk.elastic.index.identity import check_encoder
     from es_latechunk.elastic.retry import ride_out
 
     record = ride_out(lambda: read_record(client, index.name), retry_for=retry_for)
@@ -247,8 +247,8 @@ def changed_documents(
     documents: Iterable[Document | DocumentError], target: Target, load: Load, seen: SeenIds
 ) -> Iterator[ChangedDocument | DocumentResult]:
     """What is to be written, cut into chunks; an unchanged document is a result already, and costs no encoding."""
-    from es_latechunk.elastic.actions import check_id
-    from es_latechunk.elastic.state import compare_with_index
+    from es_latechunk.elastic.index.contents import compare_with_index
+    from es_latechunk.elastic.write.actions import check_id
 
     hashed = _hashed(documents, seen, target.vectors)
     for comparison in compare_with_index(load.client, load.target, hashed, retry_for=target.retry_for):
@@ -294,7 +294,7 @@ def written(
 
     `count` is called with each result first: with those of a whole request before the first of them is given.
     """
-    from es_latechunk.elastic.actions import delete_actions, index_actions
+    from es_latechunk.elastic.write.actions import delete_actions, index_actions
 
     opened: dict[str, _OpenDocument] = {}
 
@@ -347,7 +347,7 @@ def _settled(
     load: Load,
     count: Count,
 ) -> Iterator[DocumentResult]:
-    from es_latechunk.elastic.bulk import write
+    from es_latechunk.elastic.write.bulk import write
 
     def settle(result: ActionResult) -> DocumentResult | None:
         doc_id = result.action.doc_id
@@ -425,7 +425,7 @@ def interfered(target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentRe
     Only needed where nothing keeps two loads apart.
     """
     from es_latechunk.elastic.connection import server_errors
-    from es_latechunk.elastic.state import compare_with_index
+    from es_latechunk.elastic.index.contents import compare_with_index
 
     with server_errors(load.client, load.target):
         load.client.indices.refresh(index=load.target)
@@ -443,8 +443,7 @@ def count_stale(
 
     Raises PreconditionError where the source gave no document, or lacks too large a share of the index's.
     """
-    from es_latechunk.elastic.prune import stale_documents
-    from es_latechunk.elastic.state import count_documents
+    from es_latechunk.elastic.index.contents import count_documents, stale_documents
 
     if not len(seen):
         raise PreconditionError("prune: the source gave no document, so nothing is removed; check the paths")
@@ -468,8 +467,8 @@ def count_stale(
 
 def pruned(target: Target, load: Load, seen: SeenIds, count: Count) -> Iterator[DocumentResult]:
     """Remove the documents that the source no longer has; `count` as in `written`."""
-    from es_latechunk.elastic.actions import delete_actions
-    from es_latechunk.elastic.prune import stale_documents
+    from es_latechunk.elastic.index.contents import stale_documents
+    from es_latechunk.elastic.write.actions import delete_actions
 
     opened: dict[str, _OpenDocument] = {}
 

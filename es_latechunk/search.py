@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
-from es_latechunk.elastic.query import BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
+from es_latechunk.elastic.search.query import BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
     from typing_extensions import Unpack
 
-    from es_latechunk.elastic.search import Searcher
+    from es_latechunk.elastic.search.searcher import Searcher
 
 QUERIES_AT_ONCE = 64
 CANDIDATES_AT_ONCE = 20_000  # ids and scores of one answer, which are all in memory
@@ -101,8 +101,8 @@ def search_many(
     model's vectors, and ServerError.
     """
     from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.passages import add_passages
-    from es_latechunk.elastic.rerank import rerank_hits
+    from es_latechunk.elastic.search.query import rerank_hits
+    from es_latechunk.elastic.search.searcher import add_passages
 
     options = SearchOptions(
         k=k,
@@ -156,8 +156,8 @@ def open_searcher(
     rank_window_size: int | None,
 ) -> Searcher:
     """An index opened for searching; if the hits are to be reranked, for as many of them as the reranker reads."""
-    from es_latechunk.elastic.rerank import first_stage
-    from es_latechunk.elastic.search import Searcher
+    from es_latechunk.elastic.search.query import first_stage
+    from es_latechunk.elastic.search.searcher import Searcher
 
     if rank_window_size is not None and not reranked:
         raise UsageError(

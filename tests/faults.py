@@ -16,7 +16,9 @@ from indices import WordEncoder, load, make_index, stored_chunks
 from proxy import Fault, FaultProxy, Request
 
 from es_latechunk import Document, IngestReport, connect
-from es_latechunk.elastic import bulk, retry, state
+from es_latechunk.elastic import retry
+from es_latechunk.elastic.index import contents as state
+from es_latechunk.elastic.write import bulk
 
 SEED = 20_240_607
 KEPT, CHANGED, REMOVED, ADDED = range(0, 12), range(12, 28), range(28, 34), range(34, 42)

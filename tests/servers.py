@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from es_latechunk.node import Node, start_node, stop_node
-from es_latechunk.node.distribution import install
-from es_latechunk.node.java import bundled_runtime, find_runtimes
-from es_latechunk.node.places import HOME_VARIABLE, locked
-from es_latechunk.node.versions import RELEASES, best_runtime
+from es_latechunk.node.install import install
+from es_latechunk.node.java import RELEASES, best_runtime, bundled_runtime, find_runtimes
+from es_latechunk.node.layout import HOME_VARIABLE, locked
 
 SMALLEST = "9.2.4"
 HEAP = "512m"

@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch
 from indices import WordEncoder, make_index, stored_chunks
 
 from es_latechunk import search
-from es_latechunk.elastic.alias import ALIAS_KEY, Promotion, promote
+from es_latechunk.elastic.write.alias import ALIAS_KEY, Promotion, promote
 
 pytestmark = pytest.mark.every_version
 
@@ -141,7 +141,7 @@ def test_a_load_that_broke_off_is_taken_up_again(
     client: Elasticsearch, alias: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("es_latechunk.elastic.bulk.BATCH_ACTIONS", 1)
+        patch.setattr("es_latechunk.elastic.write.bulk.BATCH_ACTIONS", 1)
         sent = iter([None, None])
 
         def interrupted(*_: Any) -> None:

@@ -12,9 +12,9 @@ from abbreviation_sentences import marked_sentences
 from tiny_tokenizers import TOKENIZERS, mini_lm_folder
 
 from es_latechunk.chunking import CHUNKERS, chunk_document, make_chunker, token_owner
-from es_latechunk.documents.identity import document_hash
-from es_latechunk.elastic import identity
-from es_latechunk.elastic.identity import IndexIdentity
+from es_latechunk.documents.ids import document_hash
+from es_latechunk.elastic.index import identity
+from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, EncoderIdentity
 

@@ -9,8 +9,7 @@ from abbreviation_sentences import marked_sentences
 from tiny_tokenizers import TOKENIZERS
 
 from es_latechunk.chunking import make_chunker
-from es_latechunk.chunking.marks import StopIds
-from es_latechunk.chunking.sentences import sentence_ends
+from es_latechunk.chunking.sentences import StopIds, sentence_ends
 
 families = pytest.mark.parametrize("family", list(TOKENIZERS))
 

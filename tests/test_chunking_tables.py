@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny_tokenizers import TOKENIZERS
 
 from es_latechunk.chunking import make_chunker
-from es_latechunk.chunking.visible import visible_tokens
+from es_latechunk.chunking.token_positions import visible_tokens
 from es_latechunk.documents.html import html_to_text
 
 HEADER = "| no. | city | remark |\n| --- | --- | --- |"

@@ -17,7 +17,7 @@ from proxy import CutAnswer, FaultProxy, Status
 from tiny_tokenizers import mini_lm_folder
 
 from es_latechunk.cli import COMMANDS
-from es_latechunk.node.places import HOME_VARIABLE
+from es_latechunk.node.layout import HOME_VARIABLE
 
 TEXT = "Berlin lies on the Spree. The city is old.\n\nIt has many lakes."
 SECRET = "hunter2hunter2"

@@ -15,8 +15,8 @@ from indices import WordEncoder, make_index
 from searching import QUERIES, made_up_documents, made_up_index, rows_of
 
 from es_latechunk.elastic.console import console_msearch, console_request, render_json
-from es_latechunk.elastic.fusion import convex_sum
-from es_latechunk.elastic.search import read_candidates
+from es_latechunk.elastic.search.fusion import convex_sum
+from es_latechunk.elastic.search.searcher import read_candidates
 
 pytestmark = pytest.mark.every_version
 

@@ -16,7 +16,7 @@ from commands import run
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 
-from es_latechunk.elastic.query import QueryBuilder, SearchOptions
+from es_latechunk.elastic.search.query import QueryBuilder, SearchOptions
 
 TOUR = Path(__file__).parent.parent / "docs" / "kibana.md"
 REQUESTS, LICENSED = (

@@ -13,7 +13,7 @@ from faults import NEW, OLD, REMOVED, encoder, make_old, whole_state
 from indices import WordEncoder, make_index, stored_chunks
 
 from es_latechunk import Document, DryRun, IngestPlan, IngestReport, ingest
-from es_latechunk.elastic.template import load_template
+from es_latechunk.elastic.index.template import load_template
 from es_latechunk.errors import PreconditionError
 
 pytestmark = pytest.mark.every_version

@@ -12,9 +12,10 @@ from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from proxy import CutAnswer, Delay, Fault, FaultProxy, LostAnswer, Reset, Rewrite, Status
 
 from es_latechunk import Document, IngestRun, connect, embed_documents
-from es_latechunk.elastic import bulk, retry
-from es_latechunk.elastic.actions import Action, delete_actions
-from es_latechunk.elastic.bulk import ActionResult, write
+from es_latechunk.elastic import retry
+from es_latechunk.elastic.write import bulk
+from es_latechunk.elastic.write.actions import Action, delete_actions
+from es_latechunk.elastic.write.bulk import ActionResult, write
 from es_latechunk.errors import ServerError, WriteError
 
 pytestmark = pytest.mark.every_version

@@ -11,8 +11,8 @@ from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 
 from es_latechunk import create_index, search
-from es_latechunk.elastic.indices import delete_index, describe_index
-from es_latechunk.elastic.template import QUANTIZATIONS, load_template
+from es_latechunk.elastic.index.admin import delete_index, describe_index
+from es_latechunk.elastic.index.template import QUANTIZATIONS, load_template
 from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError, UsageError
 
 pytestmark = pytest.mark.every_version

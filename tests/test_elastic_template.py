@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from es_latechunk.elastic.identity import IndexIdentity
-from es_latechunk.elastic.template import QUANTIZATIONS, index_body, load_template
+from es_latechunk.elastic.index.identity import IndexIdentity
+from es_latechunk.elastic.index.template import QUANTIZATIONS, index_body, load_template
 from es_latechunk.errors import UsageError
 from es_latechunk.types import EncoderIdentity
 

@@ -26,7 +26,7 @@ from es_latechunk.chunking import chunk_document, token_owner
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.late import embed_chunks, plan_windows
 from es_latechunk.models import load_encoder
-from es_latechunk.models.encoder import LocalEncoder
+from es_latechunk.models.local.encoder import LocalEncoder
 from es_latechunk.types import ChunkSpan, Document, Encoder, TokenEncoder
 
 TEXT = "a quick fox jumps over Berlin. It costs 3.6 dollars."

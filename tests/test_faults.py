@@ -24,7 +24,7 @@ from faults import ADDED, NEW, SEED, WatchedProxy, assert_same, load_new, make_n
 from proxy import CutAnswer, Delay, Fault, Hang, LostAnswer, Request, Reset, Rewrite, Status
 
 from es_latechunk import connect
-from es_latechunk.elastic.state import StoredDocument
+from es_latechunk.elastic.index.contents import StoredDocument
 from es_latechunk.errors import LateChunkError
 
 KILLS, STORMS, LOSSES = 20, 5, 5

@@ -19,7 +19,7 @@ from servers import HEAP, java_for, versions_here
 from es_latechunk import connect
 from es_latechunk.errors import WriteError
 from es_latechunk.node import Node, node_status, start_node, stop_node
-from es_latechunk.node.places import HOME_VARIABLE
+from es_latechunk.node.layout import HOME_VARIABLE
 
 NAME = "tests-killed"
 

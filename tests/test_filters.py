@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_latechunk.elastic.filters import parse_filter
-from es_latechunk.elastic.query import SearchOptions
-from es_latechunk.elastic.template import load_template
+from es_latechunk.elastic.index.template import load_template
+from es_latechunk.elastic.search.filters import parse_filter
+from es_latechunk.elastic.search.query import SearchOptions
 from es_latechunk.errors import UsageError
 
 PROPERTIES = load_template()["mappings"]["properties"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_latechunk.elastic.fusion import Candidate, collapse, convex_sum, reciprocal_rank
+from es_latechunk.elastic.search.fusion import Candidate, collapse, convex_sum, reciprocal_rank
 
 
 def hit(name: str, score: float, index: str = "x") -> Candidate:

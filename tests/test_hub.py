@@ -18,14 +18,14 @@ from jina_checkpoints import make_config, make_tensors, save_checkpoint
 from safetensors.torch import save_file
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.hub import resolve_model, weights_fingerprint
+from es_latechunk.models.checkpoint.resolve import resolve_model, weights_fingerprint
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 OFFICIAL_MINILM = "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 ASK = """
 import json, sys
 from es_latechunk.errors import ModelError
-from es_latechunk.models.hub import resolve_model
+from es_latechunk.models.checkpoint.resolve import resolve_model
 name, options = sys.argv[1], json.loads(sys.argv[2])
 try:
     found = resolve_model(name, **options)

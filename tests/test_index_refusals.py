@@ -13,9 +13,9 @@ from test_ownership import doing, interval, many, small
 
 from es_latechunk import Document, connect, search
 from es_latechunk.elastic import retry
-from es_latechunk.elastic.indices import describe_index
-from es_latechunk.elastic.source import read_index
-from es_latechunk.elastic.tour import console_tour
+from es_latechunk.elastic.example_requests import console_tour
+from es_latechunk.elastic.index.admin import describe_index
+from es_latechunk.elastic.index.from_index import read_index
 from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
 
 BERLIN, LISBON, KOELN = LETTERS

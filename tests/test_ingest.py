@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 
 from es_latechunk import ChunkSpan, Document, IngestRun, embed_documents, ingest
-from es_latechunk.elastic import state
+from es_latechunk.elastic.index import contents as state
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError
 
 pytestmark = pytest.mark.every_version

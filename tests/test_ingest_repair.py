@@ -79,8 +79,8 @@ class Killed(BaseException):
 def test_a_run_that_broke_off_is_finished_by_the_next_one(
     client: Elasticsearch, index_name: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_latechunk.elastic.bulk.BATCH_ACTIONS", 7)
-    monkeypatch.setattr("es_latechunk.elastic.state.LOOK_UP_DOCUMENTS", 4)
+    monkeypatch.setattr("es_latechunk.elastic.write.bulk.BATCH_ACTIONS", 7)
+    monkeypatch.setattr("es_latechunk.elastic.index.contents.LOOK_UP_DOCUMENTS", 4)
     documents = [Document(f"d{n}", f"Number {n} is one. " * (n % 5 + 1)) for n in range(30)]
 
     def broken() -> Any:

@@ -17,7 +17,7 @@ from tiny_tokenizers import FAST
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import ModelOptions, load_encoder, load_recorded
-from es_latechunk.models.weights import weights_fingerprint
+from es_latechunk.models.checkpoint.weights import weights_fingerprint
 
 TASKS = ["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"]
 PROMPTS = {"retrieval.query": "find: ", "retrieval.passage": "read: "}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from es_latechunk.late import plan_windows
-from es_latechunk.late.batches import plan_batches
+from es_latechunk.late.windows import plan_batches
 from es_latechunk.types import TokenWindow
 
 

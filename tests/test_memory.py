@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from es_latechunk.chunking import visible
+from es_latechunk.chunking import token_positions as visible
 from es_latechunk.types import Tokens
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "memory.py"

@@ -13,9 +13,9 @@ from tiny_models import add_modules, add_prompts, change_config, save_model, wri
 
 from es_latechunk.cli import main
 from es_latechunk.models import MINILM, find_local
-from es_latechunk.models.families import FAMILIES, find_family, find_kin
-from es_latechunk.models.precision import CPU_BATCH_TOKENS, choose_hardware
-from es_latechunk.models.survey import survey, survey_known
+from es_latechunk.models.hardware import CPU_BATCH_TOKENS, choose_hardware
+from es_latechunk.models.info import survey, survey_known
+from es_latechunk.models.registry import FAMILIES, find_family, find_kin
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from tiny_models import add_dense, add_modules, add_prompts, change_config, save
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import MINILM, find_local
-from es_latechunk.models.spec import ModelOptions, ModelSpec, describe
+from es_latechunk.models.local.spec import ModelOptions, ModelSpec, describe
 
 FLAGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 CONFIG: dict[str, dict[str, Any]] = {

@@ -82,6 +82,6 @@ def test_a_folder_that_is_gone_is_asked_for(folder: Path) -> None:
 
 def test_no_model_named_and_none_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_model() == "sentence-transformers/all-MiniLM-L6-v2"
-    monkeypatch.setattr("es_latechunk.models.find_spec", lambda _: None)
+    monkeypatch.setattr("es_latechunk.models.load.find_spec", lambda _: None)
     with pytest.raises(UsageError, match="pass model FOLDER_OR_ID"):
         load_encoder()

@@ -29,8 +29,8 @@ from tiny_tokenizers import FAST
 from es_latechunk.bootstrap import create_index
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import load_encoder
-from es_latechunk.models.runner import TokenModel
-from es_latechunk.models.survey import survey
+from es_latechunk.models.info import survey
+from es_latechunk.models.local.forward import TokenModel
 
 QUERY = "encoder.layer.1.attention.self.query.weight"
 

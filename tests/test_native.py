@@ -17,14 +17,13 @@ from tiny_models import add_modules, change_config, save_model
 from transformers import AutoModel
 
 from es_latechunk.errors import UsageError
-from es_latechunk.models import load_encoder
-from es_latechunk.models.encoder import LocalEncoder
-from es_latechunk.models.native.families import NativeCheckpoint, read_native
-from es_latechunk.models.native.loading import read_weights
-from es_latechunk.models.native.openvino_model import OpenVinoModel
-from es_latechunk.models.native.torch_model import NativeTorchModel
-from es_latechunk.models.spec import ModelOptions, ModelSpec, describe
-from es_latechunk.models.weights import read_header
+from es_latechunk.models import Dtype, load_encoder
+from es_latechunk.models.checkpoint.weights import read_header
+from es_latechunk.models.local.encoder import LocalEncoder
+from es_latechunk.models.local.spec import ModelOptions, ModelSpec, describe
+from es_latechunk.models.native.families import NativeCheckpoint, read_native, read_weights
+from es_latechunk.models.native.openvino_engine import OpenVinoModel
+from es_latechunk.models.native.torch_engine import NativeTorchModel
 
 FIXTURE = Path(__file__).parent / "fixtures" / "jina_v2_12heads"
 LENGTHS = (1, 2, 7, 33, 33, 96)
@@ -121,7 +120,7 @@ def test_parity_with_transformers(folder: Path) -> None:
     module = NativeTorchModel(checkpoint, "m", device="cpu")
     assert_close([padded(module, [window])[0] for window in batch], wanted)
     assert_close(padded(module, batch), wanted)
-    engine = OpenVinoModel(spec_of(folder), checkpoint, dtype="float32")
+    engine = openvino_model(spec_of(folder), checkpoint, "float32")
     assert_close(engine.run(batch), wanted)
     assert_close([engine.run([window])[0] for window in batch], wanted)
 
@@ -140,7 +139,7 @@ def test_jina_bert_on_openvino(tmp_path: Path, family: str, heads: int) -> None:
     for ids in batch:
         rows = torch.from_numpy(ids[None]).long()
         wanted.append(exact(family, config, tensors, rows, torch.ones_like(rows))[0].float().numpy())
-    assert_close(OpenVinoModel(jina_spec(tmp_path / "jina"), checkpoint, dtype="float32").run(batch), wanted)
+    assert_close(openvino_model(jina_spec(tmp_path / "jina"), checkpoint, "float32").run(batch), wanted)
 
 
 def test_jina_bert_as_recorded_from_the_original() -> None:
@@ -152,7 +151,11 @@ def test_jina_bert_as_recorded_from_the_original() -> None:
         for ids, mask in zip(recorded["input_ids"], recorded["attention_mask"], strict=True)
     ]
     wanted = [hidden[: len(ids)] for hidden, ids in zip(recorded["last_hidden_state"], batch, strict=True)]
-    assert_close(OpenVinoModel(jina_spec(FIXTURE), checkpoint, dtype="float32").run(batch), wanted)
+    assert_close(openvino_model(jina_spec(FIXTURE), checkpoint, "float32").run(batch), wanted)
+
+
+def openvino_model(spec: ModelSpec, checkpoint: NativeCheckpoint, dtype: Dtype) -> OpenVinoModel:
+    return OpenVinoModel(checkpoint, name=spec.name, window=spec.window, dtype=dtype)
 
 
 def jina_spec(folder: Path) -> Any:
@@ -220,14 +223,14 @@ def test_batching_changes_nothing_in_bfloat16(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "m", "bert")
     checkpoint = native(folder)
     assert checkpoint is not None
-    engine = OpenVinoModel(spec_of(folder), checkpoint, dtype="bfloat16")
+    engine = openvino_model(spec_of(folder), checkpoint, "bfloat16")
     batch = windows(checkpoint.shape.vocabulary)
     together = engine.run([*batch, *windows(checkpoint.shape.vocabulary, seed=1), *batch])
     for number, window in enumerate(batch):
         (alone,) = engine.run([window])
         for other in (together[number], together[number - len(batch)]):
             assert cosines(alone, other).min() > 0.9999
-    precise = OpenVinoModel(spec_of(folder), checkpoint, dtype="float32").run(batch)
+    precise = openvino_model(spec_of(folder), checkpoint, "float32").run(batch)
     assert all(cosines(a, b).min() > 0.999 for a, b in zip(together, precise, strict=False))
 
 
@@ -256,7 +259,7 @@ def test_the_engine_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     a, b = (load_encoder(str(known), engine=name, dtype="float32") for name in ("openvino", "torch"))
     assert a.identity == b.identity
     np.testing.assert_allclose(a.encode_queries(["a fox"]), b.encode_queries(["a fox"]), atol=TOLERANCE)
-    monkeypatch.setattr("es_latechunk.models.engines.find_spec", lambda name: None)
+    monkeypatch.setattr("es_latechunk.models.local.engines.find_spec", lambda name: None)
     assert engine_of(known) == "torch"
     with pytest.raises(UsageError, match=r"--engine openvino: it is not installed.*es-latechunk\[openvino\]"):
         engine_of(known, "openvino")

@@ -20,8 +20,8 @@ from servers import HEAP, SMALLEST, free_port, java_for
 from es_latechunk.cli import main
 from es_latechunk.errors import NodeError
 from es_latechunk.node import Node, node_status, running_node, start_node, stop_node
-from es_latechunk.node.distribution import install
-from es_latechunk.node.places import HOME_VARIABLE
+from es_latechunk.node.install import install
+from es_latechunk.node.layout import HOME_VARIABLE
 
 TWICE = "twice"
 

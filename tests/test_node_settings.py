@@ -16,13 +16,28 @@ import yaml
 from es_latechunk.errors import NodeError, UsageError
 from es_latechunk.node import all_nodes, node_status, running_node, stop_node
 from es_latechunk.node.account import Account
-from es_latechunk.node.config import heap_megabytes, jvm_options, server_settings, settings_text
+from es_latechunk.node.config import (
+    heap_megabytes,
+    jvm_options,
+    make_certificates,
+    make_user,
+    security_settings,
+    server_settings,
+    settings_text,
+)
 from es_latechunk.node.java import JavaRuntime
-from es_latechunk.node.places import HOME_VARIABLE, NodeFolder, home, node_folder, write_atomically
-from es_latechunk.node.plan import Wanted, choose_port, choose_software, occupant
+from es_latechunk.node.layout import (
+    HOME_VARIABLE,
+    Node,
+    NodeFolder,
+    home,
+    load,
+    node_folder,
+    save,
+    write_atomically,
+)
+from es_latechunk.node.prepare import Wanted, choose_port, choose_software, occupant
 from es_latechunk.node.process import reason
-from es_latechunk.node.security import make_certificates, make_user, security_settings
-from es_latechunk.node.state import Node, load, save
 
 SHIPPED = """## JVM configuration
 -XX:+UseG1GC

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from es_latechunk.errors import NodeError
-from es_latechunk.node import distribution
-from es_latechunk.node.unpack import unpack, unpacked_size
+from es_latechunk.node import install as distribution
+from es_latechunk.node.install import unpack, unpacked_size
 
 
 def archive(path: Path, members: dict[str, str], *, mode: int = stat.S_IFREG | 0o644) -> Path:

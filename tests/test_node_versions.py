@@ -7,8 +7,18 @@ import pytest
 
 from es_latechunk.errors import NodeError, UsageError
 from es_latechunk.node.account import Account
-from es_latechunk.node.java import JavaRuntime, ask, find_runtimes, readable_runtime, runtime_at
-from es_latechunk.node.versions import best_runtime, choose, needs, numbers, version_of
+from es_latechunk.node.java import (
+    JavaRuntime,
+    ask,
+    best_runtime,
+    choose,
+    find_runtimes,
+    needs,
+    numbers,
+    readable_runtime,
+    runtime_at,
+    version_of,
+)
 
 FULL = ("jdk.incubator.vector", "jdk.jdi", "jdk.jlink")
 

@@ -20,11 +20,11 @@ from faults import NEW, assert_same, make_new, make_old, whole_state
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 
 from es_latechunk import Document, ingest
-from es_latechunk.elastic import load as load_module
-from es_latechunk.elastic import ownership
-from es_latechunk.elastic.identity import IndexIdentity
-from es_latechunk.elastic.load import Load, open_load, resolve
-from es_latechunk.elastic.ownership import LOAD_KEY, own_alias
+from es_latechunk.elastic.index import ownership
+from es_latechunk.elastic.index.identity import IndexIdentity
+from es_latechunk.elastic.index.ownership import LOAD_KEY, own_alias
+from es_latechunk.elastic.write import load as load_module
+from es_latechunk.elastic.write.load import Load, open_load, resolve
 from es_latechunk.errors import IndexBusyError, IndexMismatchError, WriteError
 from es_latechunk.types import EncoderIdentity
 
@@ -322,7 +322,7 @@ def test_the_alias_of_a_very_long_name_is_short_enough() -> None:
 def test_promote_waits_for_no_load_and_is_refused(
     client: Elasticsearch, index_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from es_latechunk.elastic.alias import mark, promote
+    from es_latechunk.elastic.write.alias import mark, promote
 
     monkeypatch.setattr(ownership, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(ownership, "POLL_SECONDS", 0.1)

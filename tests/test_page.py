@@ -20,10 +20,10 @@ from searching import QUERIES, made_up_documents
 from serving import served
 
 from es_latechunk import Document, embed_documents, search
-from es_latechunk.elastic.passages import join_passage
+from es_latechunk.elastic.search.searcher import join_passage
 from es_latechunk.evaluation import compare
 from es_latechunk.serve import page
-from es_latechunk.serve.index import Index
+from es_latechunk.serve.comparison import Index
 from es_latechunk.serve.limits import Limits
 from es_latechunk.serve.passages import passage_in, pieces, shown_passage
 from es_latechunk.types import ChunkSpan, Hit

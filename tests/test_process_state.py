@@ -19,8 +19,8 @@ from office_files import docx, pdf
 from reading import read
 
 from es_latechunk.errors import NodeError
-from es_latechunk.models.architecture import quiet
-from es_latechunk.node import distribution
+from es_latechunk.models.local.metadata import quiet
+from es_latechunk.node import install as distribution
 
 READERS = 8
 

@@ -12,8 +12,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from es_latechunk.elastic.query import FUSIONS, QueryBuilder, SearchOptions
-from es_latechunk.elastic.template import load_template
+from es_latechunk.elastic.index.template import load_template
+from es_latechunk.elastic.search.query import FUSIONS, QueryBuilder, SearchOptions
 from es_latechunk.errors import UsageError
 
 SCHEMA = Path(__file__).parents[2] / "shared/data/elasticsearch_api/request-bodies.strict.schema.json"

@@ -33,8 +33,7 @@ from tiny_tokenizers import FAST
 from tokenizers.processors import TemplateProcessing
 
 from es_latechunk import load_reranker, search
-from es_latechunk.elastic.query import SearchOptions
-from es_latechunk.elastic.rerank import first_stage
+from es_latechunk.elastic.search.query import SearchOptions, first_stage
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.types import FloatArray
 

@@ -15,7 +15,7 @@ from indices import LETTERS, WordEncoder, load, make_index
 from es_latechunk import Document, Hit, embed_documents, search
 from es_latechunk.cli import main
 from es_latechunk.elastic.console import console_request
-from es_latechunk.elastic.query import SearchOptions
+from es_latechunk.elastic.search.query import SearchOptions
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError
 
 pytestmark = pytest.mark.every_version

@@ -15,9 +15,8 @@ from indices import LETTERS, WordEncoder, load, make_index
 from searching import QUERIES, made_up_documents, made_up_index, rows_of
 
 from es_latechunk import Document, embed_documents, search
-from es_latechunk.elastic.passages import add_passages, join_passage
-from es_latechunk.elastic.query import SearchOptions
-from es_latechunk.elastic.search import Searcher
+from es_latechunk.elastic.search.query import SearchOptions
+from es_latechunk.elastic.search.searcher import Searcher, add_passages, join_passage
 from es_latechunk.types import Hit
 
 pytestmark = pytest.mark.every_version

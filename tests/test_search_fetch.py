@@ -15,9 +15,10 @@ from proxy import Fault, Request, Rewrite, Status
 from searching import QUERIES, WORDS, made_up_documents
 
 from es_latechunk import Document, connect, search
-from es_latechunk.elastic import bulk, fetch
-from es_latechunk.elastic.query import SearchOptions
-from es_latechunk.elastic.search import Searcher
+from es_latechunk.elastic.search import fetch
+from es_latechunk.elastic.search.query import SearchOptions
+from es_latechunk.elastic.search.searcher import Searcher
+from es_latechunk.elastic.write import bulk
 from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError
 
 MODES = ("knn", "bm25", "hybrid")

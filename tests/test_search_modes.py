@@ -15,8 +15,8 @@ from indices import LETTERS, WordEncoder, load, make_index
 from searching import QUERIES, made_up_documents, rows_of
 
 from es_latechunk import Document, search
-from es_latechunk.elastic.query import SearchOptions
-from es_latechunk.elastic.search import Searcher
+from es_latechunk.elastic.search.query import SearchOptions
+from es_latechunk.elastic.search.searcher import Searcher
 from es_latechunk.errors import ServerError, UsageError
 
 pytestmark = pytest.mark.every_version

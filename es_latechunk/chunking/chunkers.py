@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from es_latechunk.chunking.blocks import find_blocks
-from es_latechunk.chunking.cutting import full_pieces
-from es_latechunk.chunking.marks import StopIds
-from es_latechunk.chunking.packing import Kind, Unit, cut_long, find_units, join, pack
-from es_latechunk.chunking.sentences import sentence_ends
+from es_latechunk.chunking.packing import Kind, Unit, cut_long, find_units, full_pieces, join, pack
+from es_latechunk.chunking.sentences import StopIds, sentence_ends
 from es_latechunk.chunking.tables import table_boundaries
-from es_latechunk.chunking.visible import VisibleTokens, visible_tokens
+from es_latechunk.chunking.token_positions import VisibleTokens, visible_tokens
 from es_latechunk.errors import UsageError
 from es_latechunk.types import Chunker, ChunkSpan, Tokenizer, Tokens
 

@@ -1,4 +1,4 @@
-"""A document with its chunks: cut here, or cut by the caller and checked."""
+"""A document with its chunks, cut here or by the caller and checked, and which chunk each token belongs to."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from es_latechunk.chunking.chunkers import trimmed
-from es_latechunk.chunking.ownership import token_owner
+from es_latechunk.chunking.token_positions import code_points, first_visible, visible_characters
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, Tokenizer, Tokens
+from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, IntArray, Tokenizer, Tokens
+
+
+def token_owner(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> IntArray:
+    """Index (T,) int32 of the chunk that each token belongs to; `spans` are in order, at least one.
+
+    A token belongs to the chunk that holds its first visible character; one of whitespace alone belongs
+    with the token before it (the first chunk, if there is none).
+    """
+    number, first = first_visible(visible_characters(code_points(text)), tokens)
+    starts = np.array([span.start for span in spans])
+    owner = np.zeros(len(tokens), dtype=np.int32)
+    owner[number] = np.maximum(np.searchsorted(starts, first, side="right") - 1, 0)
+    # Both token and chunk numbers rise along the text, so a running maximum fills the gaps.
+    return np.maximum.accumulate(owner)
+
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

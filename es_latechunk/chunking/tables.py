@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from es_latechunk.chunking.blocks import LINE_START, WITHIN_LINE
-from es_latechunk.chunking.visible import VisibleTokens
+from es_latechunk.chunking.token_positions import VisibleTokens
 from es_latechunk.types import IntArray
 
 _ROW = re.compile(rf"{LINE_START}(?P<row>\|{WITHIN_LINE}*)")

@@ -12,7 +12,7 @@ from es_latechunk.bootstrap import create_index
 from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import note, on_screen, print_json
-from es_latechunk.elastic.template import QUANTIZATIONS
+from es_latechunk.elastic.index.template import QUANTIZATIONS
 from es_latechunk.types import Pooling
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def create(
 @json_option
 def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None:
     """What an index holds: chunks, documents, size, and the model that it records."""
-    from es_latechunk.elastic.indices import describe_index
-    from es_latechunk.elastic.tour import console_tour
+    from es_latechunk.elastic.example_requests import console_tour
+    from es_latechunk.elastic.index.admin import describe_index
 
     if console:
         click.echo(on_screen(console_tour(client, name), keep="\n"))
@@ -110,7 +110,7 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
 
     The index before it stays until you delete it, so that you can look, and go back.
     """
-    from es_latechunk.elastic.alias import promote as run_promote
+    from es_latechunk.elastic.write.alias import promote as run_promote
 
     done = run_promote(client, alias, allow_failed=allow_failed)
     if as_json:
@@ -128,7 +128,7 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
 @json_option
 def delete(name: str, yes: bool, client: Elasticsearch, as_json: bool) -> None:
     """Delete an index with all its chunks. Asks, unless --yes is given."""
-    from es_latechunk.elastic.indices import delete_index, describe_index
+    from es_latechunk.elastic.index.admin import delete_index, describe_index
 
     facts = describe_index(client, name)
     if not yes:

@@ -12,7 +12,7 @@ from es_latechunk.cli.output import print_json
 from es_latechunk.models import find_local
 
 if TYPE_CHECKING:
-    from es_latechunk.models.survey import ModelSurvey
+    from es_latechunk.models.info import ModelSurvey
 
 COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "here")
 
@@ -25,7 +25,7 @@ def models(name: str | None, as_json: bool) -> None:
 
     Nothing is downloaded. A model that late chunking does not fit is told with the reason.
     """
-    from es_latechunk.models.survey import survey, survey_known
+    from es_latechunk.models.info import survey, survey_known
 
     if name:
         _show_one(survey(name), as_json=as_json)

@@ -12,7 +12,7 @@ from es_latechunk.cli.hits import print_hits
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import logged_notes, on_screen
 from es_latechunk.elastic.console import console_msearch, console_request
-from es_latechunk.elastic.query import BM25_WEIGHT, FUSIONS, MODES, SearchOptions
+from es_latechunk.elastic.search.query import BM25_WEIGHT, FUSIONS, MODES, SearchOptions
 from es_latechunk.errors import UsageError
 from es_latechunk.search import MAX_NEIGHBOURS
 
@@ -80,7 +80,7 @@ def search(
     indexed, of its neighbours. hybrid: both lists of --num-candidates chunks, each score stretched to 0..1
     over its list, and summed by --weight. With --rerank, the order of the first hits is the reranker's.
     """
-    from es_latechunk.elastic.search import check_query
+    from es_latechunk.elastic.search.searcher import check_query
     from es_latechunk.search import search_many
 
     if (query is None) == (from_file is None):

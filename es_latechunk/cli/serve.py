@@ -21,7 +21,7 @@ from es_latechunk.types import TokenEncoder
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from es_latechunk.serve.index import Index
+    from es_latechunk.serve.comparison import Index
     from es_latechunk.types import Encoder, EncoderIdentity
 
 DEFAULTS = Limits()
@@ -145,8 +145,8 @@ def serve(
 
 def _recorded(client: Elasticsearch, name: str) -> EncoderIdentity:
     """The model of an index that has late vectors."""
-    from es_latechunk.elastic.mapping import read_identity
-    from es_latechunk.serve.index import check_index
+    from es_latechunk.elastic.index.admin import read_identity
+    from es_latechunk.serve.comparison import check_index
 
     identity = read_identity(client, name)
     check_index(name, identity)
@@ -154,7 +154,7 @@ def _recorded(client: Elasticsearch, name: str) -> EncoderIdentity:
 
 
 def _index(client: Elasticsearch, name: str, encoder: TokenEncoder) -> Index:
-    from es_latechunk.serve.index import Index
+    from es_latechunk.serve.comparison import Index
 
     index = Index(client, name, encoder.identity)
     index.check()

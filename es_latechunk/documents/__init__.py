@@ -1,6 +1,6 @@
 """Sources of documents: files, folders and standard input, one document at a time."""
 
-from es_latechunk.documents.identity import USED_BEFORE, SeenIds, document_hash, unique_documents
+from es_latechunk.documents.ids import USED_BEFORE, SeenIds, document_hash, unique_documents
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, FORMATS
 from es_latechunk.documents.read import count_bytes, read_documents
 from es_latechunk.documents.sources import shown

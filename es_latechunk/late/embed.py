@@ -11,9 +11,8 @@ import numpy as np
 
 from es_latechunk.chunking import token_owner
 from es_latechunk.errors import DocumentError
-from es_latechunk.late.batches import plan_batches
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
-from es_latechunk.late.windows import plan_windows
+from es_latechunk.late.windows import plan_batches, plan_windows
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkEncoder,

@@ -1,8 +1,8 @@
-"""Token windows: how a document longer than the model is cut so that every token keeps its context."""
+"""Token windows: how a long document is cut so that every token keeps its context, and how windows are batched."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from es_latechunk.types import TokenWindow
 
@@ -40,3 +40,19 @@ def plan_windows(tokens: int, size: int, overlap: int | None = None) -> Iterator
         yield TokenWindow(start, start + size, keep_start, keep_end)
         keep_start = keep_end
     yield TokenWindow(tokens - size, tokens, keep_start, tokens)
+
+
+def plan_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Indexes of `lengths` in batches whose padded size (longest x count) is at most `batch_tokens`.
+
+    Longest first, so that padding is small and the peak of memory comes at once. A window longer than
+    `batch_tokens` is a batch of its own. Ties keep their order, so the plan is deterministic.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

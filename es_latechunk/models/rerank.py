@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError, UsageError
-from es_latechunk.models.architecture import quiet, usable_positions
-from es_latechunk.models.families import JINA_API
-from es_latechunk.models.hub import ModelFolder, resolve_model
-from es_latechunk.models.precision import choose_hardware
-from es_latechunk.models.runner import load_errors, read_checkpoint
+from es_latechunk.models.checkpoint.resolve import ModelFolder, resolve_model
+from es_latechunk.models.hardware import choose_hardware
+from es_latechunk.models.local.forward import load_errors, read_checkpoint
+from es_latechunk.models.local.metadata import quiet, usable_positions
+from es_latechunk.models.registry import JINA_API
 from es_latechunk.types import FloatArray, Reranker
 
 BATCH = 32  # pairs

@@ -9,12 +9,18 @@ from pathlib import Path
 
 from es_latechunk.errors import NodeError, setting
 from es_latechunk.node.account import server_account
-from es_latechunk.node.distribution import Progress
-from es_latechunk.node.places import NodeFolder, locked, node_folder, node_folders, write_atomically
-from es_latechunk.node.plan import DEFAULT_NAME, Wanted
-from es_latechunk.node.prepare import make_reachable, prepare
+from es_latechunk.node.install import Progress
+from es_latechunk.node.layout import (
+    Node,
+    NodeFolder,
+    load,
+    locked,
+    node_folder,
+    node_folders,
+    write_atomically,
+)
+from es_latechunk.node.prepare import DEFAULT_NAME, Wanted, make_reachable, prepare
 from es_latechunk.node.process import boot, end, wait_until_ready
-from es_latechunk.node.state import Node, load
 
 
 def _silent(message: str) -> None:

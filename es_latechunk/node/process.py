@@ -16,8 +16,7 @@ import httpx
 
 from es_latechunk.errors import NodeError, setting
 from es_latechunk.node.account import Account
-from es_latechunk.node.places import NodeFolder
-from es_latechunk.node.state import Node, node_pids
+from es_latechunk.node.layout import Node, NodeFolder, node_pids
 
 _POLL_SECONDS = 0.1
 # From the most telling to the least; of each the first line in the log counts.

@@ -22,27 +22,30 @@ from starlette.routing import Route
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, LateChunkError, ServerError
 from es_latechunk.serve.batcher import Batcher, Job
 from es_latechunk.serve.comparison import Comparison
-from es_latechunk.serve.description import GETS, OPEN, POSTS, describe
-from es_latechunk.serve.desk import Desk
-from es_latechunk.serve.hosts import KnownHosts
+from es_latechunk.serve.jobs import Desk
 from es_latechunk.serve.limits import Limits, RequestError, busy
 from es_latechunk.serve.metrics import Measured, Metrics
 from es_latechunk.serve.page import FILES, page_routes
-from es_latechunk.serve.protocols import (
+from es_latechunk.serve.schemas import (
+    GETS,
+    OPEN,
+    POSTS,
     EmbeddingsAsk,
     FeatureExtractionAsk,
     InputType,
     LateChunkAsk,
+    describe,
     error_answer,
     hugging_face_answer,
     late_chunk_answer,
     openai_answer,
     validation_message,
 )
+from es_latechunk.serve.server import KnownHosts
 from es_latechunk.types import FloatArray, TokenEncoder
 
 if TYPE_CHECKING:
-    from es_latechunk.serve.index import Index
+    from es_latechunk.serve.comparison import Index
 
 BODY_SECONDS = 60.0
 CLIENT_GONE = 499

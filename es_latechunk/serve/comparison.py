@@ -1,26 +1,132 @@
-"""Late next to naive for one query: the same chunks in both orders, to be read side by side."""
+"""Late next to naive for one query: the same chunks in both orders, from an index or from a text."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 from anyio import CapacityLimiter, to_thread
+from elasticsearch import Elasticsearch
 from starlette.concurrency import run_in_threadpool
 
+from es_latechunk.elastic.index.identity import IndexIdentity, check_encoder
+from es_latechunk.elastic.search.query import Mode, SearchOptions
+from es_latechunk.elastic.search.searcher import Searcher, add_passages
+from es_latechunk.errors import IndexMismatchError
 from es_latechunk.serve.batcher import Job, Kind
-from es_latechunk.serve.desk import Desk
+from es_latechunk.serve.jobs import Desk
 from es_latechunk.serve.limits import RequestError
-from es_latechunk.serve.passages import Shown, passage_in, pieces
-from es_latechunk.serve.protocols import CompareAsk, SearchAsk
-from es_latechunk.serve.ranks import Ranked, best, rank
-from es_latechunk.types import ChunkedDocument, FloatArray, Hit
+from es_latechunk.serve.passages import Shown, passage_in, pieces, shown_passage
+from es_latechunk.serve.schemas import CompareAsk, SearchAsk
+from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Hit, Pooling
 
-if TYPE_CHECKING:
-    from es_latechunk.serve.index import Index
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A chunk's cosine to the query and its rank (from 1), late and naive; None: not in that list."""
+
+    hit: Hit
+    late: float | None
+    naive: float | None
+    late_rank: int | None
+    naive_rank: int | None
+
+    def facts(self) -> dict[str, Any]:
+        """The chunk as a JSON row."""
+        hit = self.hit
+        return {
+            "id": hit.id,
+            "doc_id": hit.doc_id,
+            "ordinal": hit.ordinal,
+            "start": hit.start,
+            "end": hit.end,
+            "content": hit.content,
+            "title": hit.title,
+            "metadata": hit.metadata,
+            "late": self.late,
+            "naive": self.naive,
+            "late_rank": self.late_rank,
+            "naive_rank": self.naive_rank,
+        }
+
+
+def rank(hits: Sequence[Hit], late: Sequence[float | None], naive: Sequence[float | None]) -> list[Ranked]:
+    """The hits with both cosines and both ranks; equal cosines are ranked in the order in which they come."""
+    rows = zip(hits, late, naive, _ranks(late), _ranks(naive), strict=True)
+    return [Ranked(*row) for row in rows]
+
+
+def best(ranked: Sequence[Ranked], pooling: Pooling, k: int) -> list[Ranked]:
+    """The first k by one of the two."""
+    places = {row.late_rank if pooling == "late" else row.naive_rank: row for row in ranked}
+    return [places[place] for place in range(1, k + 1) if place in places]
+
+
+def _ranks(cosines: Sequence[float | None]) -> list[int | None]:
+    known = sorted((-cosine, place) for place, cosine in enumerate(cosines) if cosine is not None)
+    ranks = {place: rank for rank, (_, place) in enumerate(known, 1)}
+    return [ranks.get(place) for place in range(len(cosines))]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What an index found: chunks by late vectors and by words, best first, and where they are."""
+
+    late: Sequence[Hit]
+    words: Sequence[Hit]
+    names: str
+
+
+class Index:
+    """An index or alias, looked up for each query, so that an alias may change. Blocks while it asks."""
+
+    def __init__(self, client: Elasticsearch, name: str, encoder: EncoderIdentity) -> None:
+        self.name = name
+        self._client = client
+        self._encoder = encoder
+
+    def check(self) -> None:
+        """Raise IndexMismatchError where the index does not have this model's late vectors."""
+        self._searcher(self.name, 1, None)
+
+    def candidates(self, query: str, vector: FloatArray, count: int) -> Candidates:
+        """The best `count` chunks by kNN, and as many by BM25 where the chunks' text is indexed.
+
+        Raises ServerError, and IndexMismatchError where the index no longer fits the model.
+        """
+        searcher = self._searcher(self.name, count, None)
+        names = ",".join(searcher.record.names)
+        [late] = self._searcher(names, count, "knn").run([query], [vector])
+        if searcher.mode == "knn":
+            return Candidates(late.hits, (), names)
+        [words] = self._searcher(names, count, "bm25").run([query], [None])
+        return Candidates(late.hits, words.hits, names)
+
+    def passages(self, found: Candidates, hits: Sequence[Hit], neighbours: int) -> list[Shown]:
+        """The passage of each hit, with up to `neighbours` chunks on each side."""
+        around = add_passages(self._searcher(found.names, 1, None), hits, neighbours)
+        return [shown_passage(hit, hit.passage) for hit in around if hit.passage]
+
+    def _searcher(self, name: str, count: int, mode: Mode | None) -> Searcher:
+        searcher = Searcher(self._client, name, SearchOptions(k=count, mode=mode))
+        identity = searcher.record.identity
+        check_index(self.name, identity)
+        check_encoder(self.name, identity.encoder, self._encoder)
+        return searcher
+
+
+def check_index(name: str, identity: IndexIdentity) -> None:
+    """Refuse an index whose own vectors are naive already (IndexMismatchError)."""
+    if identity.pooling != "late":
+        raise IndexMismatchError(
+            f"index {name}: was made with {identity.pooling} pooling, so it has no late vectors to compare; serve an "
+            "index made with late pooling, or none"
+        )
+
 
 # A server that hangs shall not hold the threads that every other request needs.
 ASKED_AT_ONCE = 8

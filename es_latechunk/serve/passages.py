@@ -11,8 +11,7 @@ import numpy as np
 
 from es_latechunk.chunking.blocks import find_blocks
 from es_latechunk.chunking.chunkers import trimmed
-from es_latechunk.chunking.marks import StopIds
-from es_latechunk.chunking.sentences import sentence_ends
+from es_latechunk.chunking.sentences import StopIds, sentence_ends
 from es_latechunk.types import ChunkSpan, FloatArray, Hit, Passage, Tokens
 
 

@@ -1,24 +1,60 @@
-"""The HTTP server: uvicorn, with a limit on its connections and on the time that a request's header may take.
-
-uvicorn waits for a header for ever, and takes connections until no descriptor is left; then nothing is answered any
-more, and asyncio logs each attempt. Here the connection that has waited longest without a request makes room for a new
-one, so that whoever asks something is answered, also while others only hold connections.
-"""
+"""The server itself: how many connections, how long a header may take, and which names it answers to."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Iterable
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from es_latechunk.serve.limits import Limits
+from es_latechunk.serve.schemas import error_answer
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+
+MISDIRECTED = 421
+
+
+class KnownHosts:
+    """Refuses requests (421) whose `Host` is a name of the DNS other than `names` (ASGI middleware)."""
+
+    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+        self._app = app
+        self._names = frozenset(name.lower() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        app = self._app
+        if scope["type"] == "http" and not is_known(Headers(scope=scope).get("host", ""), self._names):
+            cause = (
+                "this server is not known by the name in Host; add it with --allow-host NAME, or set a token"
+            )
+            app = JSONResponse(error_answer(scope["path"], MISDIRECTED, cause), MISDIRECTED)
+        await app(scope, receive, send)
+
+
+def is_known(host: str, names: frozenset[str]) -> bool:
+    """Whether a `Host` header is an address, a name without a dot, or one of `names` (in lower case)."""
+    name = host.lower().rpartition("]")[0].removeprefix("[") or host.lower().partition(":")[0]
+    name = name.removesuffix(".")
+    if "." not in name.removesuffix(".localhost") and ":" not in name:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return name in names
+    return True
+
 
 SHUTDOWN_SECONDS = 120
 ACCEPTED_AT_ONCE = 64

@@ -20,7 +20,7 @@ from serving import served
 from es_latechunk import Document, create_index, embed_documents, ingest, load_encoder
 from es_latechunk.documents import read_documents
 from es_latechunk.quickstart import ARTICLES, MAX_TOKENS, sample_queries
-from es_latechunk.serve.index import Index
+from es_latechunk.serve.comparison import Index
 from es_latechunk.types import ChunkVector, TokenEncoder
 
 __all__ = ["chromium"]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import DocumentError, JinaApiError, ModelError
-from es_latechunk.models.families import JINA_API
 from es_latechunk.models.jina_api.client import JinaApiClient
 from es_latechunk.models.jina_api.hosted import HostedModel, find_hosted
 from es_latechunk.models.jina_api.requests import (
@@ -27,6 +26,7 @@ from es_latechunk.models.jina_api.requests import (
 )
 from es_latechunk.models.jina_api.tokenizer import UnicodeTokenizer, estimate_tokens
 from es_latechunk.models.jina_api.workers import Workers
+from es_latechunk.models.registry import JINA_API
 from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Pooling, Tokenizer, TokenWindow
 
 PREFIX = JINA_API

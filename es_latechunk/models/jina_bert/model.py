@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.hub import resolve_model
+from es_latechunk.models.checkpoint.resolve import resolve_model
+from es_latechunk.models.checkpoint.weights import FLOATS, StoredTensor, read_tensors, stored_tensors
 from es_latechunk.models.jina_bert.alibi import AlibiBias, Span, alibi_slopes
 from es_latechunk.models.jina_bert.config import Family, JinaBertConfig, family_of, normalises_queries
 from es_latechunk.models.jina_bert.layers import Embeddings, Encoder
-from es_latechunk.models.weights import FLOATS, StoredTensor, read_tensors, stored_tensors
 
 # What may be stored and is not used: BERT's pooler, and a buffer that older versions wrote.
 UNUSED = frozenset({"pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids"})

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.weights import StoredTensor, read_array, read_header
+from es_latechunk.models.checkpoint.weights import StoredTensor, read_array, read_header
 from es_latechunk.types import FloatArray
 
 TASKS = "lora_adaptations"  # the setting of the original that names its tasks, in the order of their adapters

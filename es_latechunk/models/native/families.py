@@ -1,8 +1,4 @@
-"""From a checkpoint's config.json and tensor names to the encoder's shape and weights: one small table a family.
-
-A checkpoint is taken only where every setting in its config.json is known here, and its tensors are exactly those
-that the shape needs. All else is left to transformers.
-"""
+"""What a checkpoint of each family is made of: its names and options, mapped onto the one encoder; else nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from es_latechunk.errors import ModelError
+from es_latechunk.models.checkpoint.weights import StoredTensor, fits, read_array, stored_tensors
 from es_latechunk.models.native.adapters import TASKS, Adapters, read_peft, split_original
 from es_latechunk.models.native.shape import Activation, EncoderShape
-from es_latechunk.models.weights import StoredTensor, fits, stored_tensors
+from es_latechunk.types import FloatArray
 
 Config = Mapping[str, Any]
 
@@ -408,3 +407,31 @@ _FAMILIES = {
     "jina_embeddings_v3": NativeFamily(_jina_v3, _JINA_V3, ("roberta.",), _unused("roberta.")),
     "modernbert": NativeFamily(_modernbert, _MODERNBERT, ("model.",), ("head.", "decoder.")),
 }
+
+
+def read_weights(checkpoint: NativeCheckpoint, name: str) -> dict[str, FloatArray]:
+    """Every weight by its name in `EncoderShape`, float32; values that are not finite are a ModelError.
+
+    Attention can turn NaN weights into vectors that look like any others. Of the token types only the first is
+    given, as nothing here has another one.
+    """
+    weights, broken = {}, []
+    for key, parts in checkpoint.weights.items():
+        arrays = [read_array(part) for part in parts]
+        broken += [part.name for part, array in zip(parts, arrays, strict=True) if not _is_finite(array)]
+        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        for adapter in checkpoint.adapters.get(key, ()):
+            adapter.add_to(array)
+        weights[key] = array[0] if key == "types.weight" else array
+    if broken:
+        raise ModelError(
+            f"model {name}: {broken[0]} and {len(broken) - 1} more weights hold values that are not finite; "
+            "download it again or choose another model"
+        )
+    return weights
+
+
+def _is_finite(array: FloatArray) -> bool:
+    """By the sum in float64, which float32 values cannot overflow: no array of truth values is made."""
+    with np.errstate(invalid="ignore"):
+        return bool(np.isfinite(array.sum(dtype=np.float64)))

@@ -1,0 +1,186 @@
+"""Creating, describing and deleting an index, and reading what its mapping records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import AuthorizationException, BadRequestError, Elasticsearch
+
+from es_latechunk.elastic.connection import reason, server_errors
+from es_latechunk.elastic.index.identity import IndexIdentity, check_identity
+from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD
+from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
+
+
+def check_name(name: str) -> None:
+    """Refuse an empty name (UsageError): to Elasticsearch it means all indices."""
+    if not name.strip():
+        raise UsageError(f"{setting('index')} is empty; name an index or an alias")
+
+
+def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identity: IndexIdentity) -> bool:
+    """Create the index; True if it is new, False if it was there with the same identity and fields.
+
+    An index of that name with another identity or other fields is refused, naming both (IndexMismatchError).
+    """
+    check_name(name)
+    with server_errors(client, name):
+        try:
+            client.indices.create(index=name, **body)
+        except BadRequestError as error:
+            if "analyzer [" in reason(error):
+                raise UsageError(
+                    f"index {name}: the cluster does not have this analyzer ({reason(error)}); check "
+                    f"{setting('language')} and {setting('template')}, or use a full Elasticsearch"
+                ) from error
+            if error.error != "resource_already_exists_exception":
+                raise
+        else:
+            return True
+    record = read_record(client, name)
+    check_identity(name, record.identity, identity)
+    _check_fields(name, record.properties, body["mappings"]["properties"])
+    return False
+
+
+def _check_fields(name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse an index that is there with another quantization, language or choice of context fields."""
+    for field in sorted((there.keys() | wanted.keys()) & {"content", VECTOR_FIELD, *CONTEXT_FIELDS}):
+        old, new = (_told(properties.get(field)) for properties in (there, wanted))
+        if old != new:
+            raise IndexMismatchError(
+                f"index {name}: was made with the field {field} {old}, not {new}; use another name, or delete it "
+                f"first: es-latechunk index delete {name}"
+            )
+
+
+def _told(field: Mapping[str, Any] | None) -> str:
+    if field is None:
+        return "left out"
+    kind = field.get("type", "object")
+    if kind == "dense_vector":
+        return f"as {field.get('index_options', {}).get('type', 'the default')}"
+    return f"as {kind} ({field.get('analyzer', 'standard')})" if kind == "text" else f"as {kind}"
+
+
+LASTING = ("number_of_shards", "number_of_replicas", "auto_expand_replicas", "analysis", "similarity")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRecord:
+    """The indices that a name stands for now, what they record of their vectors, and their fields."""
+
+    names: tuple[str, ...]
+    identity: IndexIdentity
+    properties: Mapping[str, Any]
+
+    @property
+    def has_context(self) -> bool:
+        """True where a chunk is indexed with the words of its neighbours."""
+        return all(field in self.properties for field in CONTEXT_FIELDS)
+
+
+def read_record(client: Elasticsearch, name: str) -> IndexRecord:
+    """Look up an index, or every index behind an alias: they must record the same."""
+    check_name(name)
+    with server_errors(client, name):
+        answer = client.indices.get_mapping(index=name)
+    if not answer:
+        raise IndexNotFoundError(
+            f"index {name} does not exist; make it with: es-latechunk index create {name}"
+        )
+    mappings = {index: row["mappings"] for index, row in sorted(answer.items())}
+    found = [IndexIdentity.from_meta(row.get("_meta", {}), index) for index, row in mappings.items()]
+    for other in found[1:]:
+        check_identity(name, found[0], other)
+    fields = [row.get("properties", {}) for row in mappings.values()]
+    _check_kept(mappings)
+    shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
+    return IndexRecord(tuple(mappings), found[0], shared)
+
+
+def _check_kept(mappings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an index that cannot show its chunks, or takes none."""
+    for index, mapping in mappings.items():
+        if mapping.get("_source", {}).get("enabled") is False:
+            raise IndexMismatchError(
+                f"index {index}: keeps no _source, so its chunks cannot be shown; make it again"
+            )
+        if mapping.get("_routing", {}).get("required"):
+            raise IndexMismatchError(
+                f"index {index}: its mapping requires a routing, and chunks have none; make it again without _routing"
+            )
+
+
+def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
+    """What the index, or every index behind the alias, records about its vectors."""
+    return read_record(client, name).identity
+
+
+def template_of(client: Elasticsearch, name: str) -> dict[str, Any]:
+    """The template that would give another index like this one: its fields and lasting settings, for any model."""
+    with server_errors(client, name):
+        index = client.indices.get(index=name)[name]
+    mappings = {key: value for key, value in index["mappings"].items() if key != "_meta"}
+    mappings["properties"][VECTOR_FIELD].pop("dims", None)
+    settings = index["settings"]["index"]
+    return {
+        "settings": {"index": {key: settings[key] for key in LASTING if key in settings}},
+        "mappings": mappings,
+    }
+
+
+def single_index(client: Elasticsearch, name: str) -> str:
+    """The one index that `name` (an index or an alias) stands for; writing needs exactly one."""
+    check_name(name)
+    with server_errors(client, name):
+        names = sorted(client.indices.get_settings(index=name, expand_wildcards="none"))
+    if len(names) != 1:
+        raise IndexMismatchError(
+            f"index {name}: stands for {len(names)} indices ({', '.join(names)}), writing needs one; name it"
+        )
+    return names[0]
+
+
+def index_type(client: Elasticsearch, name: str) -> str:
+    """The `index_options` type of the index's vectors, such as int8_hnsw."""
+    with server_errors(client, name):
+        mappings = client.indices.get_mapping(index=name)[single_index(client, name)]["mappings"]
+    return str(mappings["properties"][VECTOR_FIELD]["index_options"]["type"])
+
+
+def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
+    """Counts, size in bytes, vector index type, and the identity that the mapping records.
+
+    `bytes` is None for a user who may not see it (the privilege `monitor`).
+    """
+    identity = read_identity(client, name)
+    with server_errors(client, name):
+        with suppress(AuthorizationException):  # a reader sees what was last refreshed
+            client.indices.refresh(index=name)
+        chunks = client.count(index=name, query=CHUNKS)["count"]
+        answer = client.search(index=name, size=0, aggs={"ids": {"cardinality": {"field": "doc_id"}}})
+        try:
+            stats = client.indices.stats(index=name, metric="store")
+            size = stats["_all"]["primaries"]["store"]["size_in_bytes"]
+        except AuthorizationException:
+            size = None
+        mappings = next(iter(client.indices.get_mapping(index=name).values()))["mappings"]
+    return {
+        "index": name,
+        "chunks": chunks,
+        "documents": answer["aggregations"]["ids"]["value"],
+        "bytes": size,
+        "index_type": mappings["properties"][VECTOR_FIELD]["index_options"]["type"],
+        **identity.to_meta(),
+    }
+
+
+def delete_index(client: Elasticsearch, name: str) -> None:
+    """Delete the index that `name` stands for, and nothing else: no wildcard, one index."""
+    concrete = single_index(client, name)
+    with server_errors(client, name):
+        client.indices.delete(index=concrete)

@@ -1,0 +1,187 @@
+"""What an index holds of each document: versions to compare with, and documents that the source has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from elasticsearch import Elasticsearch
+
+from es_latechunk.documents import SeenIds
+from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
+from es_latechunk.types import Document
+
+T = TypeVar("T")
+
+LOOK_UP_DOCUMENTS = 256
+LOOK_UP_CHARACTERS = 2_000_000
+# Of each document's chunks: which versions there are, and how many chunks they should have.
+VERSIONS = {
+    "hashes": {"terms": {"field": "doc_hash", "size": 2}},
+    "chunk_count": {"max": {"field": "chunk_count"}},
+    "last_ordinal": {"max": {"field": "ordinal"}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """The chunks of one document in the index; `doc_hash` is "" where they come from several versions."""
+
+    chunks: int
+    chunk_count: int
+    last_ordinal: int
+    doc_hash: str
+    versions: int = 1
+
+    @property
+    def is_consistent(self) -> bool:
+        """True when the chunks are those of one whole version; also where no version is recorded at all."""
+        return self.is_whole(self.doc_hash) if self.versions else True
+
+    def is_whole(self, doc_hash: str) -> bool:
+        """True when every chunk of exactly that version is there, and no other."""
+        return (
+            doc_hash != ""
+            and self.doc_hash == doc_hash
+            and self.chunks == self.chunk_count == self.last_ordinal + 1
+        )
+
+
+NOTHING = StoredDocument(0, 0, -1, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A document of the source next to what the index holds of it."""
+
+    document: Document
+    doc_hash: str
+    stored: StoredDocument
+
+    @property
+    def unchanged(self) -> bool:
+        return self.stored.is_whole(self.doc_hash)
+
+    def surplus(self, chunks: int) -> int:
+        """The stored ordinals that the document does not reach with so many chunks."""
+        return max(0, self.stored.last_ordinal + 1 - chunks)
+
+
+def compare_with_index(
+    client: Elasticsearch,
+    index: str,
+    documents: Iterable[tuple[Document, str] | T],
+    *,
+    retry_for: float = DEFAULT_RETRY_FOR,
+) -> Iterator[Comparison | T]:
+    """Each (document, hash) with its stored state, looked up a bounded group at a time; all else passes through.
+
+    The index must have been refreshed; ids must be unique within `documents`.
+    """
+    for group in _groups(documents):
+        if not isinstance(group, list):
+            yield group
+            continue
+        stored = _look_up(client, index, [document.id for document, _ in group], retry_for)
+        for document, doc_hash in group:
+            yield Comparison(document, doc_hash, stored.get(document.id, NOTHING))
+
+
+def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEFAULT_RETRY_FOR) -> int:
+    """The number of documents in an index, exactly: those that have a first chunk."""
+
+    def ask() -> int:
+        return int(client.count(index=index, query={"term": {"ordinal": 0}})["count"])
+
+    with server_errors(client, index):
+        return persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be counted")
+
+
+def _groups(documents: Iterable[tuple[Document, str] | T]) -> Iterator[list[tuple[Document, str]] | T]:
+    group: list[tuple[Document, str]] = []
+    size = 0
+    for item in documents:
+        if not isinstance(item, tuple):
+            yield item
+            continue
+        document, doc_hash = item
+        group.append((document, doc_hash))
+        size += len(document.text)
+        if len(group) == LOOK_UP_DOCUMENTS or size >= LOOK_UP_CHARACTERS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _look_up(
+    client: Elasticsearch, index: str, doc_ids: Sequence[str], retry_for: float
+) -> dict[str, StoredDocument]:
+    def ask() -> Any:
+        return client.search(
+            index=index,
+            size=0,
+            query={"terms": {"doc_id": list(doc_ids)}},
+            aggs={"documents": {"terms": {"field": "doc_id", "size": len(doc_ids)}, "aggs": VERSIONS}},
+        )
+
+    with server_errors(client, index):
+        answer = persist(
+            ask, retry_for=retry_for, what=f"index {index}: its documents could not be looked up"
+        )
+    return {row["key"]: stored_document(row) for row in answer["aggregations"]["documents"]["buckets"]}
+
+
+def stored_document(bucket: Mapping[str, Any]) -> StoredDocument:
+    """A document from a bucket of chunks with the aggregations `VERSIONS`."""
+    hashes = {row["key"]: row["doc_count"] for row in bucket["hashes"]["buckets"]}
+    chunks = int(bucket["doc_count"])
+    return StoredDocument(
+        chunks=chunks,
+        chunk_count=int(bucket["chunk_count"]["value"] or 0),
+        last_ordinal=int(bucket["last_ordinal"]["value"] or 0),
+        doc_hash=next((key for key, count in hashes.items() if count == chunks), ""),
+        versions=len(hashes),
+    )
+
+
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A document of the index that the source does not have, with its chunks and its last ordinal."""
+
+    doc_id: str
+    chunks: int
+    last_ordinal: int
+
+
+def stale_documents(
+    client: Elasticsearch, index: str, seen: SeenIds, *, retry_for: float = DEFAULT_RETRY_FOR
+) -> Iterator[Stale]:
+    """Every document of the index whose id is not among `seen`, a page of ids at a time."""
+    after: dict[str, str] | None = None
+    while True:
+        page = _page(client, index, after, retry_for)
+        for bucket in page["buckets"]:
+            last = bucket["last"]["value"]  # None for what somebody else has written, without an ordinal
+            if last is not None and bucket["key"]["doc_id"] not in seen:
+                yield Stale(bucket["key"]["doc_id"], bucket["doc_count"], int(last))
+        after = page.get("after_key")
+        if after is None:
+            return
+
+
+def _page(client: Elasticsearch, index: str, after: dict[str, str] | None, retry_for: float) -> Any:
+    sources = [{"doc_id": {"terms": {"field": "doc_id"}}}]
+    composite = {"size": PAGE, "sources": sources, **({"after": after} if after else {})}
+    aggs = {"ids": {"composite": composite, "aggs": {"last": {"max": {"field": "ordinal"}}}}}
+
+    def ask() -> Any:
+        return client.search(index=index, size=0, aggs=aggs)["aggregations"]["ids"]
+
+    with server_errors(client, index):
+        return persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be listed")

@@ -1,0 +1,107 @@
+"""An Elasticsearch index as a source of documents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from elasticsearch import Elasticsearch
+
+from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.index.admin import check_name
+from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist, ride_out
+from es_latechunk.errors import DocumentError, PreconditionError, setting
+from es_latechunk.types import Document
+
+PAGE = 100
+KEEP_ALIVE = "10m"
+log = logging.getLogger(__name__)
+
+
+def read_index(
+    client: Elasticsearch,
+    index: str,
+    *,
+    text_field: str,
+    title_field: str = "title",
+    retry_for: float = DEFAULT_RETRY_FOR,
+) -> Iterator[Document | DocumentError]:
+    """Documents of an index, as it stood at the first look (a point in time): `_id`, text, the rest as metadata.
+
+    `text_field` may be dotted. A document whose field is missing or no text is a DocumentError in its place; an index
+    that keeps no `_source` is refused (PreconditionError).
+    """
+    check_name(index)
+
+    def open_source() -> str:
+        with server_errors(client, index):
+            return str(client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"])
+
+    pit = ride_out(open_source, retry_for=retry_for, opening=False)
+    try:
+        after: list[Any] | None = None
+        while True:
+            rows, pit = _page(client, pit, after, retry_for)
+            for row in rows:
+                try:
+                    yield _document(row, text_field, title_field)
+                except DocumentError as error:
+                    yield error
+            if not rows:
+                return
+            after = rows[-1]["sort"]
+    finally:
+        _close(client, pit)
+
+
+def _close(client: Elasticsearch, pit: str) -> None:
+    """A point in time that cannot be closed now ends by itself, and must not hide what ended the reading."""
+    try:
+        with server_errors(client):
+            client.close_point_in_time(id=pit)
+    except PreconditionError as error:
+        log.info("the point in time of the source stays open for %s (%s)", KEEP_ALIVE, error)
+
+
+def _page(
+    client: Elasticsearch, pit: str, after: list[Any] | None, retry_for: float
+) -> tuple[list[dict[str, Any]], str]:
+    def ask() -> Any:
+        return client.search(
+            size=PAGE,
+            pit={"id": pit, "keep_alive": KEEP_ALIVE},
+            sort=[{"_shard_doc": "asc"}],
+            search_after=after,
+            track_total_hits=False,
+        )
+
+    with server_errors(client):
+        answer = persist(ask, retry_for=retry_for, what="the source index could not be read")
+    return answer["hits"]["hits"], answer["pit_id"]
+
+
+def _document(row: Mapping[str, Any], text_field: str, title_field: str) -> Document:
+    if "_source" not in row:
+        raise PreconditionError(
+            f"index {row['_index']}: keeps no _source, so its texts are not there to be read; load the originals"
+        )
+    source = dict(row["_source"])
+    text = _value(source, text_field)
+    if not isinstance(text, str):
+        found = "no such field" if text is None else f"a {type(text).__name__}"
+        raise DocumentError(
+            row["_id"], f"its field {text_field} is no text ({found}); see {setting('text_field')}"
+        )
+    title = _value(source, title_field)
+    metadata = {key: value for key, value in source.items() if key not in (text_field, title_field)}
+    return Document(row["_id"], text, title if isinstance(title, str) else "", metadata)
+
+
+def _value(source: Mapping[str, Any], field: str) -> Any:
+    if field in source:
+        return source[field]
+    value: Any = source
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,182 @@
+"""The index template: what an index for a model's vectors looks like, as plain values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from es_latechunk.elastic.index.identity import META_KEY, IndexIdentity
+from es_latechunk.errors import UsageError, setting
+
+VECTOR_FIELD = "content_embedding"
+CHUNKS = {"exists": {"field": "doc_id"}}  # what es-latechunk has written, in whatever company
+CONTEXT_FIELDS = ("near", "far")  # the words of the chunks next to a chunk, and of those after them
+TEMPLATE = "late_chunks.json"
+QUANTIZATIONS = {
+    "int8": "int8_hnsw",
+    "int4": "int4_hnsw",
+    "bbq": "bbq_hnsw",
+    "none": "hnsw",
+    "int8_flat": "int8_flat",
+    "int4_flat": "int4_flat",
+    "bbq_flat": "bbq_flat",
+    "flat": "flat",
+}
+LIMITS = {"bbq": (64, 1), "int4": (1, 2)}  # (least dimensions, a multiple of)
+FIELDS = {
+    "content": "text",
+    VECTOR_FIELD: "dense_vector",
+    "doc_id": "keyword",
+    "ordinal": "integer",
+    "chunk_count": "integer",
+    "start": "integer",
+    "end": "integer",
+    "title": "text",
+    "metadata": "flattened",
+    "doc_hash": "keyword",
+}
+
+
+def template_folder() -> Path:
+    """The templates: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    installed = package / "mappings"
+    return installed if installed.is_dir() else package.parent / "mappings"
+
+
+def load_template(file: Path | None = None) -> dict[str, Any]:
+    """The index template (settings, mappings) of `file`, or our own; a UsageError says what is wrong."""
+    path = file or template_folder() / TEMPLATE
+    try:
+        template: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{setting('template')} {path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UsageError(f"{setting('template')} {path}: is not JSON ({error})") from error
+    if fault := _shape_fault(template):
+        raise UsageError(f"{setting('template')} {path}: {fault}; start from {TEMPLATE}")
+    properties = template.get("mappings", {}).get("properties", {})
+    lacking = [
+        f"{name} ({kind})"
+        for name, kind in FIELDS.items()
+        if not isinstance(properties.get(name), dict) or properties[name].get("type") != kind
+    ]
+    if lacking:
+        raise UsageError(
+            f"{setting('template')} {path}: lacks the fields {', '.join(lacking)}; start from {TEMPLATE}"
+        )
+    if fault := _storage_fault(template.get("mappings", {})):
+        raise UsageError(f"{setting('template')} {path}: {fault}; start from {TEMPLATE}")
+    return template
+
+
+def _shape_fault(template: Any) -> str:
+    """What is not as Elasticsearch's create-index request has it, or ""."""
+    if not isinstance(template, dict):
+        return "is no object"
+    if unknown := sorted(template.keys() - {"settings", "mappings", "aliases"}):
+        return f"has {', '.join(unknown)} beside settings, mappings and aliases"
+    for place in ("mappings", "mappings.properties", "mappings._meta", "settings", "settings.index"):
+        value: Any = template
+        for key in place.split("."):
+            value = value.get(key, {})
+        if not isinstance(value, dict):
+            return f'its "{place}" is no object'
+    return ""
+
+
+def _storage_fault(mappings: dict[str, Any]) -> str:
+    """What keeps chunks from being written or shown, or ""."""
+    source = mappings.get("_source", {})
+    if source.get("enabled") is False:
+        return "keeps no _source, so that chunks could not be shown"
+    if hidden := sorted(set(source.get("excludes", [])) & set(FIELDS) - {VECTOR_FIELD}):
+        return f"leaves {', '.join(hidden)} out of _source, so that chunks could not be shown"
+    if mappings.get("_routing", {}).get("required"):
+        return "requires a routing, and chunks have none"
+    return ""
+
+
+def index_body(
+    identity: IndexIdentity,
+    *,
+    template: dict[str, Any],
+    quantization: str = "int8",
+    shards: int | None = None,
+    replicas: int | None = None,
+    context_fields: bool = True,
+    language: str | None = None,
+) -> dict[str, Any]:
+    """The body of the create-index request: the template with dims, index_options and `_meta` filled in.
+
+    Without `context_fields` the fields for the neighbours' words go, and BM25 is as Elasticsearch has it.
+    `language` is the name of one of Elasticsearch's language analyzers, for all text fields of the chunk.
+    """
+    body: dict[str, Any] = json.loads(json.dumps(template))
+    mappings = body["mappings"]
+    vector = mappings["properties"][VECTOR_FIELD]
+    dims = identity.encoder.dimensions
+    if vector.setdefault("dims", dims) != dims:
+        raise UsageError(
+            f"{setting('template')}: {VECTOR_FIELD} has {vector['dims']} dims, model {identity.encoder.model} gives "
+            f"{dims}; leave dims out, it is filled in"
+        )
+    vector.setdefault("index_options", {"type": _index_type(quantization, dims)})
+    mappings["_meta"] = {**mappings.get("_meta", {}), META_KEY: identity.to_meta()}
+    settings = body.setdefault("settings", {})
+    if not context_fields:
+        _leave_out_context(body)
+    if language is not None:
+        _set_language(mappings["properties"], language)
+    _share_analyzer(mappings["properties"])
+    if shards is not None:
+        _override(settings, "number_of_shards", shards)
+    if replicas is not None:
+        _override(settings, "auto_expand_replicas", False)
+        _override(settings, "number_of_replicas", replicas)
+    return body
+
+
+def _leave_out_context(body: dict[str, Any]) -> None:
+    mappings = body["mappings"]
+    for field in CONTEXT_FIELDS:
+        mappings["properties"].pop(field, None)
+    kept = [field for field in mappings.get("_source", {}).get("excludes", []) if field not in CONTEXT_FIELDS]
+    if "_source" in mappings:
+        mappings["_source"]["excludes"] = kept
+    body["settings"].get("index", {}).get("similarity", {}).pop("default", None)
+
+
+def _set_language(properties: dict[str, Any], language: str) -> None:
+    for field in ("content", "title"):
+        properties[field]["analyzer"] = language
+
+
+def _share_analyzer(properties: dict[str, Any]) -> None:
+    """A chunk's words and its neighbours' are searched as one text (BM25F), so they must be cut alike."""
+    analyzer = properties["content"].get("analyzer", "standard")
+    for field in CONTEXT_FIELDS:
+        if field in properties:
+            properties[field]["analyzer"] = analyzer
+
+
+def _override(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set an index setting in the place of each spelling of it that a template may have."""
+    for spelling in (name, f"index.{name}"):
+        settings.pop(spelling, None)
+    settings.setdefault("index", {})[name] = value
+
+
+def _index_type(quantization: str, dims: int) -> str:
+    if quantization not in QUANTIZATIONS:
+        raise UsageError(
+            f"{setting('quantization')} {quantization} is not known; choose one of {', '.join(QUANTIZATIONS)}"
+        )
+    least, multiple = LIMITS.get(quantization.removesuffix("_flat"), (1, 1))
+    if dims < least or dims % multiple:
+        what = f"at least {least} dimensions" if dims < least else "an even number of dimensions"
+        raise UsageError(
+            f"{setting('quantization')} {quantization} needs {what}, the model gives {dims}; choose int8"
+        )
+    return QUANTIZATIONS[quantization]

@@ -1,0 +1,256 @@
+"""Runs many queries in few requests: candidates, fusion, the winners' fields, and the passages around them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from elasticsearch import BadRequestError, Elasticsearch
+
+from es_latechunk.elastic.connection import cause_text, closed_index, reason, server_errors
+from es_latechunk.elastic.index.admin import IndexRecord, read_record
+from es_latechunk.elastic.index.identity import IndexIdentity, check_encoder
+from es_latechunk.elastic.search.fetch import Fetched, fetch
+from es_latechunk.elastic.search.fusion import Candidate, collapse, convex_sum, reciprocal_rank
+from es_latechunk.elastic.search.query import (
+    INNER_HITS,
+    INNER_SIZE,
+    RRF_CONSTANT,
+    QueryBuilder,
+    SearchOptions,
+    ids_and_scores,
+)
+from es_latechunk.elastic.write.actions import chunk_id
+from es_latechunk.errors import (
+    LateChunkError,
+    PreconditionError,
+    ServerError,
+    TooMuchError,
+    UsageError,
+    setting,
+)
+from es_latechunk.types import Encoder, FloatArray, Hit, Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A query's hits, best first, and the milliseconds of the round trips that it shared."""
+
+    query: str
+    hits: list[Hit]
+    milliseconds: float
+
+
+class Searcher:
+    """An index opened for searching: an alias is looked up once, so that no two models are ever mixed."""
+
+    def __init__(self, client: Elasticsearch, index: str, options: SearchOptions) -> None:
+        options.check()
+        self._client = client
+        self._index = index
+        self._options = options
+        self.record: IndexRecord = read_record(client, index)
+        self._builder = QueryBuilder(self.record.properties, self.record.has_context, options)
+        self._builder.filters()  # refuses what cannot work before a model is loaded for it
+
+    @property
+    def identity(self) -> IndexIdentity:
+        """What the index records of its vectors."""
+        return self.record.identity
+
+    @property
+    def mode(self) -> str:
+        """The mode in use: the one asked for, or the best that the index has."""
+        return self._builder.mode
+
+    @property
+    def candidates(self) -> int:
+        """The number of chunks that each list of a query holds at most."""
+        return self._options.candidates()
+
+    def encode(self, queries: Sequence[str], encoder: Encoder) -> list[FloatArray]:
+        """Query vectors (dim,); an encoder that is not the index's own is refused (IndexMismatchError)."""
+        for query in queries:
+            check_query(query)
+        check_encoder(self._index, self.record.identity.encoder, encoder.identity)
+        return list(encoder.encode_queries(list(queries)))
+
+    def requests(self, query: str, vector: FloatArray | None, *, wide: bool = False) -> list[dict[str, Any]]:
+        """The search bodies of one query: two in hybrid mode, the text's and the vector's.
+
+        `wide` asks for all candidates where a single list would give k.
+        """
+        check_query(query)
+        build, options = self._builder, self._options
+        size = options.candidates() if wide else options.k
+        if self.mode == "bm25":
+            return [build.bm25(query, size=size)]
+        if vector is None:
+            raise UsageError(f"a {self.mode} search needs an encoder; pass one, or search by bm25")
+        if self.mode == "knn":
+            return [build.knn(query, vector, size=size)]
+        if options.fusion == "server":
+            return [build.server_fusion(query, vector)]
+        size = options.candidates()
+        return [build.bm25(query, size=size), build.knn(query, vector, size=size)]
+
+    def run(self, queries: Sequence[str], vectors: Sequence[FloatArray | None]) -> list[Found]:
+        """All queries in one round trip, and the fields of what they show in a second one (see `fetch`)."""
+        bodies = [self.requests(query, vector) for query, vector in zip(queries, vectors, strict=True)]
+        started = time.perf_counter()
+        ranked = self._rank(bodies)
+        shown = self._show(queries, ranked)
+        k = self._options.k
+        for place, (hits, candidates) in enumerate(zip(shown, ranked, strict=True)):
+            if len(hits) < k <= len(candidates) < self._options.candidates():
+                # Some of them cannot be shown, and one list gives no more than it was asked for.
+                wider = self._rank([self.requests(queries[place], vectors[place], wide=True)])
+                [shown[place]] = self._show([queries[place]], wider)
+        milliseconds = round(1000 * (time.perf_counter() - started), 3)
+        return [Found(query, hits, milliseconds) for query, hits in zip(queries, shown, strict=True)]
+
+    def _rank(self, bodies: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Candidate]]:
+        """The candidates of each query, best first: ids and scores alone."""
+        answers = iter(self._ask([ids_and_scores(body) for group in bodies for body in group]))
+        return [self._fuse([read_candidates(next(answers)) for _ in group]) for group in bodies]
+
+    def _show(self, queries: Sequence[str], ranked: Sequence[Sequence[Candidate]]) -> list[list[Hit]]:
+        """The best k of each query as hits. What cannot be shown makes room for what comes after it."""
+        k = self._options.k
+        together = Fetched()
+        shown = []
+        if not self._options.highlight:
+            self._fetch([one for candidates in ranked for one in candidates[:k]], together)
+        for query, candidates in zip(queries, ranked, strict=True):
+            fetched = Fetched() if self._options.highlight else together
+            words = query if self._options.highlight else None
+            upto = k
+            self._fetch(candidates[:upto], fetched, words)
+            while len(hits := fetched.shown(candidates[:upto], k)) < k and upto < len(candidates):
+                upto += k
+                self._fetch(candidates[:upto], fetched, words)
+            shown.append(hits)
+        return shown
+
+    def _fetch(self, candidates: Sequence[Candidate], into: Fetched, highlight: str | None = None) -> None:
+        fetch(self._ask_one, candidates, into, indices=len(self.record.names), highlight=highlight)
+
+    def _ask_one(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return self._ask([body])[0]
+        except ServerError as error:
+            if "circuit_breaking_exception" in str(error) or "Data too large" in str(error):
+                raise TooMuchError(error.message.marked) from error
+            raise
+
+    def fetch_rows(self, ids: Sequence[str]) -> dict[str, Hit]:
+        """Chunks by their `_id`s, whatever their score."""
+        fetched = Fetched()
+        for index in self.record.names:
+            self._fetch([Candidate(index, chunk, 0.0) for chunk in ids], fetched)
+        return {hit.id: hit for hit in fetched.hits.values() if hit is not None}
+
+    def _ask(self, bodies: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        header = {"index": list(self.record.names), "allow_partial_search_results": False}
+        lines = [line for body in bodies for line in (header, body)]
+        with server_errors(self._client, self._index):
+            try:
+                answers = self._client.msearch(searches=lines)["responses"]
+            except BadRequestError as error:
+                raise self._refusal(reason(error)) from error
+        for answer in answers:
+            if "error" in answer:
+                raise self._failed(answer["error"])
+        return list(answers)
+
+    def _refusal(self, cause: str) -> LateChunkError:
+        if "unknown retriever" in cause or "license" in cause:
+            return PreconditionError(
+                f"{setting('fusion')} server: the cluster has no linear retriever for you ({cause}); it needs an "
+                f"Enterprise licence: use {setting('fusion')} convex, which gives the same sum"
+            )
+        return ServerError(f"index {self._index}: the search failed ({cause})")
+
+    def _failed(self, error: Mapping[str, Any]) -> LateChunkError:
+        if error.get("type") == "index_closed_exception":
+            return closed_index(self._index)
+        return self._refusal(_cause(error))
+
+    def _fuse(self, lists: list[list[Candidate]]) -> list[Candidate]:
+        options = self._options
+        if len(lists) == 1:
+            return lists[0]
+        bm25, knn = lists
+        if options.fusion == "rrf":
+            fused = reciprocal_rank(bm25, knn, weight=options.weight, constant=RRF_CONSTANT)
+        else:
+            fused = convex_sum(bm25, knn, weight=options.weight)
+        return collapse(fused, inner=INNER_SIZE - 1) if options.collapse else fused
+
+
+def _cause(error: Mapping[str, Any]) -> str:
+    """Why a search failed: the first shard's words where it failed on a shard."""
+    failed = error.get("failed_shards")
+    return cause_text(failed[0]["reason"] if failed else dict(error))
+
+
+def check_query(query: str) -> None:
+    """Raise a UsageError for a query without a word."""
+    if not query.strip():
+        raise UsageError("the query is empty; write a few words")
+
+
+def read_candidates(answer: Mapping[str, Any]) -> list[Candidate]:
+    """The ids and scores of one search answer."""
+    return [_candidate(row) for row in answer["hits"]["hits"]]
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    inner = row.get("inner_hits", {}).get(INNER_HITS)
+    others = None
+    if inner:
+        others = tuple(found for found in read_candidates(inner) if found.id != row["_id"])
+    return Candidate(row["_index"], row["_id"], row["_score"], others)
+
+
+def add_passages(searcher: Searcher, hits: Sequence[Hit], neighbours: int) -> list[Hit]:
+    """Hits with the passage of up to `neighbours` chunks on each side of the same document."""
+    chunks = {hit.id: hit for hit in hits}
+    around = {
+        chunk_id(hit.doc_id, ordinal)
+        for hit in hits
+        for ordinal in range(max(0, hit.ordinal - neighbours), hit.ordinal + neighbours + 1)
+    }
+    chunks.update(searcher.fetch_rows(sorted(around - chunks.keys())))
+    return [replace(hit, passage=join_passage(_neighbourhood(hit, chunks, neighbours))) for hit in hits]
+
+
+def join_passage(chunks: Sequence[Hit]) -> Passage:
+    """Chunks of one document, in order, as one text."""
+    text = chunks[0].content
+    for before, after in pairwise(chunks):
+        gap = after.start - before.end
+        text += ("\n\n" if gap > 1 else " " * gap) + after.content
+    return Passage(chunks[0].start, chunks[-1].end, text)
+
+
+def _neighbourhood(hit: Hit, chunks: Mapping[str, Hit], neighbours: int) -> list[Hit]:
+    """The hit and the chunks on both sides, as far as they follow each other.
+
+    A document may be replaced between the search and this; chunks of its new version can overlap the hit.
+    """
+    found = [hit]
+    for distance in range(1, neighbours + 1):
+        before = chunks.get(chunk_id(hit.doc_id, hit.ordinal - distance))
+        if before is None or before.end > found[0].start:
+            break
+        found.insert(0, before)
+    for distance in range(1, neighbours + 1):
+        after = chunks.get(chunk_id(hit.doc_id, hit.ordinal + distance))
+        if after is None or after.start < found[-1].end:
+            break
+        found.append(after)
+    return found

@@ -1,0 +1,182 @@
+"""A load of one index: who owns it, the settings that change meanwhile, and how all of it comes back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from elasticsearch import AuthorizationException, Elasticsearch
+
+from es_latechunk.elastic.connection import closed_index, is_blocked, server_errors
+from es_latechunk.elastic.index.admin import single_index
+from es_latechunk.elastic.index.ownership import (
+    LOAD_KEY,
+    IndexState,
+    Ownership,
+    acquire,
+    lost_cause,
+    read_state,
+    release,
+)
+from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, PATIENCE, finish, persist
+from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, PreconditionError, WriteError
+
+DISK_IS_FULL = "index.blocks.read_only_allow_delete"
+CLEAN_UP_SECONDS = 5.0  # whoever waits for a failed or interrupted load wants it to end
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """An index that is being loaded: every request of the load goes to `target`.
+
+    `target` is the load's own alias, which goes with the index and with the ownership; a user who may not
+    manage the index has no alias, and writes under the index's name.
+    """
+
+    client: Elasticsearch
+    index: IndexState
+    own: Ownership | None = None
+
+    @property
+    def target(self) -> str:
+        return self.own.alias if self.own else self.index.name
+
+    @property
+    def require_alias(self) -> bool:
+        return self.own is not None
+
+    def check(self) -> None:
+        """Where no alias guards it: raise WriteError if the index is no longer the one that the load began with."""
+        if self.own is None and (cause := self.lost()):
+            raise WriteError(f"index {self.index.name}: {cause}; nothing more is written to it")
+
+    def lost(self) -> str:
+        """Why the index is no longer this load's; "" while it is."""
+        if self.own is not None and self.client.indices.exists_alias(name=self.own.alias):
+            return ""
+        settings = self.client.indices.get_settings(index=self.index.name, ignore_unavailable=True)
+        found = settings.get(self.index.name, {}).get("settings", {}).get("index", {})
+        if self.own is None and found.get("uuid") == self.index.uuid:
+            return ""
+        return lost_cause(self.client, self.index)
+
+
+def resolve(client: Elasticsearch, name: str) -> IndexState:
+    """The one index that `name` (an index or an alias) stands for now, if it can be written."""
+    concrete = single_index(client, name)
+    with server_errors(client, name):
+        state = read_state(client, concrete)
+    if state.closed:
+        raise closed_index(concrete)
+    if state.blocks:
+        block = f"index.blocks.{state.blocks[0]}"
+        full = "free disk space, after which Elasticsearch takes it off, or " * (block == DISK_IS_FULL)
+        raise PreconditionError(
+            f"index {concrete}: is blocked for writing ({block}); {full}take the block off with: "
+            f'PUT {concrete}/_settings {{"{block}": null}}'
+        )
+    return state
+
+
+@contextmanager
+def open_load(
+    client: Elasticsearch, index: IndexState, *, retry_for: float = DEFAULT_RETRY_FOR, wait: bool = False
+) -> Iterator[Load]:
+    """Own the index, and switch off its periodic refreshes; afterwards refresh once and set all of it back.
+
+    What the refresh interval was is kept in the mapping's `_meta` for as long as it is changed, so that the next
+    run after a kill, or after the server was lost, finds it and sets it back. A user who may not manage the index
+    loads with refreshes and without ownership, and is told. Faults that pass are ridden out for `retry_for`
+    seconds. Raises IndexBusyError where another load owns the index (`wait` waits for its end), and WriteError
+    where it is deleted or taken over meanwhile.
+    """
+    step = partial(_persistently, index.name, retry_for)
+    with server_errors(client, index.name):
+        load = _begin(client, index, step, wait=wait)
+    try:
+        with server_errors(client, index.name):
+            if load.own:
+                step(load.own.begin)
+                threading.Thread(target=load.own.renew, daemon=True).start()
+                step(lambda: _set_refresh(client, load.target, "-1"))
+            step(lambda: client.indices.refresh(index=load.target))
+        yield load
+        with server_errors(client, index.name):
+            _end(load, client, step)
+    except BaseException as error:
+        told = _end_badly(load, error)
+        if told is error:
+            raise
+        raise told from error
+    finally:
+        if load.own:
+            load.own.end()
+
+
+def _begin(
+    client: Elasticsearch, index: IndexState, step: Callable[[Callable[[], Any]], Any], *, wait: bool
+) -> Load:
+    try:
+        return Load(client, index, acquire(client, index, wait=wait, step=step))
+    except AuthorizationException as error:
+        if is_blocked(error):
+            raise
+        log.warning(
+            "index %s: no right to change its settings (manage), so it is loaded with refreshes, and another "
+            "load at the same time is found only at the end",
+            index.name,
+        )
+        return Load(client, index)
+
+
+def _end(load: Load, client: Elasticsearch, step: Callable[[Callable[[], Any]], Any]) -> None:
+    """Settings first: a kill before the note is gone only repeats this. The alias goes last."""
+    own = load.own
+    if own:
+        step(lambda: _set_refresh(client, load.target, own.refresh_interval))
+        step(lambda: own.note(**{LOAD_KEY: None}))
+    step(lambda: client.indices.refresh(index=load.target))
+    if own:
+        step(lambda: release(own, load.index.name))
+
+
+def _end_badly(load: Load, error: BaseException) -> BaseException:
+    """Set back what can be, quickly; the error that ended the load, in the words of what became of the index."""
+    quick = load.client.options(request_timeout=CLEAN_UP_SECONDS)
+    if load.own:
+        load.own.client = quick
+    try:
+        if isinstance(error, (IndexNotFoundError, IndexMismatchError, WriteError)) and (
+            cause := finish(lambda: Load(quick, load.index, load.own).lost(), patience=0)
+        ):
+            return WriteError(f"index {load.index.name}: {cause}; nothing more is written to it")
+        with server_errors(quick, load.index.name):
+            _end(load, quick, partial(_persistently, load.index.name, CLEAN_UP_SECONDS, patience=0))
+    except KeyboardInterrupt as interrupt:
+        log.warning("index %s: its settings are not set back; the next ingest does it", load.index.name)
+        return interrupt
+    except Exception as failed:  # noqa: BLE001 - what broke the load off is what matters
+        log.warning(
+            "index %s: its settings are not set back (%s); the next ingest does it", load.index.name, failed
+        )
+    return error
+
+
+def _persistently(name: str, seconds: float, step: Callable[[], T], *, patience: float = PATIENCE) -> T:
+    return persist(
+        lambda: finish(step, patience=patience),
+        retry_for=seconds,
+        what=f"index {name}: its settings could not be read or changed",
+    )
+
+
+def _set_refresh(client: Elasticsearch, name: str, interval: str | None) -> None:
+    client.indices.put_settings(index=name, settings={"index": {"refresh_interval": interval}})

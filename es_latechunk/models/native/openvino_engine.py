@@ -1,0 +1,237 @@
+"""The encoder on OpenVINO: its operations as a graph, and the compiled model that windows go through."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from openvino import opset13 as ov
+
+from es_latechunk.errors import ModelError, setting
+from es_latechunk.models.hardware import Dtype, Hardware
+from es_latechunk.models.native.encoder import Encoder
+from es_latechunk.models.native.families import NativeCheckpoint, read_weights
+from es_latechunk.models.native.shape import Activation, EncoderShape
+from es_latechunk.types import FloatArray, IntArray
+
+Node = Any  # openvino's outputs and nodes are used alike
+
+
+class OpenVinoOps:
+    """An `encoder.Ops` that computes nothing: it builds the graph."""
+
+    def constant(self, array: FloatArray) -> Node:
+        return ov.constant(np.ascontiguousarray(array), shared_memory=True)
+
+    def table(self, array: FloatArray) -> Node:
+        return self.constant(array)
+
+    def embed(self, table: Node, ids: Node) -> Node:
+        return ov.gather(table, ids, _number(0))
+
+    def rows(self, table: Node, ids: Node) -> Node:
+        return ov.slice(table, _list(0), _length(ids), _list(1), _list(0))
+
+    def count(self, ids: Node, padding: int) -> Node:
+        real = ov.convert(ov.not_equal(ids, ov.constant(np.int32(padding))), "i32")
+        counted = ov.cum_sum(real, _number(1))
+        return ov.add(ov.multiply(counted, real), ov.constant(np.int32(padding)))
+
+    def add(self, a: Node, b: Node) -> Node:
+        return ov.add(a, b)
+
+    def multiply(self, a: Node, b: Node) -> Node:
+        return ov.multiply(a, b)
+
+    def linear(self, x: Node, weight: Node, bias: Node | None) -> Node:
+        product = ov.matmul(x, weight, False, True)
+        return product if bias is None else ov.add(product, bias)
+
+    def norm(self, x: Node, weight: Node, bias: Node | None, epsilon: float) -> Node:
+        scaled = ov.multiply(ov.mvn(x, _list(-1), True, epsilon, "inside_sqrt"), weight)
+        return scaled if bias is None else ov.add(scaled, bias)
+
+    def activate(self, x: Node, kind: Activation) -> Node:
+        if kind in ("gelu", "gelu_tanh"):
+            return ov.gelu(x, "erf" if kind == "gelu" else "tanh")
+        return ov.relu(x) if kind == "relu" else ov.swish(x)
+
+    def split(self, x: Node, parts: int) -> list[Node]:
+        return list(ov.split(x, _number(-1), parts).outputs())
+
+    def heads(self, x: Node, count: int) -> Node:
+        parted = ov.reshape(x, _list(0, 0, count, -1), True)
+        return ov.transpose(parted, _list(0, 2, 1, 3))
+
+    def rotate(self, x: Node, cosines: Node, sines: Node) -> Node:
+        first, second = ov.split(x, _number(-1), 2).outputs()
+        turned = ov.concat([ov.negative(second), first], -1)
+        return ov.add(ov.multiply(x, cosines), ov.multiply(turned, sines))
+
+    def bias(self, ids: Node, slopes: FloatArray | None, reach: int | None, mask: Node | None) -> Node | None:
+        if mask is not None:
+            raise ValueError("sequences of one request have one length here, so nothing is masked")
+        if slopes is None and reach is None:
+            return None
+        length = ov.squeeze(_length(ids), _list(0))
+        places = ov.range(_number(0), length, _number(1), "i64")
+        distance = ov.absolute(ov.subtract(ov.unsqueeze(places, _list(1)), places))
+        total = ov.constant(np.zeros((1, 1, 1, 1), np.float32))
+        if slopes is not None:
+            total = ov.multiply(ov.convert(distance, "f32"), ov.constant(-slopes[None, :, None, None]))
+        if reach is None:
+            return total
+        far = ov.greater(ov.unsqueeze(distance, _list(0, 1)), _number(reach))
+        return ov.select(far, ov.constant(np.float32(-np.inf)), total)
+
+    def attend(self, query: Node, key: Node, value: Node, bias: Node | None) -> Node:
+        mixed = ov.scaled_dot_product_attention(query, key, value, bias)
+        return ov.reshape(ov.transpose(mixed, _list(0, 2, 1, 3)), _list(0, 0, -1), True)
+
+
+def _length(ids: Node) -> Node:
+    """The number of tokens of each sequence, as a list of one."""
+    return ov.gather(ov.shape_of(ids), _list(1), _number(0))
+
+
+def _number(value: int) -> Node:
+    return ov.constant(np.int64(value))
+
+
+def _list(*values: int) -> Node:
+    return ov.constant(np.array(values, np.int64))
+
+
+# Short windows of one length go together until a request has so many tokens: fewer leave the processor idle.
+REQUEST_TOKENS = 256
+# A window this long is computed by all threads together; shorter ones each by a thread of its own.
+LONG_WINDOW = 2_048
+# The bias of ALiBi and of local attention is written out, a number for each pair of tokens (and each head): 200 MB
+# at this length with 12 heads, and 16 times as much at 8,192 tokens, where torch works in blocks.
+LONGEST_BIASED = 2_048
+MOST_STREAMS = 16
+BATCH_TOKENS = 4_096  # a stream
+
+
+class OpenVinoModel:
+    """Token ids in, last hidden states out (an `Engine`); the graph is compiled at the first call."""
+
+    name = "openvino"
+
+    def __init__(self, checkpoint: NativeCheckpoint, *, name: str, window: int, dtype: Dtype) -> None:
+        self._model = name
+        self._window = window
+        self._checkpoint = checkpoint
+        self._dtype = dtype
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """The precision in use: bfloat16 where the processor multiplies it natively."""
+        streams, _ = self._plan
+        dtype = self._dtype
+        if dtype == "auto":
+            dtype = "bfloat16" if has_bfloat16(self._core) else "float32"
+        return Hardware("cpu", dtype, max(2 * BATCH_TOKENS, BATCH_TOKENS * streams))
+
+    def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
+        """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32."""
+        answers: list[FloatArray | None] = [None] * len(batch)
+        queue, pending = self._requests, list(_requests(batch))
+
+        def keep(request: Any, places: list[int]) -> None:
+            hidden = request.get_output_tensor(0).data
+            for row, place in enumerate(places):
+                answers[place] = hidden[row].copy()
+
+        queue.set_callback(keep)
+        for places in pending:
+            queue.start_async({0: np.stack([batch[place] for place in places])}, places)
+        queue.wait_all()
+        whole = [answer for answer in answers if answer is not None]
+        if len(whole) < len(batch) or not all(np.isfinite(answer).all() for answer in whole):
+            raise ModelError(
+                f"model {self._model}: gives vectors that are not finite in {self.hardware.dtype}; check the "
+                f"weights, or try {setting('dtype')} float32"
+            )
+        return whole
+
+    @cached_property
+    def _core(self) -> Any:
+        import openvino
+
+        return openvino.Core()
+
+    @property
+    def _plan(self) -> tuple[int, int]:
+        """Streams and threads: many streams of one thread, or one stream of all."""
+        threads = available_threads()
+        return (1 if self._window > LONG_WINDOW else min(threads, MOST_STREAMS)), threads
+
+    @cached_property
+    def _requests(self) -> Any:
+        import openvino
+
+        streams, threads = self._plan
+        compiled = self._core.compile_model(
+            self._graph(),
+            "CPU",
+            {
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": threads,
+                "INFERENCE_PRECISION_HINT": "bf16" if self.hardware.dtype == "bfloat16" else "f32",
+                "ENABLE_CPU_PINNING": False,  # others run beside us
+            },
+        )
+        return openvino.AsyncInferQueue(compiled, streams)
+
+    def _graph(self) -> Any:
+        import openvino
+        from openvino import opset13
+
+        from es_latechunk.models.native.openvino_engine import OpenVinoOps
+
+        ops = OpenVinoOps()
+        weights = {
+            key: ops.constant(array) for key, array in read_weights(self._checkpoint, self._model).items()
+        }
+        ids = opset13.parameter([-1, -1], np.int32, "input_ids")
+        hidden = Encoder(self._checkpoint.shape, weights, ops)(ids)
+        return openvino.Model([opset13.result(hidden)], [ids], "encoder")
+
+
+def unfit_window(shape: EncoderShape, window: int) -> str:
+    """Why a window is too long for the graph, or ""; see `LONGEST_BIASED`."""
+    biased = shape.positions == "alibi" or any(shape.reaches)
+    if not biased or window <= LONGEST_BIASED:
+        return ""
+    return (
+        f"windows of {window} tokens would need too much memory on it, with this model's kind of attention; choose "
+        f"{setting('window')} {LONGEST_BIASED} or less, or {setting('engine')} torch"
+    )
+
+
+def has_bfloat16(core: Any) -> bool:
+    """Whether this processor multiplies bfloat16 natively, as OpenVINO sees it."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def available_threads() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _requests(batch: Sequence[IntArray]) -> Iterator[list[int]]:
+    """Places in `batch` that make one request: windows of one length, so that nothing is padded or masked."""
+    alike: dict[int, list[int]] = defaultdict(list)
+    for place, window in enumerate(batch):
+        alike[len(window)].append(place)
+    for length in sorted(alike, reverse=True):
+        size = max(1, REQUEST_TOKENS // length)
+        for first in range(0, len(alike[length]), size):
+            yield alike[length][first : first + size]
