@@ -29,6 +29,9 @@ LONG_WINDOW = 2_048
 # The bias of ALiBi and of local attention is written out, a number for each pair of tokens (and each head): 200 MB
 # at this length with 12 heads, and 16 times as much at 8,192 tokens, where torch works in blocks.
 LONGEST_BIASED = 2_048
+# What was compiled for each length of a window is kept, about a megabyte a length for a small model in bfloat16: so
+# many parts of it, where OpenVINO's own limit is 5000 and would let memory grow with the corpus.
+KERNELS = "500"
 CPU_INFO = Path("/proc/cpuinfo")
 NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 MOST_STREAMS = 16
@@ -115,6 +118,7 @@ class OpenVinoModel:
                 "INFERENCE_NUM_THREADS": threads,
                 "INFERENCE_PRECISION_HINT": "bf16" if self.hardware.dtype == "bfloat16" else "f32",
                 "ENABLE_CPU_PINNING": False,  # others run beside us
+                "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
             },
         )
         return openvino.AsyncInferQueue(compiled, streams)
