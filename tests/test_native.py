@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from es_latechunk.models.checkpoint.weights import read_header
 from es_latechunk.models.local.encoder import LocalEncoder
 from es_latechunk.models.local.spec import ModelOptions, ModelSpec, describe
 from es_latechunk.models.native.families import NativeCheckpoint, read_native, read_weights
-from es_latechunk.models.native.openvino_engine import OpenVinoModel
+from es_latechunk.models.native.openvino_engine import OpenVinoModel, has_bfloat16
 from es_latechunk.models.native.torch_engine import NativeTorchModel
 
 FIXTURE = Path(__file__).parent / "fixtures" / "jina_v2_12heads"
@@ -278,3 +279,39 @@ def test_a_window_that_openvino_has_no_memory_for(tmp_path: Path) -> None:
         load_encoder(
             str(folder), options=ModelOptions(assume_mean_pooling=True), engine="openvino"
         ).encode_queries(["a"])
+
+
+def test_threads_share_an_engine(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m", "bert")
+    checkpoint = native(folder)
+    assert checkpoint is not None
+    engine = openvino_model(spec_of(folder), checkpoint, "float32")
+    batches = [windows(checkpoint.shape.vocabulary, seed) for seed in range(8)]
+    alone = [engine.run(batch) for batch in batches]
+    with ThreadPoolExecutor(8) as pool:
+        for got, wanted in zip(pool.map(engine.run, batches * 4), alone * 4, strict=True):
+            assert_close(got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "flags", "expected"),
+    [
+        (["BF16", "FP32"], "fma avx512_bf16 sse", True),
+        (["BF16", "FP32"], "fma avx512f sse", False),
+        (["FP32"], "fma avx512_bf16", False),
+        (["BF16"], None, True),
+    ],
+)
+def test_bfloat16_where_the_processor_multiplies_it(
+    capabilities: list[str],
+    flags: str | None,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "cpuinfo"
+    if flags is not None:
+        path.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr("es_latechunk.models.native.openvino_engine.CPU_INFO", path)
+    core = SimpleNamespace(get_property=lambda device, name: capabilities)
+    assert has_bfloat16(core) is expected

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -113,6 +116,11 @@ LONG_WINDOW = 2_048
 # The bias of ALiBi and of local attention is written out, a number for each pair of tokens (and each head): 200 MB
 # at this length with 12 heads, and 16 times as much at 8,192 tokens, where torch works in blocks.
 LONGEST_BIASED = 2_048
+# What was compiled for each length of a window is kept, about a megabyte a length for a small model in bfloat16: so
+# many parts of it, where OpenVINO's own limit is 5000 and would let memory grow with the corpus.
+KERNELS = "500"
+CPU_INFO = Path("/proc/cpuinfo")
+NATIVE_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 MOST_STREAMS = 16
 BATCH_TOKENS = 4_096  # a stream
 
@@ -127,6 +135,7 @@ class OpenVinoModel:
         self._window = window
         self._checkpoint = checkpoint
         self._dtype = dtype
+        self._one_at_a_time = Lock()  # the queue has one callback; its requests keep all processors busy
 
     @cached_property
     def hardware(self) -> Hardware:
@@ -138,19 +147,27 @@ class OpenVinoModel:
         return Hardware("cpu", dtype, max(2 * BATCH_TOKENS, BATCH_TOKENS * streams))
 
     def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
-        """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32."""
+        """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32; any thread may call."""
         answers: list[FloatArray | None] = [None] * len(batch)
-        queue, pending = self._requests, list(_requests(batch))
 
         def keep(request: Any, places: list[int]) -> None:
             hidden = request.get_output_tensor(0).data
             for row, place in enumerate(places):
                 answers[place] = hidden[row].copy()
 
-        queue.set_callback(keep)
-        for places in pending:
-            queue.start_async({0: np.stack([batch[place] for place in places])}, places)
-        queue.wait_all()
+        try:
+            with self._one_at_a_time:
+                queue = self._requests
+                queue.set_callback(keep)
+                for places in _requests(batch):
+                    queue.start_async({0: np.stack([batch[place] for place in places])}, places)
+                queue.wait_all()
+        except RuntimeError as error:  # OpenVINO's own, also where memory does not suffice
+            cause = " ".join(str(error).split())
+            raise ModelError(
+                f"model {self._model}: OpenVINO cannot run it ({cause}); choose {setting('engine')} torch or a "
+                f"shorter {setting('window')}"
+            ) from error
         whole = [answer for answer in answers if answer is not None]
         if len(whole) < len(batch) or not all(np.isfinite(answer).all() for answer in whole):
             raise ModelError(
@@ -161,8 +178,13 @@ class OpenVinoModel:
 
     @cached_property
     def _core(self) -> Any:
-        import openvino
-
+        try:
+            import openvino
+        except ImportError as error:
+            raise ModelError(
+                f"model {self._model}: OpenVINO is installed and cannot be imported ({error}); install it "
+                f"again, or choose {setting('engine')} torch"
+            ) from error
         return openvino.Core()
 
     @property
@@ -184,6 +206,7 @@ class OpenVinoModel:
                 "INFERENCE_NUM_THREADS": threads,
                 "INFERENCE_PRECISION_HINT": "bf16" if self.hardware.dtype == "bfloat16" else "f32",
                 "ENABLE_CPU_PINNING": False,  # others run beside us
+                "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
             },
         )
         return openvino.AsyncInferQueue(compiled, streams)
@@ -215,8 +238,17 @@ def unfit_window(shape: EncoderShape, window: int) -> str:
 
 
 def has_bfloat16(core: Any) -> bool:
-    """Whether this processor multiplies bfloat16 natively, as OpenVINO sees it."""
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    """Whether this processor multiplies bfloat16 natively: OpenVINO says so, and Linux does not say otherwise.
+
+    On processors that have wide vectors alone OpenVINO computes in bfloat16 as well, and is no faster for it.
+    """
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return False
+    try:
+        told = re.search(r"^(?:flags|Features)\s*:(.*)$", CPU_INFO.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return True
+    return told is None or not NATIVE_BFLOAT16.isdisjoint(told[1].split())
 
 
 def available_threads() -> int:
