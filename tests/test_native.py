@@ -255,14 +255,14 @@ def test_the_engine_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.Monkey
         "torch",
     ]
     assert engine_of(other) == "torch"
-    with pytest.raises(UsageError, match="--engine openvino: model other: its architecture"):
+    with pytest.raises(UsageError, match="engine openvino: model other: its architecture"):
         engine_of(other, "openvino")
     a, b = (load_encoder(str(known), engine=name, dtype="float32") for name in ("openvino", "torch"))
     assert a.identity == b.identity
     np.testing.assert_allclose(a.encode_queries(["a fox"]), b.encode_queries(["a fox"]), atol=TOLERANCE)
     monkeypatch.setattr("es_latechunk.models.local.engines.find_spec", lambda name: None)
     assert engine_of(known) == "torch"
-    with pytest.raises(UsageError, match=r"--engine openvino: it is not installed.*es-latechunk\[openvino\]"):
+    with pytest.raises(UsageError, match=r"engine openvino: it is not installed.*es-latechunk\[openvino\]"):
         engine_of(known, "openvino")
 
 
@@ -273,12 +273,12 @@ def test_a_window_that_openvino_has_no_memory_for(tmp_path: Path) -> None:
         ("auto", 2048, "openvino"),
         ("openvino", 2048, "openvino"),
     ):
-        options = ModelOptions(window=window, assume_mean_pooling=True)
-        assert load_encoder(str(folder), options=options, engine=name, device="cpu").engine == expected
-    with pytest.raises(UsageError, match="--window 2048 or less, or --engine torch"):
-        load_encoder(
-            str(folder), options=ModelOptions(assume_mean_pooling=True), engine="openvino"
-        ).encode_queries(["a"])
+        encoder = load_encoder(
+            str(folder), window=window, assume_mean_pooling=True, engine=name, device="cpu"
+        )
+        assert encoder.engine == expected
+    with pytest.raises(UsageError, match="window 2048 or less, or engine torch"):
+        load_encoder(str(folder), assume_mean_pooling=True, engine="openvino").encode_queries(["a"])
 
 
 def test_threads_share_an_engine(tmp_path: Path) -> None:
