@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
-from tiny_models import add_modules, change_config, save_tokenizer, write_json
+from tiny_models import add_modules, change_config, save_model, save_tokenizer, write_json
 from tiny_tokenizers import FAST
 
 from es_latechunk.errors import ModelError, UsageError
@@ -192,6 +192,12 @@ def test_another_task_by_an_option_is_recorded(original: Path) -> None:
     assert again.identity == encoder.identity
     with pytest.raises(UsageError, match="--query-task jokes: model jina-embeddings-v3 has adapters for"):
         encoder_of(original, query_task="jokes")
+
+
+def test_a_task_of_a_model_without_adapters(tmp_path: Path) -> None:
+    folder = add_modules(save_model(tmp_path / "plain"), "Pooling")
+    with pytest.raises(UsageError, match=r"the task separation: model plain has no adapters"):
+        encoder_of(folder, document_task="separation")
 
 
 def test_shorter_vectors_under_a_name_of_ones_own(original: Path, tmp_path: Path) -> None:
