@@ -29,4 +29,6 @@ __all__ = [
 os.environ.setdefault("ES_JAVA_OPTS", "-XX:TieredStopAtLevel=1")
 
 # A shell starts background jobs with Ctrl-C ignored, and what the tests start would inherit it.
+# So would a hang-up that nohup has it ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)

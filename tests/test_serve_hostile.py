@@ -77,7 +77,8 @@ def test_a_header_that_does_not_end_is_answered_408(before: bytes) -> None:
         if before:
             assert one.recv(1000).startswith(b"HTTP/1.1 200")
         one.sendall(UNFINISHED)
-        assert read_all(one).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        # What is left of the answer before, if its body came apart from its header, and then this one.
+        assert b"HTTP/1.1 408 Request Timeout\r\n" in read_all(one)
 
 
 def test_few_descriptors_are_no_end(tmp_path: Path) -> None:

@@ -218,6 +218,10 @@ def _tell_of_prefixes(name: str, facts: FolderFacts, kinship: Kinship, options: 
 def _tasks(name: str, facts: FolderFacts, kin: Family | None, options: ModelOptions) -> tuple[str, str]:
     """The adapters for documents and queries; empty for a model that has none."""
     if kin is None or not kin.tasks:
+        if asked := options.document_task or options.query_task:
+            raise UsageError(
+                f"the task {asked}: model {name} has no adapters for tasks; leave the option out"
+            )
         return "", ""
     known = facts.config.get(TASKS, kin.tasks)
     chosen = options.document_task or kin.tasks[0], options.query_task or kin.tasks[1]
