@@ -188,7 +188,7 @@ def test_another_task_by_an_option_is_recorded(original: Path) -> None:
     np.testing.assert_allclose(encoder.encode_queries([TEXT])[0], wanted, atol=2e-5)
     again = load_recorded(encoder.identity, dtype="float32", device="cpu", name=str(original))
     assert again.identity == encoder.identity
-    with pytest.raises(UsageError, match="--query-task jokes: model jina-embeddings-v3 has adapters for"):
+    with pytest.raises(UsageError, match="query_task jokes: model jina-embeddings-v3 has adapters for"):
         encoder_of(original, query_task="jokes")
 
 
