@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from es_latechunk.embed import embed_documents
-from es_latechunk.errors import DocumentError, raise_errors
+from es_latechunk.errors import DocumentError, ModelError, raise_errors
 from es_latechunk.late import embed_chunks, l2_normalise, plan_windows
 from es_latechunk.late.pool import ChunkAccumulator, sum_by_chunk
-from es_latechunk.types import ChunkedDocument, ChunkSpan, ChunkVector, Document, FloatArray, Pooling
+from es_latechunk.types import (
+    ChunkedDocument,
+    ChunkSpan,
+    ChunkVector,
+    Document,
+    FloatArray,
+    IntArray,
+    Pooling,
+)
 
 
 def words(count: int, *, first: int = 0) -> str:
@@ -116,7 +128,56 @@ def test_memory_is_bounded_by_the_look_ahead() -> None:
             yield chunked(words(8), [8], encoder.tokenizer, f"d{taken}")
 
     next(embed_chunks(endless(), encoder=encoder))
-    assert taken == 16  # 8 batches of 16 tokens
+    assert taken == 16  # two groups of 4 batches of 16 tokens: one goes through the model, one is prepared
+
+
+class _Gated(PositionEncoder):
+    """Holds each call of the model until somebody opens the gate."""
+
+    def __init__(self, **sizes: int) -> None:
+        super().__init__(**sizes)
+        self.gate = threading.Event()
+
+    def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
+        assert self.gate.wait(30)
+        return super().encode_windows(windows)
+
+
+def test_the_next_documents_are_read_while_the_model_runs() -> None:
+    encoder = _Gated(window=16, batch_tokens=16)
+
+    def documents() -> Iterator[ChunkedDocument]:
+        for number in range(17):
+            if number == 16:
+                encoder.gate.set()  # only reached if nobody waits for the model before
+            yield chunked(words(8), [8], encoder.tokenizer, f"d{number}")
+
+    blocks = list(embed_chunks(documents(), encoder=encoder))
+    assert [block.chunked.document.id for block in blocks] == [f"d{number}" for number in range(17)]
+
+
+def test_an_error_of_the_model_is_raised_and_an_early_end_stops_it() -> None:
+    class Broken(PositionEncoder):
+        def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
+            raise ModelError("broken")
+
+    encoder = Broken(window=16, batch_tokens=16)
+    many = (chunked(words(8), [8], encoder.tokenizer, f"d{number}") for number in range(40))
+    with pytest.raises(ModelError, match="broken"):
+        list(embed_chunks(many, encoder=encoder))
+
+    gated = _Gated(window=16, batch_tokens=16)
+    gated.gate.set()
+    threads = threading.active_count()
+    blocks = embed_chunks(
+        (chunked(words(8), [8], gated.tokenizer, f"d{number}") for number in itertools.count()), encoder=gated
+    )
+    next(blocks)
+    blocks.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 10
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == threads
 
 
 def test_chunk_vectors_carry_their_text() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import TypeVar, cast
 
 import numpy as np
@@ -25,7 +29,8 @@ from es_latechunk.types import (
     TokenWindow,
 )
 
-LOOK_AHEAD_BATCHES = 8
+LOOK_AHEAD_BATCHES = 4
+WAKE_SECONDS = 0.5
 MOST_PASSING = 1_000  # what passes through a hosted encoder's stage, while its answers are waited for
 
 T = TypeVar("T")
@@ -47,7 +52,8 @@ def embed_chunks(
     """Vectors of all chunks, document by document, each document in one or more blocks; all else passes through.
 
     Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
-    Memory holds at most `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors.
+    Memory holds at most twice `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors: while a group of
+    windows goes through the model in a thread of its own, the next group is prepared.
     `pooling="naive"` embeds each chunk's text by itself, for comparison. A hosted encoder that refuses a
     document gives a DocumentError in its place.
     """
@@ -113,24 +119,81 @@ def _embed_units(units: Iterable[_Unit | T], encoder: TokenEncoder) -> Iterator[
     budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
     pieces: list[_Piece] = []
     held = 0
-    for unit in units:
-        if not isinstance(unit, _Unit):
-            yield unit
-            continue
-        for window in plan_windows(len(unit.ids), encoder.window_tokens):
-            pieces.append(_Piece(unit, window))
-            held += window.end - window.start
-            if held >= budget:
-                yield from _embed_pieces(pieces, encoder)
-                pieces, held = [], 0
-    if pieces:
-        yield from _embed_pieces(pieces, encoder)
+    with _EncodingThread(encoder) as ahead:
+        for unit in units:
+            if not isinstance(unit, _Unit):
+                yield unit
+                continue
+            for window in plan_windows(len(unit.ids), encoder.window_tokens):
+                pieces.append(_Piece(unit, window))
+                held += window.end - window.start
+                if held >= budget:
+                    yield from _pooled(ahead.swap(pieces), encoder)
+                    pieces, held = [], 0
+        yield from _pooled(ahead.swap([]), encoder)
+        if pieces:
+            # Nothing is left to do beside it, and a thread for one short text would only cost time.
+            yield from _pooled((pieces, _sum_windows(pieces, encoder)), encoder)
 
 
-def _embed_pieces(pieces: list[_Piece], encoder: TokenEncoder) -> Iterator[EmbeddedChunks]:
+class _EncodingThread:
+    """Runs the model over one group of windows in a thread, while the caller prepares the next one and writes the last.
+
+    The forward pass holds no lock of Python's for most of its time, so that reading, chunking and bulk requests cost
+    no time of their own where the model is the slowest part. The thread touches nothing but the model.
+    """
+
+    def __init__(self, encoder: TokenEncoder) -> None:
+        self._encoder = encoder
+        self._stopped = threading.Event()
+        self._running: tuple[list[_Piece], Future[list[PartialSums]]] | None = None
+
+    def __enter__(self) -> _EncodingThread:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+
+    def swap(self, pieces: list[_Piece]) -> tuple[list[_Piece], list[PartialSums]]:
+        """Wait for the group that was given before, start on this one, and give back what the earlier one became."""
+        done = self._running
+        sums = [] if done is None else _result(done[1])
+        self._running = (pieces, self._start(pieces)) if pieces else None
+        return ([], []) if done is None else (done[0], sums)
+
+    def _start(self, pieces: list[_Piece]) -> Future[list[PartialSums]]:
+        future: Future[list[PartialSums]] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(_sum_windows(pieces, self._encoder, stopped=self._stopped))
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the result
+                future.set_exception(error)
+
+        # Not an executor's thread: Python would wait for that one at its exit, also after Ctrl-C.
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+
+def _result(future: Future[T]) -> T:
+    """Wait for a result; not without a limit, as a signal that another thread has taken waits for this one to wake."""
+    while True:
+        try:
+            return future.result(timeout=WAKE_SECONDS)
+        except FutureTimeoutError:
+            if future.done():
+                return future.result()
+
+
+def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[EmbeddedChunks]:
+    """The vectors of all chunks that a group of windows completes, in order."""
+    pieces, parts = group
+    if not pieces:
+        return
     completed = [
-        piece.unit.accumulator.add(part, last=piece.last)
-        for piece, part in zip(pieces, _sum_windows(pieces, encoder), strict=True)
+        piece.unit.accumulator.add(part, last=piece.last) for piece, part in zip(pieces, parts, strict=True)
     ]
     vectors = encoder.finish(np.concatenate([means for _, means in completed]))
     row = 0
@@ -146,9 +209,14 @@ def _block(unit: _Unit, first: int, vectors: FloatArray) -> EmbeddedChunks:
     return EmbeddedChunks(unit.chunked, ordinal, vectors, last)
 
 
-def _sum_windows(pieces: list[_Piece], encoder: TokenEncoder) -> list[PartialSums]:
+def _sum_windows(
+    pieces: list[_Piece], encoder: TokenEncoder, *, stopped: threading.Event | None = None
+) -> list[PartialSums]:
+    """The sums by chunk of each window's kept tokens; ends early if nobody waits for them any more."""
     parts: dict[int, PartialSums] = {}
     for batch in plan_batches([len(piece.ids) for piece in pieces], encoder.batch_tokens):
+        if stopped is not None and stopped.is_set():
+            return []
         token_vectors = encoder.encode_windows([pieces[index].ids for index in batch])
         for index, vectors in zip(batch, token_vectors, strict=True):
             window, owner = pieces[index].window, pieces[index].unit.owner
