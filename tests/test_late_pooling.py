@@ -148,7 +148,7 @@ def test_the_next_documents_are_read_while_the_model_runs() -> None:
 
     def documents() -> Iterator[ChunkedDocument]:
         for number in range(17):
-            if number == 16:
+            if number == 15:
                 encoder.gate.set()  # only reached if nobody waits for the model before
             yield chunked(words(8), [8], encoder.tokenizer, f"d{number}")
 
