@@ -117,7 +117,7 @@ class Index:
         return [shown_passage(hit, hit.passage) for hit in around if hit.passage]
 
     def _searcher(self, name: str, count: int, mode: Mode | None) -> Searcher:
-        # Not at the top: a page without an index is served without Elasticsearch's client, which takes a second to load.
+        # Not at the top: a page without an index does without Elasticsearch's client, which takes a second to load.
         from es_latechunk.elastic.search.searcher import Searcher
 
         searcher = Searcher(self._client, name, SearchOptions(k=count, mode=mode))
