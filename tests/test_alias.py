@@ -115,7 +115,7 @@ def test_the_next_index_is_made_like_the_one_before(client: Elasticsearch, alias
     mapping = client.indices.get_mapping(index=second)[second]["mappings"]
     vector = mapping["properties"]["content_embedding"]
     assert (vector["dims"], vector["index_options"]["type"]) == (8, "hnsw")
-    assert "near" not in mapping["properties"]
+    assert "neighbours_1" not in mapping["properties"]
     assert mapping["_meta"]["es_latechunk"]["max_tokens"] == 7
 
 

@@ -150,7 +150,7 @@ def test_a_template_with_fields_aliases_and_an_analyzer_of_its_own(
     template = load_template()
     template["aliases"] = {f"{index_name}-alias": {}}
     template["settings"] = {"number_of_shards": 2}
-    for field in ("content", "near", "far"):
+    for field in ("content", "neighbours_1", "neighbours_2"):
         template["mappings"]["properties"][field]["analyzer"] = "whitespace"
     template["mappings"]["properties"]["team"] = {"type": "keyword"}
     encoder = make_index(client, index_name, template=template_file(tmp_path, template), shards=4)

@@ -51,7 +51,7 @@ def test_replicas_follow_the_cluster_unless_they_are_given() -> None:
 
 def test_without_context_fields_bm25_is_elasticsearchs_own() -> None:
     body = index_body(identity(), template=load_template(), context_fields=False)
-    assert not {"near", "far"} & body["mappings"]["properties"].keys()
+    assert not {"neighbours_1", "neighbours_2"} & body["mappings"]["properties"].keys()
     assert body["mappings"]["_source"]["excludes"] == []
     assert body["settings"]["index"]["similarity"] == {}
 
@@ -59,14 +59,14 @@ def test_without_context_fields_bm25_is_elasticsearchs_own() -> None:
 def test_a_language_is_the_analyzer_of_every_text_field() -> None:
     properties = index_body(identity(), template=load_template(), language="german")["mappings"]["properties"]
     analyzers = {name: field["analyzer"] for name, field in properties.items() if field["type"] == "text"}
-    assert analyzers == dict.fromkeys(("content", "near", "far", "title"), "german")
+    assert analyzers == dict.fromkeys(("content", "neighbours_1", "neighbours_2", "title"), "german")
 
 
 def test_the_neighbours_words_are_cut_like_the_chunks_own() -> None:
     template = load_template()
     template["mappings"]["properties"]["content"]["analyzer"] = "simple"
     properties = index_body(identity(), template=template)["mappings"]["properties"]
-    assert [properties[field]["analyzer"] for field in ("content", "near", "far")] == ["simple"] * 3
+    assert [properties[field]["analyzer"] for field in ("content", "neighbours_1", "neighbours_2")] == ["simple"] * 3
 
 
 @pytest.mark.parametrize(

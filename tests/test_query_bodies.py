@@ -106,7 +106,7 @@ def test_the_server_s_fusion_weighs_as_ours() -> None:
 
 def test_words_are_looked_for_in_the_neighbours_where_they_are_indexed() -> None:
     assert bodies(SearchOptions())["bm25"]["query"] == {
-        "combined_fields": {"query": "old city", "fields": ["content^10", "near^2", "far^1"]}
+        "combined_fields": {"query": "old city", "fields": ["content^10", "neighbours_1^2", "neighbours_2^1"]}
     }
     assert bodies(SearchOptions(), context=False)["bm25"]["query"] == {
         "match": {"content": {"query": "old city"}}

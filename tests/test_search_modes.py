@@ -121,9 +121,9 @@ def test_a_word_of_the_neighbour_finds_a_chunk_below_the_one_that_has_it(
 
 
 def test_the_neighbours_words_are_indexed_but_not_stored(filled: tuple[Elasticsearch, WordEncoder]) -> None:
-    answer = filled[0].search(index=INDEX, query={"exists": {"field": "near"}}, source=True, size=1)
+    answer = filled[0].search(index=INDEX, query={"exists": {"field": "neighbours_1"}}, source=True, size=1)
     assert answer["hits"]["total"]["value"] == 24 * 6
-    assert not {"near", "far"} & answer["hits"]["hits"][0]["_source"].keys()
+    assert not {"neighbours_1", "neighbours_2"} & answer["hits"]["hits"][0]["_source"].keys()
 
 
 def quantised(length: int) -> int:
@@ -185,7 +185,7 @@ def test_without_context_fields_bm25_is_elasticsearch_s_own(
     assert hits
     assert all("copper" in hit["content"].lower() for hit in hits)
     assert (
-        not {"near", "far"} & client.indices.get_mapping(index=PLAIN)[PLAIN]["mappings"]["properties"].keys()
+        not {"neighbours_1", "neighbours_2"} & client.indices.get_mapping(index=PLAIN)[PLAIN]["mappings"]["properties"].keys()
     )
     assert "similarity" not in client.indices.get_settings(index=PLAIN)[PLAIN]["settings"]["index"]
 

@@ -11,7 +11,8 @@ from es_latechunk.errors import UsageError, setting
 
 VECTOR_FIELD = "content_embedding"
 CHUNKS = {"exists": {"field": "doc_id"}}  # what es-latechunk has written, in whatever company
-CONTEXT_FIELDS = ("near", "far")  # the words of the chunks next to a chunk, and of those after them
+# The words of the chunks at distance 1 and at distance 2 from a chunk.
+CONTEXT_FIELDS = ("neighbours_1", "neighbours_2")
 TEMPLATE = "late_chunks.json"
 QUANTIZATIONS = {
     "int8": "int8_hnsw",

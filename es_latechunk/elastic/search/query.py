@@ -20,7 +20,7 @@ MOST_CANDIDATES = 10_000
 LEAST_CANDIDATES = 500  # by default; docs/search.md has what it gains over 100
 SOURCE_FIELDS = ("doc_id", "ordinal", "start", "end", "content", "title", "metadata")
 # A chunk's term frequency is tf + .2 tf(chunks +-1) + .1 tf(chunks +-2), times ten, as is k1 in the mapping.
-CONTEXT_WEIGHTS = ("content^10", "near^2", "far^1")
+CONTEXT_WEIGHTS = ("content^10", "neighbours_1^2", "neighbours_2^1")
 BM25_WEIGHT = 0.6
 RRF_CONSTANT = 60
 INNER_HITS = "chunks"

@@ -55,7 +55,8 @@ def index_actions(
 ) -> Iterator[Action]:
     """Actions that write the chunks `first` ... with their `vectors` (N, dim).
 
-    `context` adds the neighbours' words: `near` of the chunks next to a chunk, `far` of those after them.
+    `context` adds the neighbours' words: `neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those
+    of the chunks at distance 2.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch reads from 9.3 on.
     """
     document = chunked.document
@@ -74,8 +75,8 @@ def index_actions(
             "doc_hash": doc_hash,
         }
         if context:
-            source["near"] = neighbour_text(chunked, ordinal, 1)
-            source["far"] = neighbour_text(chunked, ordinal, 2)
+            source["neighbours_1"] = neighbour_text(chunked, ordinal, 1)
+            source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
 
