@@ -39,7 +39,7 @@ class SearchKeywords(TypedDict, total=False):
     mode: Mode | None
     num_candidates: int | None
     similarity: float | None
-    rescore: float | None
+    oversample: float | None
     fusion: Fusion
     weight: float
     filters: Filter | Iterable[Filter]
@@ -73,7 +73,7 @@ def search_many(
     mode: Mode | None = None,
     num_candidates: int | None = None,
     similarity: float | None = None,
-    rescore: float | None = None,
+    oversample: float | None = None,
     fusion: Fusion = "convex",
     weight: float = BM25_WEIGHT,
     filters: Filter | Iterable[Filter] = (),
@@ -91,7 +91,7 @@ def search_many(
 
     `filters`: "field=value" and the like, a clause of Elasticsearch's own as a mapping, or several of them, which
     must all hold. `num_candidates`: the chunks that each mode looks at (default 10 k, at least 500). `similarity`:
-    the minimum cosine of kNN hits. `rescore`: how many times k quantised candidates are scored with the full vectors.
+    the minimum cosine of kNN hits. `oversample`: how many times k quantised candidates are scored with the full vectors.
     `fusion`: "convex" (a weighted sum; `weight` is BM25's share), "rrf", or "server". `collapse` gives one hit per
     document, `highlight` the content with the query's words marked, `neighbours` a passage with so many chunks on
     each side. A `reranker` (see `load_reranker`) puts the first `rank_window_size` hits (default 50, at least k) in
@@ -109,7 +109,7 @@ def search_many(
         mode=mode,
         num_candidates=num_candidates,
         similarity=similarity,
-        rescore=rescore,
+        oversample=oversample,
         fusion=fusion,
         weight=weight,
         filters=several(filters),

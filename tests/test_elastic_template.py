@@ -66,7 +66,9 @@ def test_the_neighbours_words_are_cut_like_the_chunks_own() -> None:
     template = load_template()
     template["mappings"]["properties"]["content"]["analyzer"] = "simple"
     properties = index_body(identity(), template=template)["mappings"]["properties"]
-    assert [properties[field]["analyzer"] for field in ("content", "neighbours_1", "neighbours_2")] == ["simple"] * 3
+    assert [properties[field]["analyzer"] for field in ("content", "neighbours_1", "neighbours_2")] == [
+        "simple"
+    ] * 3
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ VECTOR = np.array([0.1, -0.25, 1 / 3], dtype=np.float32)
 FILTERS = ("lang=en", "ordinal>=2", "doc_id=[a,b]", "title=old city", "title=[a,b]")
 OPTIONS = [
     SearchOptions(),
-    SearchOptions(k=3, num_candidates=40, similarity=0.4, rescore=2.5, filters=FILTERS),
+    SearchOptions(k=3, num_candidates=40, similarity=0.4, oversample=2.5, filters=FILTERS),
     SearchOptions(highlight=True),
     SearchOptions(collapse=True, filters=FILTERS[:1]),
 ]
@@ -128,8 +128,8 @@ def test_hybrid_is_the_default_where_there_is_text(properties: dict[str, Any], m
         ({"weight": 1.01}, "weight 1.01 is not between 0 and 1"),
         ({"weight": float("nan")}, "weight nan is not"),
         ({"similarity": -1.5}, "similarity -1.5 is no cosine"),
-        ({"rescore": 0.5}, "rescore 0.5 is not between 1 and 10"),
-        ({"rescore": 10}, "rescore 10 is not between 1 and 10"),
+        ({"oversample": 0.5}, "oversample 0.5 is not between 1 and 10"),
+        ({"oversample": 10}, "oversample 10 is not between 1 and 10"),
         ({"collapse": True, "fusion": "server"}, "collapse works with fusion convex or rrf"),
     ],
 )

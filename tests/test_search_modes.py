@@ -185,7 +185,8 @@ def test_without_context_fields_bm25_is_elasticsearch_s_own(
     assert hits
     assert all("copper" in hit["content"].lower() for hit in hits)
     assert (
-        not {"neighbours_1", "neighbours_2"} & client.indices.get_mapping(index=PLAIN)[PLAIN]["mappings"]["properties"].keys()
+        not {"neighbours_1", "neighbours_2"}
+        & client.indices.get_mapping(index=PLAIN)[PLAIN]["mappings"]["properties"].keys()
     )
     assert "similarity" not in client.indices.get_settings(index=PLAIN)[PLAIN]["settings"]["index"]
 

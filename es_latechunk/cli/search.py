@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--similarity", type=float, metavar="COSINE", help="The least cosine of a kNN hit.")
 @click.option(
-    "--rescore", type=float, metavar="FACTOR", help="Score FACTOR x k candidates with the full vectors."
+    "--oversample", type=float, metavar="FACTOR", help="Score FACTOR x k candidates with the full vectors."
 )
 @click.option(
     "--fusion", type=click.Choice(FUSIONS), default="convex", show_default=True, help="Of a hybrid search."

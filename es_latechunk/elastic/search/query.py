@@ -33,7 +33,7 @@ class SearchOptions:
     """What a search may be told; None means: as is best for the index.
 
     `k` hits. Each mode looks at `num_candidates` chunks (on each shard; default 10 k, at least 500), and in
-    hybrid mode each of the two lists holds so many. `similarity` is the least cosine of a kNN hit. `rescore`
+    hybrid mode each of the two lists holds so many. `similarity` is the least cosine of a kNN hit. `oversample`
     looks at so many times k quantised candidates and scores them with the full vectors. `weight` is BM25's
     share in a fusion, the vectors have the rest. `filters` are "field=value" and the like, or clauses of
     Elasticsearch's own; all must hold.
@@ -43,7 +43,7 @@ class SearchOptions:
     mode: Mode | None = None
     num_candidates: int | None = None
     similarity: float | None = None
-    rescore: float | None = None
+    oversample: float | None = None
     fusion: Fusion = "convex"
     weight: float = BM25_WEIGHT
     filters: tuple[Filter, ...] = ()
@@ -74,8 +74,8 @@ class SearchOptions:
             raise UsageError(f"{setting('weight')} {self.weight} is not between 0 and 1")
         if self.similarity is not None and not -1 <= self.similarity <= 1:
             raise UsageError(f"{setting('similarity')} {self.similarity} is no cosine: choose -1 to 1")
-        if self.rescore is not None and not 1 <= self.rescore < 10:
-            raise UsageError(f"{setting('rescore')} {self.rescore} is not between 1 and 10")
+        if self.oversample is not None and not 1 <= self.oversample < 10:
+            raise UsageError(f"{setting('oversample')} {self.oversample} is not between 1 and 10")
         for each in self.filters:
             if isinstance(each, str):
                 split_filter(each)
@@ -124,8 +124,8 @@ class QueryBuilder:
         }
         if options.similarity is not None:
             clause["similarity"] = options.similarity
-        if options.rescore is not None:
-            clause["rescore_vector"] = {"oversample": options.rescore}
+        if options.oversample is not None:
+            clause["rescore_vector"] = {"oversample": options.oversample}
         if options.filters:
             clause["filter"] = self.filters()
         return clause
