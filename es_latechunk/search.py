@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
-from es_latechunk.elastic.search.query import BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
+from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
@@ -41,7 +41,7 @@ class SearchKeywords(TypedDict, total=False):
     similarity: float | None
     oversample: float | None
     fusion: Fusion
-    weight: float
+    bm25_weight: float
     filters: Filter | Iterable[Filter]
     highlight: bool
     collapse: bool
@@ -75,7 +75,7 @@ def search_many(
     similarity: float | None = None,
     oversample: float | None = None,
     fusion: Fusion = "convex",
-    weight: float = BM25_WEIGHT,
+    bm25_weight: float = DEFAULT_BM25_WEIGHT,
     filters: Filter | Iterable[Filter] = (),
     highlight: bool = False,
     collapse: bool = False,
@@ -92,7 +92,7 @@ def search_many(
     `filters`: "field=value" and the like, a clause of Elasticsearch's own as a mapping, or several of them, which
     must all hold. `num_candidates`: the chunks that each mode looks at (default 10 k, at least 500). `similarity`:
     the minimum cosine of kNN hits. `oversample`: how many times k quantised candidates are scored with the full vectors.
-    `fusion`: "convex" (a weighted sum; `weight` is BM25's share), "rrf", or "server". `collapse` gives one hit per
+    `fusion`: "convex" (a weighted sum; `bm25_weight` is BM25's share), "rrf", or "server". `collapse` gives one hit per
     document, `highlight` the content with the query's words marked, `neighbours` a passage with so many chunks on
     each side. A `reranker` (see `load_reranker`) puts the first `rank_window_size` hits (default 50, at least k) in
     its own order.
@@ -111,7 +111,7 @@ def search_many(
         similarity=similarity,
         oversample=oversample,
         fusion=fusion,
-        weight=weight,
+        bm25_weight=bm25_weight,
         filters=several(filters),
         highlight=highlight,
         collapse=collapse,

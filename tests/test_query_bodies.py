@@ -96,7 +96,7 @@ def test_a_knn_body_in_full() -> None:
 
 
 def test_the_server_s_fusion_weighs_as_ours() -> None:
-    linear = bodies(SearchOptions(k=7, weight=0.7))["server"]["retriever"]["linear"]
+    linear = bodies(SearchOptions(k=7, bm25_weight=0.7))["server"]["retriever"]["linear"]
     assert [(part["weight"], part["normalizer"]) for part in linear["retrievers"]] == [
         (0.7, "minmax"),
         (0.3, "minmax"),
@@ -125,8 +125,8 @@ def test_hybrid_is_the_default_where_there_is_text(properties: dict[str, Any], m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight": 1.01}, "weight 1.01 is not between 0 and 1"),
-        ({"weight": float("nan")}, "weight nan is not"),
+        ({"bm25_weight": 1.01}, "bm25_weight 1.01 is not between 0 and 1"),
+        ({"bm25_weight": float("nan")}, "bm25_weight nan is not"),
         ({"similarity": -1.5}, "similarity -1.5 is no cosine"),
         ({"oversample": 0.5}, "oversample 0.5 is not between 1 and 10"),
         ({"oversample": 10}, "oversample 10 is not between 1 and 10"),

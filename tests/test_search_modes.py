@@ -80,7 +80,9 @@ def test_hybrid_is_the_sum_of_the_single_modes(index: str, query: str, more: lis
 def test_the_weight_is_the_text_s_share(weight: float) -> None:
     bm25, knn = map(stretched, single_modes(QUERIES[0], INDEX, 30))
     sums = {name: weight * bm25.get(name, 0) + (1 - weight) * knn.get(name, 0) for name in bm25 | knn}
-    rows = rows_of(QUERIES[0], "--index", INDEX, "-k", "8", "--num-candidates", "30", "--weight", str(weight))
+    rows = rows_of(
+        QUERIES[0], "--index", INDEX, "-k", "8", "--num-candidates", "30", "--bm25-weight", str(weight)
+    )
     assert found(rows) == best(sums, 8)
 
 

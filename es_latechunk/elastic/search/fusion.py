@@ -31,24 +31,24 @@ class Candidate:
         return self.id.rpartition("#")[0]
 
 
-def convex_sum(bm25: Sequence[Candidate], knn: Sequence[Candidate], *, weight: float) -> list[Candidate]:
-    """Chunks of either list by `weight` * minmax(BM25) + (1 - weight) * minmax(kNN), best first.
+def convex_sum(bm25: Sequence[Candidate], knn: Sequence[Candidate], *, bm25_weight: float) -> list[Candidate]:
+    """Chunks of either list by `bm25_weight` * minmax(BM25) + (1 - bm25_weight) * minmax(kNN), best first.
 
     A list's scores are stretched to [0, 1]; a chunk that a list does not hold has 0 there. Source: Bruch et
     al. 2022, "An Analysis of Fusion Functions for Hybrid Retrieval" (arXiv 2210.11934).
     """
-    return _ranked(bm25, knn, _weighted(_minmax(bm25), weight), _weighted(_minmax(knn), 1 - weight))
+    return _ranked(bm25, knn, _weighted(_minmax(bm25), bm25_weight), _weighted(_minmax(knn), 1 - bm25_weight))
 
 
 def reciprocal_rank(
-    bm25: Sequence[Candidate], knn: Sequence[Candidate], *, weight: float, constant: int
+    bm25: Sequence[Candidate], knn: Sequence[Candidate], *, bm25_weight: float, constant: int
 ) -> list[Candidate]:
     """Chunks of either list by weighted reciprocal rank: each list gives its weight / (constant + rank).
 
     Source: Cormack et al. 2009, "Reciprocal rank fusion outperforms Condorcet".
     """
     first, second = _reciprocal(bm25, constant), _reciprocal(knn, constant)
-    return _ranked(bm25, knn, _weighted(first, weight), _weighted(second, 1 - weight))
+    return _ranked(bm25, knn, _weighted(first, bm25_weight), _weighted(second, 1 - bm25_weight))
 
 
 def _minmax(found: Sequence[Candidate]) -> dict[Key, float]:

@@ -21,7 +21,7 @@ LEAST_CANDIDATES = 500  # by default; docs/search.md has what it gains over 100
 SOURCE_FIELDS = ("doc_id", "ordinal", "start", "end", "content", "title", "metadata")
 # A chunk's term frequency is tf + .2 tf(chunks +-1) + .1 tf(chunks +-2), times ten, as is k1 in the mapping.
 CONTEXT_WEIGHTS = ("content^10", "neighbours_1^2", "neighbours_2^1")
-BM25_WEIGHT = 0.6
+DEFAULT_BM25_WEIGHT = 0.6
 RRF_CONSTANT = 60
 INNER_HITS = "chunks"
 INNER_SIZE = 5  # with the hit itself
@@ -34,7 +34,7 @@ class SearchOptions:
 
     `k` hits. Each mode looks at `num_candidates` chunks (on each shard; default 10 k, at least 500), and in
     hybrid mode each of the two lists holds so many. `similarity` is the least cosine of a kNN hit. `oversample`
-    looks at so many times k quantised candidates and scores them with the full vectors. `weight` is BM25's
+    looks at so many times k quantised candidates and scores them with the full vectors. `bm25_weight` is BM25's
     share in a fusion, the vectors have the rest. `filters` are "field=value" and the like, or clauses of
     Elasticsearch's own; all must hold.
     """
@@ -45,7 +45,7 @@ class SearchOptions:
     similarity: float | None = None
     oversample: float | None = None
     fusion: Fusion = "convex"
-    weight: float = BM25_WEIGHT
+    bm25_weight: float = DEFAULT_BM25_WEIGHT
     filters: tuple[Filter, ...] = ()
     highlight: bool = False
     collapse: bool = False
@@ -70,8 +70,8 @@ class SearchOptions:
             if value not in known:
                 names = ", ".join(choice for choice in known if choice)
                 raise UsageError(f"{setting(name)}: {value!r} is not known; choose one of {names}")
-        if not 0 <= self.weight <= 1:
-            raise UsageError(f"{setting('weight')} {self.weight} is not between 0 and 1")
+        if not 0 <= self.bm25_weight <= 1:
+            raise UsageError(f"{setting('bm25_weight')} {self.bm25_weight} is not between 0 and 1")
         if self.similarity is not None and not -1 <= self.similarity <= 1:
             raise UsageError(f"{setting('similarity')} {self.similarity} is no cosine: choose -1 to 1")
         if self.oversample is not None and not 1 <= self.oversample < 10:
@@ -146,7 +146,7 @@ class QueryBuilder:
         size = self.options.candidates()
         knn = {"knn": self.knn_clause(vector, k=size)}
         standard = {"standard": {"query": self.text_query(text)}}
-        weight = self.options.weight
+        weight = self.options.bm25_weight
         retrievers = [
             {"retriever": standard, "weight": weight, "normalizer": "minmax"},
             {"retriever": knn, "weight": round(1 - weight, 9), "normalizer": "minmax"},

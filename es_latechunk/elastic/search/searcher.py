@@ -185,9 +185,9 @@ class Searcher:
             return lists[0]
         bm25, knn = lists
         if options.fusion == "rrf":
-            fused = reciprocal_rank(bm25, knn, weight=options.weight, constant=RRF_CONSTANT)
+            fused = reciprocal_rank(bm25, knn, bm25_weight=options.bm25_weight, constant=RRF_CONSTANT)
         else:
-            fused = convex_sum(bm25, knn, weight=options.weight)
+            fused = convex_sum(bm25, knn, bm25_weight=options.bm25_weight)
         return collapse(fused, inner=INNER_SIZE - 1) if options.collapse else fused
 
 
