@@ -145,11 +145,11 @@ def _planned(item: ChangedDocument) -> DocumentResult:
     )
 
 
-def vector_bytes(dims: int, kind: str) -> int:
+def vector_bytes(dimensions: int, kind: str) -> int:
     """Bytes of one vector in an index of type `kind`: float32 values, quantised values, graph."""
     name, _, graph = kind.partition("_")
-    quantised = dims * QUANTIZED_BITS.get(name, 0) // 8
-    return 4 * dims + quantised + (GRAPH_BYTES if "hnsw" in (name, graph) else 0)
+    quantised = dimensions * QUANTIZED_BITS.get(name, 0) // 8
+    return 4 * dimensions + quantised + (GRAPH_BYTES if "hnsw" in (name, graph) else 0)
 
 
 def _seconds_per_token(sample: list[ChunkedDocument], encoder: Encoder) -> float:

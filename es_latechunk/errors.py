@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # Two of Unicode's noncharacters, which no text holds: a message can quote a user's words, and keeps them as they are.
-SETTING = re.compile("\ufdd0([a-z_]+)\ufdd1")
+SETTING = re.compile("\ufdd0([a-z0-9_]+)\ufdd1")
 
 
 def setting(name: str) -> str:

@@ -91,7 +91,7 @@ def search_many(
 
     `filters`: "field=value" and the like, a clause of Elasticsearch's own as a mapping, or several of them, which
     must all hold. `num_candidates`: the chunks that each mode looks at (default 10 k, at least 500). `similarity`:
-    the minimum cosine of kNN hits. `oversample`: how many times k quantised candidates are scored with the full vectors.
+    the minimum cosine of kNN hits. `oversample`: rescore this many times k quantised candidates with the full vectors.
     `fusion`: "convex" (a weighted sum; `bm25_weight` is BM25's share), "rrf", or "server". `collapse` gives one hit per
     document, `highlight` the content with the query's words marked, `neighbours` a passage with so many chunks on
     each side. A `reranker` (see `load_reranker`) puts the first `rank_window_size` hits (default 50, at least k) in

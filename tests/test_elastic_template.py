@@ -14,8 +14,8 @@ from es_latechunk.errors import UsageError
 from es_latechunk.types import EncoderIdentity
 
 
-def identity(dims: int = 384) -> IndexIdentity:
-    return IndexIdentity(EncoderIdentity("fake/model", "sha256:0", dims, 256), "sentences", 128)
+def identity(dimensions: int = 384) -> IndexIdentity:
+    return IndexIdentity(EncoderIdentity("fake/model", "sha256:0", dimensions, 256), "sentences", 128)
 
 
 def written(tmp_path: Path, template: Any) -> Path:
@@ -146,7 +146,7 @@ def test_other_dims_than_the_model_s_are_refused_with_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantization", "dims", "message"),
+    ("quantization", "dimensions", "message"),
     [
         ("bbq", 63, "quantization bbq needs at least 64 dimensions, the model gives 63; choose int8"),
         ("bbq_flat", 63, "quantization bbq_flat needs at least 64 dimensions"),
@@ -159,9 +159,9 @@ def test_other_dims_than_the_model_s_are_refused_with_both() -> None:
         ("int16", 64, "quantization int16 is not known; choose one of int8, int4, bbq, none"),
     ],
 )
-def test_a_quantization_that_cannot_work_is_refused(quantization: str, dims: int, message: str) -> None:
+def test_a_quantization_that_cannot_work_is_refused(quantization: str, dimensions: int, message: str) -> None:
     with pytest.raises(UsageError) as refused:
-        index_body(identity(dims), template=load_template(), quantization=quantization)
+        index_body(identity(dimensions), template=load_template(), quantization=quantization)
     assert str(refused.value).startswith(message)
 
 

@@ -24,7 +24,7 @@ QUANTIZATIONS = {
     "bbq_flat": "bbq_flat",
     "flat": "flat",
 }
-LIMITS = {"bbq": (64, 1), "int4": (1, 2)}  # (least dimensions, a multiple of)
+LIMITS = {"bbq": (64, 1), "int4": (1, 2)}  # (the minimum of dimensions, of which number they are a multiple)
 FIELDS = {
     "content": "text",
     VECTOR_FIELD: "dense_vector",
@@ -117,13 +117,13 @@ def index_body(
     body: dict[str, Any] = json.loads(json.dumps(template))
     mappings = body["mappings"]
     vector = mappings["properties"][VECTOR_FIELD]
-    dims = identity.encoder.dimensions
-    if vector.setdefault("dims", dims) != dims:
+    dimensions = identity.encoder.dimensions
+    if vector.setdefault("dims", dimensions) != dimensions:
         raise UsageError(
             f"{setting('template')}: {VECTOR_FIELD} has {vector['dims']} dims, model {identity.encoder.model} gives "
-            f"{dims}; leave dims out, it is filled in"
+            f"{dimensions}; leave dims out, it is filled in"
         )
-    vector.setdefault("index_options", {"type": _index_type(quantization, dims)})
+    vector.setdefault("index_options", {"type": _index_type(quantization, dimensions)})
     mappings["_meta"] = {**mappings.get("_meta", {}), META_KEY: identity.to_meta()}
     settings = body.setdefault("settings", {})
     if not context_fields:
@@ -169,15 +169,15 @@ def _override(settings: dict[str, Any], name: str, value: Any) -> None:
     settings.setdefault("index", {})[name] = value
 
 
-def _index_type(quantization: str, dims: int) -> str:
+def _index_type(quantization: str, dimensions: int) -> str:
     if quantization not in QUANTIZATIONS:
         raise UsageError(
             f"{setting('quantization')} {quantization} is not known; choose one of {', '.join(QUANTIZATIONS)}"
         )
-    least, multiple = LIMITS.get(quantization.removesuffix("_flat"), (1, 1))
-    if dims < least or dims % multiple:
-        what = f"at least {least} dimensions" if dims < least else "an even number of dimensions"
+    minimum, multiple = LIMITS.get(quantization.removesuffix("_flat"), (1, 1))
+    if dimensions < minimum or dimensions % multiple:
+        what = f"at least {minimum} dimensions" if dimensions < minimum else "an even number of dimensions"
         raise UsageError(
-            f"{setting('quantization')} {quantization} needs {what}, the model gives {dims}; choose int8"
+            f"{setting('quantization')} {quantization} needs {what}, the model gives {dimensions}; choose int8"
         )
     return QUANTIZATIONS[quantization]

@@ -16,8 +16,8 @@ Fusion = Literal["convex", "rrf", "server"]
 Filter = str | Mapping[str, Any]
 MODES: tuple[Mode, ...] = ("knn", "bm25", "hybrid")
 FUSIONS: tuple[Fusion, ...] = ("convex", "rrf", "server")
-MOST_CANDIDATES = 10_000
-LEAST_CANDIDATES = 500  # by default; docs/search.md has what it gains over 100
+MAX_NUM_CANDIDATES = 10_000
+MIN_NUM_CANDIDATES = 500  # by default; docs/search.md has what it gains over 100
 SOURCE_FIELDS = ("doc_id", "ordinal", "start", "end", "content", "title", "metadata")
 # A chunk's term frequency is tf + .2 tf(chunks +-1) + .1 tf(chunks +-2), times ten, as is k1 in the mapping.
 CONTEXT_WEIGHTS = ("content^10", "neighbours_1^2", "neighbours_2^1")
@@ -52,14 +52,14 @@ class SearchOptions:
 
     def candidates(self) -> int:
         """The effective number of candidates, between k and Elasticsearch's limit; errors are UsageErrors."""
-        if not 1 <= self.k <= MOST_CANDIDATES:
-            raise UsageError(f"{setting('k')} {self.k} is not between 1 and {MOST_CANDIDATES}")
+        if not 1 <= self.k <= MAX_NUM_CANDIDATES:
+            raise UsageError(f"{setting('k')} {self.k} is not between 1 and {MAX_NUM_CANDIDATES}")
         wanted = self.num_candidates
         if wanted is None:
-            return min(max(10 * self.k, LEAST_CANDIDATES), MOST_CANDIDATES)
-        if not self.k <= wanted <= MOST_CANDIDATES:
+            return min(max(10 * self.k, MIN_NUM_CANDIDATES), MAX_NUM_CANDIDATES)
+        if not self.k <= wanted <= MAX_NUM_CANDIDATES:
             raise UsageError(
-                f"{setting('num_candidates')} {wanted} is not between {setting('k')} {self.k} and {MOST_CANDIDATES}"
+                f"{setting('num_candidates')} {wanted} is not between {setting('k')} {self.k} and {MAX_NUM_CANDIDATES}"
             )
         return wanted
 
@@ -204,7 +204,7 @@ def first_stage(options: SearchOptions, rank_window_size: int | None) -> SearchO
     Never more than the candidates that the options name. What cannot work is a UsageError.
     """
     options.check()
-    most = options.num_candidates or MOST_CANDIDATES
+    most = options.num_candidates or MAX_NUM_CANDIDATES
     if rank_window_size is None:
         return replace(options, k=max(options.k, min(RANK_WINDOW_SIZE, most)))
     if not options.k <= rank_window_size <= most:
