@@ -11,7 +11,6 @@ from es_latechunk.documents import SeenIds
 from es_latechunk.errors import DocumentError
 from es_latechunk.ingest import (
     DEFAULT_MAX_PRUNE,
-    DEFAULT_RETRY_FOR,
     ChangedDocument,
     changed_documents,
     check_shares,
@@ -21,7 +20,7 @@ from es_latechunk.ingest import (
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestProgress
-from es_latechunk.types import ChunkedDocument, Document, Encoder
+from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Encoder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -72,13 +71,15 @@ class DryRun:
         max_prune: float = DEFAULT_MAX_PRUNE,
     ) -> None:
         from es_latechunk.elastic.connection import connect
-        from es_latechunk.elastic.retry import ride_out
+        from es_latechunk.elastic.retry import retry_transient
         from es_latechunk.elastic.write.load import resolve
 
         check_shares(retry_for, max_prune)
         self._documents = documents
         self._client = client or connect()
-        self._state = ride_out(lambda: resolve(self._client, index), retry_for=retry_for)
+        self._state = retry_transient(
+            lambda: resolve(self._client, index), retry_for=retry_for, retry_unreachable=False
+        )
         self._target = open_target(self._client, self._state, encoder, retry_for=retry_for)
         self._retry_for = retry_for
         self._prune = prune

@@ -7,11 +7,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from es_latechunk.dry_run import DryRun
-from es_latechunk.ingest import DEFAULT_MAX_PRUNE, DEFAULT_RETRY_FOR, IngestKeywords, IngestRun, ingest
+from es_latechunk.ingest import DEFAULT_MAX_PRUNE, IngestKeywords, IngestRun, ingest
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import IngestReport
 from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
-from es_latechunk.types import Document, Encoder, EncoderIdentity, Hit
+from es_latechunk.types import DEFAULT_RETRY_FOR, Document, Encoder, EncoderIdentity, Hit
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch

@@ -21,7 +21,7 @@ from es_latechunk.errors import DocumentError, PreconditionError, UsageError, Wr
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
-from es_latechunk.types import ChunkedDocument, Chunker, Document, Encoder
+from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Chunker, Document, Encoder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from es_latechunk.elastic.write.bulk import ActionResult
     from es_latechunk.elastic.write.load import Load
 
-DEFAULT_RETRY_FOR = 120.0  # seconds
 DEFAULT_MAX_PRUNE = 0.5
 PACKED_VECTORS_SINCE = (9, 3)
 NOT_FOUND = 404
@@ -105,7 +104,7 @@ class IngestRun:
         wait: bool = False,
     ) -> None:
         from es_latechunk.elastic.connection import connect
-        from es_latechunk.elastic.retry import ride_out
+        from es_latechunk.elastic.retry import retry_transient
         from es_latechunk.elastic.write.load import resolve
 
         check_shares(retry_for, max_prune)
@@ -118,13 +117,17 @@ class IngestRun:
         self._wait = wait
         self._counts = IngestProgress()
         if alias is not None and index is None:
-            index, encoder = ride_out(
-                lambda: fresh_index(alias, client=self._client, encoder=encoder), retry_for=retry_for
+            index, encoder = retry_transient(
+                lambda: fresh_index(alias, client=self._client, encoder=encoder),
+                retry_for=retry_for,
+                retry_unreachable=False,
             )
         elif index is None or alias is not None:
             raise UsageError(f"ingest needs either {setting('index')} or {setting('alias')}")
         self._name = index
-        self._index = ride_out(lambda: resolve(self._client, self._name), retry_for=retry_for)
+        self._index = retry_transient(
+            lambda: resolve(self._client, self._name), retry_for=retry_for, retry_unreachable=False
+        )
         self._target = open_target(self._client, self._index, encoder, retry_for=retry_for)
 
     @property
@@ -144,7 +147,7 @@ class IngestRun:
 
     def __iter__(self) -> Iterator[DocumentResult]:
         from es_latechunk.elastic.index.admin import single_index
-        from es_latechunk.elastic.retry import ride_out
+        from es_latechunk.elastic.retry import retry_transient
         from es_latechunk.elastic.write.alias import note_fill
         from es_latechunk.elastic.write.load import open_load
 
@@ -161,7 +164,7 @@ class IngestRun:
                 yield result
             if self._alias:
                 note_fill(load, self._alias, chunks=self.report.chunks, failed=self.report.failed)
-        now = ride_out(lambda: single_index(client, self._name), retry_for=retry_for, opening=False)
+        now = retry_transient(lambda: single_index(client, self._name), retry_for=retry_for)
         if now != self.index:
             raise WriteError(
                 f"{self._name}: stood for {self.index} when this load began, and stands for {now} now; what was "
@@ -209,14 +212,18 @@ def open_target(
     """Read what the index records; an encoder that is not its own is refused (IndexMismatchError)."""
     from es_latechunk.elastic.index.admin import read_record
     from es_latechunk.elastic.index.identity import check_encoder
-    from es_latechunk.elastic.retry import ride_out
+    from es_latechunk.elastic.retry import retry_transient
 
-    record = ride_out(lambda: read_record(client, index.name), retry_for=retry_for)
+    record = retry_transient(
+        lambda: read_record(client, index.name), retry_for=retry_for, retry_unreachable=False
+    )
     identity = record.identity
     encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
-    packed = ride_out(lambda: _takes_packed_vectors(client), retry_for=retry_for)
+    packed = retry_transient(
+        lambda: _takes_packed_vectors(client), retry_for=retry_for, retry_unreachable=False
+    )
     return Target(record, encoder, chunker, identity.digest(), packed, retry_for)
 
 

@@ -19,6 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 Pooling = Literal["late", "naive"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+DEFAULT_RETRY_FOR = 120.0  # seconds, of any request to a server: about as long as a node takes to restart
 
 
 @dataclass(frozen=True, slots=True)

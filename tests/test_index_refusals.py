@@ -138,7 +138,7 @@ def test_attempts_that_go_on_are_told_once(
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO, "es_latechunk")
     monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
-    monkeypatch.setattr(retry, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "LOG_AFTER", 0.0)
     encoder = make_index(client, index_name)
     with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
         proxy.fail(Status(429, reason="queue is full"), times=3, path="/_bulk")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from elasticsearch import ApiError, AuthorizationException, BadRequestError
 
 from es_latechunk.elastic.connection import reason, server_address, server_errors
-from es_latechunk.elastic.retry import PassingError, persist
+from es_latechunk.elastic.retry import TransientError, retry_transient
 from es_latechunk.errors import PreconditionError, ServerError, UsageError, setting
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def put_endpoint(client: Elasticsearch, name: str, endpoint: Endpoint, *, wait: 
     try:
         with _inference_errors(client):
             client.inference.put(task_type=TASK, inference_id=name, inference_config=body)
-            return persist(
+            return retry_transient(
                 lambda: _embed(client, name), retry_for=wait, what=f"inference endpoint {name}: no vector"
             )
     except ServerError as error:
@@ -126,7 +126,7 @@ def _embed(client: Elasticsearch, name: str) -> int:
         answer = client.inference.inference(task_type=TASK, inference_id=name, input=["Is it there?"])
     except ApiError as error:
         if error.meta.status == DEPLOYING:
-            raise PassingError(reason(error)) from error
+            raise TransientError(reason(error)) from error
         raise
     return len(answer[TASK][0]["embedding"])
 

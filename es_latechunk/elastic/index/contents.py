@@ -10,8 +10,8 @@ from elasticsearch import Elasticsearch
 
 from es_latechunk.documents import SeenIds
 from es_latechunk.elastic.connection import server_errors
-from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
-from es_latechunk.types import Document
+from es_latechunk.elastic.retry import retry_transient
+from es_latechunk.types import DEFAULT_RETRY_FOR, Document
 
 T = TypeVar("T")
 
@@ -96,7 +96,9 @@ def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEF
         return int(client.count(index=index, query={"term": {"ordinal": 0}})["count"])
 
     with server_errors(client, index):
-        return persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be counted")
+        return retry_transient(
+            ask, retry_for=retry_for, what=f"index {index}: its documents could not be counted"
+        )
 
 
 def _groups(documents: Iterable[tuple[Document, str] | T]) -> Iterator[list[tuple[Document, str]] | T]:
@@ -128,7 +130,7 @@ def _look_up(
         )
 
     with server_errors(client, index):
-        answer = persist(
+        answer = retry_transient(
             ask, retry_for=retry_for, what=f"index {index}: its documents could not be looked up"
         )
     return {row["key"]: stored_document(row) for row in answer["aggregations"]["documents"]["buckets"]}
@@ -184,4 +186,6 @@ def _page(client: Elasticsearch, index: str, after: dict[str, str] | None, retry
         return client.search(index=index, size=0, aggs=aggs)["aggregations"]["ids"]
 
     with server_errors(client, index):
-        return persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be listed")
+        return retry_transient(
+            ask, retry_for=retry_for, what=f"index {index}: its documents could not be listed"
+        )

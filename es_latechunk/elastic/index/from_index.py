@@ -10,9 +10,9 @@ from elasticsearch import Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.index.admin import check_name
-from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist, ride_out
+from es_latechunk.elastic.retry import retry_transient
 from es_latechunk.errors import DocumentError, PreconditionError, setting
-from es_latechunk.types import Document
+from es_latechunk.types import DEFAULT_RETRY_FOR, Document
 
 PAGE = 100
 KEEP_ALIVE = "10m"
@@ -38,7 +38,7 @@ def read_index(
         with server_errors(client, index):
             return str(client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"])
 
-    pit = ride_out(open_source, retry_for=retry_for, opening=False)
+    pit = retry_transient(open_source, retry_for=retry_for)
     try:
         after: list[Any] | None = None
         while True:
@@ -77,7 +77,7 @@ def _page(
         )
 
     with server_errors(client):
-        answer = persist(ask, retry_for=retry_for, what="the source index could not be read")
+        answer = retry_transient(ask, retry_for=retry_for, what="the source index could not be read")
     return answer["hits"]["hits"], answer["pit_id"]
 
 

@@ -14,9 +14,10 @@ from typing import Any, Generic, TypeVar
 from elasticsearch import ApiError, Elasticsearch
 
 from es_latechunk.elastic.connection import UNAVAILABLE, cause_text, server_address, server_errors
-from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, PASSING, PassingError, finish, persist
+from es_latechunk.elastic.retry import TRANSIENT_STATUSES, TransientError, defer_interrupt, retry_transient
 from es_latechunk.elastic.write.actions import Action
 from es_latechunk.errors import IndexRefusedError
+from es_latechunk.types import DEFAULT_RETRY_FOR
 
 BATCH_ACTIONS = 500
 BATCH_BYTES = 5_000_000
@@ -103,15 +104,15 @@ class _Sender(Generic[R]):
         def attempt() -> None:
             nonlocal waiting, again
             repeated, again = again, True
-            waiting, cause = finish(lambda: self._send(waiting, results, repeated=repeated))
+            waiting, cause = defer_interrupt(lambda: self._send(waiting, results, repeated=repeated))
             if waiting:
-                raise PassingError(cause)
+                raise TransientError(cause)
 
         what = f"{server_address(self.client)}: did not take a request of {len(batch)} actions"
         too_large = False
         with server_errors(self.client, self.index):
             try:
-                persist(attempt, retry_for=self.retry_for, what=what)
+                retry_transient(attempt, retry_for=self.retry_for, what=what)
             except ApiError as error:
                 too_large = error.meta.status == TOO_LARGE
                 if not too_large:
@@ -155,7 +156,7 @@ class _Sender(Generic[R]):
             status = outcome["status"]
             if _refuses_all(outcome):
                 refusal = refusal or cause_text(outcome["error"])
-            elif status in PASSING:
+            elif status in TRANSIENT_STATUSES:
                 waiting.append(action)
                 cause = f"{status}: {cause_text(outcome['error'])}"
             elif repeated and action.deletes and status == NOT_FOUND:

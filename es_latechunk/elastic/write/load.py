@@ -23,8 +23,9 @@ from es_latechunk.elastic.index.ownership import (
     read_state,
     release,
 )
-from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, PATIENCE, finish, persist
+from es_latechunk.elastic.retry import PATIENCE, defer_interrupt, retry_transient
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, PreconditionError, WriteError
+from es_latechunk.types import DEFAULT_RETRY_FOR
 
 DISK_IS_FULL = "index.blocks.read_only_allow_delete"
 CLEAN_UP_SECONDS = 5.0  # whoever waits for a failed or interrupted load wants it to end
@@ -98,7 +99,7 @@ def open_load(
     seconds. Raises IndexBusyError where another load owns the index (`wait` waits for its end), and WriteError
     where it is deleted or taken over meanwhile.
     """
-    step = partial(_persistently, index.name, retry_for)
+    step = partial(_retry_step, index.name, retry_for)
     with server_errors(client, index.name):
         load = _begin(client, index, step, wait=wait)
     try:
@@ -155,11 +156,11 @@ def _end_badly(load: Load, error: BaseException) -> BaseException:
         load.own.client = quick
     try:
         if isinstance(error, (IndexNotFoundError, IndexMismatchError, WriteError)) and (
-            cause := finish(lambda: Load(quick, load.index, load.own).lost(), patience=0)
+            cause := defer_interrupt(lambda: Load(quick, load.index, load.own).lost(), patience=0)
         ):
             return WriteError(f"index {load.index.name}: {cause}; nothing more is written to it")
         with server_errors(quick, load.index.name):
-            _end(load, quick, partial(_persistently, load.index.name, CLEAN_UP_SECONDS, patience=0))
+            _end(load, quick, partial(_retry_step, load.index.name, CLEAN_UP_SECONDS, patience=0))
     except KeyboardInterrupt as interrupt:
         log.warning("index %s: its settings are not set back; the next ingest does it", load.index.name)
         return interrupt
@@ -170,9 +171,9 @@ def _end_badly(load: Load, error: BaseException) -> BaseException:
     return error
 
 
-def _persistently(name: str, seconds: float, step: Callable[[], T], *, patience: float = PATIENCE) -> T:
-    return persist(
-        lambda: finish(step, patience=patience),
+def _retry_step(name: str, seconds: float, step: Callable[[], T], *, patience: float = PATIENCE) -> T:
+    return retry_transient(
+        lambda: defer_interrupt(step, patience=patience),
         retry_for=seconds,
         what=f"index {name}: its settings could not be read or changed",
     )
