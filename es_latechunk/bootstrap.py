@@ -45,7 +45,7 @@ def create_index(
     records anything else is refused (IndexMismatchError). Without a client: ELASTICSEARCH_URL or the local node.
     """
     from es_latechunk.elastic import connection
-    from es_latechunk.elastic.index import admin as mapping
+    from es_latechunk.elastic.index import admin
 
     check_pooling(pooling)
     make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)  # refuses what cannot work
@@ -60,10 +60,10 @@ def create_index(
         context_fields=context_fields,
         language=language,
     )
-    return mapping.create_index(client or connection.connect(), name, body, identity)
+    return admin.create_index(client or connection.connect(), name, body, identity)
 
 
-def fresh_index(
+def stage_index(
     alias: str, *, client: Elasticsearch, encoder: Encoder | EncoderLoader | None = None
 ) -> tuple[str, Encoder]:
     """An index that waits for the alias, made like the one behind it now, and the encoder for it.
@@ -71,11 +71,11 @@ def fresh_index(
     `encoder` as for `ingest`; without one, it is the recorded model, or the default model for the first index of an
     alias. A waiting index is used again, if it was made with the same encoder (IndexMismatchError).
     """
-    from es_latechunk.elastic.index import admin as mapping
+    from es_latechunk.elastic.index import admin
     from es_latechunk.elastic.write import alias as aliases
 
     current = aliases.current_indices(client, alias)
-    recorded = mapping.read_identity(client, alias) if current else None
+    recorded = admin.read_identity(client, alias) if current else None
     chosen = choose_encoder(encoder, recorded.encoder if recorded else None)
     check_weights(chosen)
 
@@ -83,12 +83,12 @@ def fresh_index(
     template = load_template()
     if recorded:
         identity = replace(recorded, encoder=chosen.identity)
-        template = mapping.template_of(client, current[0])
+        template = admin.template_of(client, current[0])
 
     def create(name: str) -> None:
-        mapping.create_index(client, name, index_body(identity, template=template), identity)
+        admin.create_index(client, name, index_body(identity, template=template), identity)
 
-    return aliases.fresh_index(client, alias, create), chosen
+    return aliases.open_staged_index(client, alias, create), chosen
 
 
 def promote(alias: str, *, client: Elasticsearch | None = None, allow_failed: bool = False) -> Promotion:
@@ -116,6 +116,6 @@ def read_index(
     DocumentError in its place.
     """
     from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.index import from_index as source
+    from es_latechunk.elastic.index import from_index
 
-    return source.read_index(client or connect(), index, text_field=text_field, title_field=title_field)
+    return from_index.read_index(client or connect(), index, text_field=text_field, title_field=title_field)

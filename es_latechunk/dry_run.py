@@ -72,7 +72,7 @@ class DryRun:
     ) -> None:
         from es_latechunk.elastic.connection import connect
         from es_latechunk.elastic.retry import retry_transient
-        from es_latechunk.elastic.write.load import resolve
+        from es_latechunk.elastic.write.session import resolve
 
         check_shares(retry_for, max_prune)
         self._documents = documents
@@ -97,15 +97,15 @@ class DryRun:
 
     def __iter__(self) -> Iterator[DocumentResult]:
         from es_latechunk.elastic.index.admin import index_type
-        from es_latechunk.elastic.write.load import Load
+        from es_latechunk.elastic.write.session import LoadSession
 
         state, target = self._state, self._target
-        load = Load(self._client, state)
+        session = LoadSession(self._client, state)
         counts = IngestProgress()
         sample: list[ChunkedDocument] = []
         sampled = size = 0
         with SeenIds() as seen:
-            for item in changed_documents(self._documents, target, load, seen):
+            for item in changed_documents(self._documents, target, session, seen):
                 result = _planned(item) if isinstance(item, ChangedDocument) else item
                 if isinstance(item, ChangedDocument):
                     size += len(item.chunked.document.text.encode())
@@ -116,7 +116,7 @@ class DryRun:
                 yield result
             stale = (0, 0)
             if self._prune:
-                stale = count_stale(target, load, seen, counts.failed, max_share=self._max_prune)
+                stale = count_stale(target, session, seen, counts.failed, max_share=self._max_prune)
         vector = vector_bytes(target.encoder.dim, index_type(self._client, state.name))
         self._plan = IngestPlan(
             documents=counts.documents,

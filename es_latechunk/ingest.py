@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from es_latechunk.bootstrap import fresh_index
+from es_latechunk.bootstrap import stage_index
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, shown
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from es_latechunk.elastic.index.ownership import IndexState
     from es_latechunk.elastic.write.actions import Action
     from es_latechunk.elastic.write.bulk import ActionResult
-    from es_latechunk.elastic.write.load import Load
+    from es_latechunk.elastic.write.session import LoadSession
 
 DEFAULT_MAX_PRUNE = 0.5
 PACKED_VECTORS_SINCE = (9, 3)
@@ -75,7 +75,7 @@ class IngestRun:
     for the first index of an alias); or None, and the model that the index records is loaded. Without a client the
     cluster is that of ELASTICSEARCH_URL, or the local node.
 
-    `index` is resolved once: an alias that moves during the load does not move the load, which then ends with a
+    `index` is resolved once: an alias that moves during the load does not move the session, which then ends with a
     WriteError, as what it wrote is not behind the alias. One load at a time owns an index: another one is an
     IndexBusyError, or is waited for (`wait`).
 
@@ -105,7 +105,7 @@ class IngestRun:
     ) -> None:
         from es_latechunk.elastic.connection import connect
         from es_latechunk.elastic.retry import retry_transient
-        from es_latechunk.elastic.write.load import resolve
+        from es_latechunk.elastic.write.session import resolve
 
         check_shares(retry_for, max_prune)
         self._documents = documents
@@ -118,7 +118,7 @@ class IngestRun:
         self._counts = IngestProgress()
         if alias is not None and index is None:
             index, encoder = retry_transient(
-                lambda: fresh_index(alias, client=self._client, encoder=encoder),
+                lambda: stage_index(alias, client=self._client, encoder=encoder),
                 retry_for=retry_for,
                 retry_unreachable=False,
             )
@@ -148,22 +148,22 @@ class IngestRun:
     def __iter__(self) -> Iterator[DocumentResult]:
         from es_latechunk.elastic.index.admin import single_index
         from es_latechunk.elastic.retry import retry_transient
-        from es_latechunk.elastic.write.alias import note_fill
-        from es_latechunk.elastic.write.load import open_load
+        from es_latechunk.elastic.write.alias import record_fill
+        from es_latechunk.elastic.write.session import open_session
 
         client, retry_for = self._client, self._retry_for
         with (
             SeenIds() as seen,
-            open_load(client, self._index, retry_for=retry_for, wait=self._wait) as load,
+            open_session(client, self._index, retry_for=retry_for, wait=self._wait) as session,
         ):
             if self._alias:
-                note_fill(load, self._alias, chunks=None, failed=0)
-            for result in self._results(load, seen):
+                record_fill(session, self._alias, chunks=None, failed=0)
+            for result in self._results(session, seen):
                 if result.error:
                     seen.set_place(result.doc_id, "")
                 yield result
             if self._alias:
-                note_fill(load, self._alias, chunks=self.report.chunks, failed=self.report.failed)
+                record_fill(session, self._alias, chunks=self.report.chunks, failed=self.report.failed)
         now = retry_transient(lambda: single_index(client, self._name), retry_for=retry_for)
         if now != self.index:
             raise WriteError(
@@ -171,16 +171,19 @@ class IngestRun:
                 f"written is in {self.index}: run the same command again"
             )
 
-    def _results(self, load: Load, seen: SeenIds) -> Iterator[DocumentResult]:
+    def _results(self, session: LoadSession, seen: SeenIds) -> Iterator[DocumentResult]:
         target, count = self._target, self._counts.add
-        yield from written(changed_documents(self._documents, target, load, seen), target, load, count)
-        if load.own is None:
-            for result in interfered(target, load, seen):
+        yield from written(changed_documents(self._documents, target, session, seen), target, session, count)
+        if session.ownership is None:
+            for result in interfered(target, session, seen):
                 self._counts.documents -= 1
                 count(result)
                 yield result
-        if self._prune and count_stale(target, load, seen, self.report.failed, max_share=self._max_prune)[0]:
-            yield from pruned(target, load, seen, count)
+        if (
+            self._prune
+            and count_stale(target, session, seen, self.report.failed, max_share=self._max_prune)[0]
+        ):
+            yield from pruned(target, session, seen, count)
 
 
 def check_shares(retry_for: float, max_prune: float) -> None:
@@ -251,20 +254,20 @@ class ChangedDocument:
 
 
 def changed_documents(
-    documents: Iterable[Document | DocumentError], target: Target, load: Load, seen: SeenIds
+    documents: Iterable[Document | DocumentError], target: Target, session: LoadSession, seen: SeenIds
 ) -> Iterator[ChangedDocument | DocumentResult]:
     """What is to be written, cut into chunks; an unchanged document is a result already, and costs no encoding."""
     from es_latechunk.elastic.index.contents import compare_with_index
     from es_latechunk.elastic.write.actions import check_id
 
     hashed = _hashed(documents, seen, target.vectors)
-    for comparison in compare_with_index(load.client, load.target, hashed, retry_for=target.retry_for):
+    for comparison in compare_with_index(session.client, session.target, hashed, retry_for=target.retry_for):
         if isinstance(comparison, DocumentResult):
             yield comparison
             continue
         document = comparison.document
         if comparison.unchanged:
-            yield DocumentResult(document.id, "unchanged", unchanged=comparison.stored.chunks)
+            yield DocumentResult(document.id, "unchanged", unchanged=comparison.indexed.chunks)
             continue
         try:
             chunked = chunk_document(document, chunker=target.chunker, tokenizer=target.encoder.tokenizer)
@@ -295,7 +298,7 @@ def _hashed(
 
 
 def written(
-    documents: Iterable[ChangedDocument | DocumentResult], target: Target, load: Load, count: Count
+    documents: Iterable[ChangedDocument | DocumentResult], target: Target, session: LoadSession, count: Count
 ) -> Iterator[DocumentResult]:
     """Embed the documents and write their chunks; a document's result comes when all its actions are settled.
 
@@ -315,7 +318,7 @@ def written(
             opened[document.id] = _OpenDocument(
                 document,
                 comparison.doc_hash,
-                comparison.stored.last_ordinal,
+                comparison.indexed.last_ordinal,
                 waiting=len(spans) + item.surplus,
                 tokens=len(item.chunked.tokens),
                 unknown_tokens=item.chunked.tokens.unknown,
@@ -344,14 +347,14 @@ def written(
                         block.chunked.document.id, len(block.chunked.spans), document.last_ordinal
                     )
 
-    yield from _settled(actions(), opened, target, load, count)
+    yield from _settled(actions(), opened, target, session, count)
 
 
 def _settled(
     actions: Iterable[Action | DocumentResult],
     opened: dict[str, _OpenDocument],
     target: Target,
-    load: Load,
+    session: LoadSession,
     count: Count,
 ) -> Iterator[DocumentResult]:
     from es_latechunk.elastic.write.bulk import write
@@ -374,11 +377,11 @@ def _settled(
     yield from write(
         passing(),
         settle,
-        client=load.client,
-        index=load.target,
+        client=session.client,
+        index=session.target,
         retry_for=target.retry_for,
-        require_alias=load.require_alias,
-        check=load.check,
+        require_alias=session.require_alias,
+        check=session.check,
     )
 
 
@@ -426,7 +429,7 @@ def _failed(error: DocumentError, document: Document | None = None) -> DocumentR
     return DocumentResult(document.id if document else error.document, "failed", error=error)
 
 
-def interfered(target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentResult]:
+def interfered(target: Target, session: LoadSession, seen: SeenIds) -> Iterator[DocumentResult]:
     """A failure for each document that is not in the index as this run wants it: another load has written it too.
 
     Only needed where nothing keeps two loads apart.
@@ -434,17 +437,17 @@ def interfered(target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentRe
     from es_latechunk.elastic.connection import server_errors
     from es_latechunk.elastic.index.contents import compare_with_index
 
-    with server_errors(load.client, load.target):
-        load.client.indices.refresh(index=load.target)
+    with server_errors(session.client, session.target):
+        session.client.indices.refresh(index=session.target)
     wanted = ((Document(doc_id, ""), doc_hash) for doc_id, doc_hash in seen.places() if doc_hash)
-    for comparison in compare_with_index(load.client, load.target, wanted, retry_for=target.retry_for):
+    for comparison in compare_with_index(session.client, session.target, wanted, retry_for=target.retry_for):
         if not comparison.unchanged:
             cause = "was changed by another load while this one ran; run the same command again"
             yield _failed(DocumentError(shown(comparison.document.id), cause))
 
 
 def count_stale(
-    target: Target, load: Load, seen: SeenIds, failed: int, *, max_share: float
+    target: Target, session: LoadSession, seen: SeenIds, failed: int, *, max_share: float
 ) -> tuple[int, int]:
     """Documents and chunks that pruning will remove: none where documents of the source failed.
 
@@ -458,11 +461,11 @@ def count_stale(
         log.warning("prune: %d documents of the source failed, so nothing is removed", failed)
         return 0, 0
     stale = chunks = 0
-    for document in stale_documents(load.client, load.target, seen, retry_for=target.retry_for):
+    for document in stale_documents(session.client, session.target, seen, retry_for=target.retry_for):
         stale, chunks = stale + 1, chunks + document.chunks
     log.info("prune: %d documents (%d chunks) are no longer in the source", stale, chunks)
     if stale and max_share < 1:
-        there = count_documents(load.client, load.target, retry_for=target.retry_for)
+        there = count_documents(session.client, session.target, retry_for=target.retry_for)
         if stale > max_share * there:
             raise PreconditionError(
                 f"prune: {stale} of the index's {there} documents are no longer in the source, more than "
@@ -472,7 +475,7 @@ def count_stale(
     return stale, chunks
 
 
-def pruned(target: Target, load: Load, seen: SeenIds, count: Count) -> Iterator[DocumentResult]:
+def pruned(target: Target, session: LoadSession, seen: SeenIds, count: Count) -> Iterator[DocumentResult]:
     """Remove the documents that the source no longer has; `count` as in `written`."""
     from es_latechunk.elastic.index.contents import stale_documents
     from es_latechunk.elastic.write.actions import delete_actions
@@ -480,9 +483,9 @@ def pruned(target: Target, load: Load, seen: SeenIds, count: Count) -> Iterator[
     opened: dict[str, _OpenDocument] = {}
 
     def actions() -> Iterator[Action]:
-        for document in stale_documents(load.client, load.target, seen, retry_for=target.retry_for):
+        for document in stale_documents(session.client, session.target, seen, retry_for=target.retry_for):
             last = document.last_ordinal
             opened[document.doc_id] = _OpenDocument(None, "", last, waiting=last + 1)
             yield from delete_actions(document.doc_id, 0, last)
 
-    yield from _settled(actions(), opened, target, load, count)
+    yield from _settled(actions(), opened, target, session, count)

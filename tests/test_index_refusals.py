@@ -13,7 +13,7 @@ from test_ownership import doing, interval, many, small
 
 from es_latechunk import Document, connect, search
 from es_latechunk.elastic import retry
-from es_latechunk.elastic.example_requests import console_tour
+from es_latechunk.elastic.example_requests import example_requests
 from es_latechunk.elastic.index.admin import describe_index
 from es_latechunk.elastic.index.from_index import read_index
 from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
@@ -77,7 +77,7 @@ def test_what_others_have_written_does_not_end_a_prune_or_the_tour(
     encoder = make_index(client, index_name)
     client.index(index=index_name, id="a", document={"content": "text", "ordinal": 0}, refresh=True)
     client.index(index=index_name, id="b", document={"doc_id": "b", "content": "text"}, refresh=True)
-    assert "GET /" in console_tour(client, index_name)
+    assert "GET /" in example_requests(client, index_name)
     report, errors = load(client, index_name, LETTERS, encoder, prune=True)
     assert (report.documents, report.deleted, errors) == (3, 0, [])
 

@@ -303,9 +303,9 @@ def cause_text(cause: dict[str, object]) -> str:
     """The reason of an error object, and of each cause that says more; a quoted document is cut short."""
     text, inner = "", cast(object, cause)
     while isinstance(inner, dict):
-        said = _one_line(inner.get("reason") or inner.get("type"))[:LONGEST_REASON]
-        if said not in text:
-            text = f"{text}: {said}" if text else said
+        message = _one_line(inner.get("reason") or inner.get("type"))[:LONGEST_REASON]
+        if message not in text:
+            text = f"{text}: {message}" if text else message
         inner = inner.get("caused_by")
     return text
 

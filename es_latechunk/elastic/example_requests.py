@@ -18,7 +18,7 @@ SAMPLE_WORDS = 8
 CHUNK_FIELDS = ["ordinal", "start", "end", "content"]
 
 
-def console_tour(client: Elasticsearch, index: str) -> str:
+def example_requests(client: Elasticsearch, index: str) -> str:
     """Requests that look at the mapping, the counts, one document and its vectors, and search by them.
 
     They only read. The sample is a first chunk of the index; an empty index has the first requests alone.

@@ -49,7 +49,7 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
 def _check_fields(name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse an index that is there with another quantization, language or choice of context fields."""
     for field in sorted((there.keys() | wanted.keys()) & {"content", VECTOR_FIELD, *CONTEXT_FIELDS}):
-        old, new = (_told(properties.get(field)) for properties in (there, wanted))
+        old, new = (_describe_field(properties.get(field)) for properties in (there, wanted))
         if old != new:
             raise IndexMismatchError(
                 f"index {name}: was made with the field {field} {old}, not {new}; use another name, or delete it "
@@ -57,7 +57,7 @@ def _check_fields(name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]
             )
 
 
-def _told(field: Mapping[str, Any] | None) -> str:
+def _describe_field(field: Mapping[str, Any] | None) -> str:
     if field is None:
         return "left out"
     kind = field.get("type", "object")

@@ -26,14 +26,20 @@ VERSIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class StoredDocument:
-    """The chunks of one document in the index; `doc_hash` is "" where they come from several versions."""
+class IndexedDocument:
+    """The chunks that the index holds of one document, of one version or several.
 
+    `chunk_count` is the number of chunks that its version should have, `doc_hash` that version, or "" if the chunks
+    come from several, and `versions` how many of them there are, counted up to 2. A listing of ids asks for none of
+    these three.
+    """
+
+    doc_id: str
     chunks: int
-    chunk_count: int
     last_ordinal: int
-    doc_hash: str
-    versions: int = 1
+    chunk_count: int = 0
+    doc_hash: str = ""
+    versions: int = 0
 
     @property
     def is_consistent(self) -> bool:
@@ -49,24 +55,21 @@ class StoredDocument:
         )
 
 
-NOTHING = StoredDocument(0, 0, -1, "")
-
-
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A document of the source next to what the index holds of it."""
 
     document: Document
     doc_hash: str
-    stored: StoredDocument
+    indexed: IndexedDocument
 
     @property
     def unchanged(self) -> bool:
-        return self.stored.is_whole(self.doc_hash)
+        return self.indexed.is_whole(self.doc_hash)
 
     def surplus(self, chunks: int) -> int:
         """The stored ordinals that the document does not reach with so many chunks."""
-        return max(0, self.stored.last_ordinal + 1 - chunks)
+        return max(0, self.indexed.last_ordinal + 1 - chunks)
 
 
 def compare_with_index(
@@ -84,9 +87,11 @@ def compare_with_index(
         if not isinstance(group, list):
             yield group
             continue
-        stored = _look_up(client, index, [document.id for document, _ in group], retry_for)
+        indexed = _look_up(client, index, [document.id for document, _ in group], retry_for)
         for document, doc_hash in group:
-            yield Comparison(document, doc_hash, stored.get(document.id, NOTHING))
+            yield Comparison(
+                document, doc_hash, indexed.get(document.id, IndexedDocument(document.id, 0, -1))
+            )
 
 
 def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEFAULT_RETRY_FOR) -> int:
@@ -120,7 +125,7 @@ def _groups(documents: Iterable[tuple[Document, str] | T]) -> Iterator[list[tupl
 
 def _look_up(
     client: Elasticsearch, index: str, doc_ids: Sequence[str], retry_for: float
-) -> dict[str, StoredDocument]:
+) -> dict[str, IndexedDocument]:
     def ask() -> Any:
         return client.search(
             index=index,
@@ -133,17 +138,19 @@ def _look_up(
         answer = retry_transient(
             ask, retry_for=retry_for, what=f"index {index}: its documents could not be looked up"
         )
-    return {row["key"]: stored_document(row) for row in answer["aggregations"]["documents"]["buckets"]}
+    buckets = answer["aggregations"]["documents"]["buckets"]
+    return {bucket["key"]: indexed_document(bucket["key"], bucket) for bucket in buckets}
 
 
-def stored_document(bucket: Mapping[str, Any]) -> StoredDocument:
-    """A document from a bucket of chunks with the aggregations `VERSIONS`."""
+def indexed_document(doc_id: str, bucket: Mapping[str, Any]) -> IndexedDocument:
+    """A document from a bucket of its chunks with the aggregations `VERSIONS`."""
     hashes = {row["key"]: row["doc_count"] for row in bucket["hashes"]["buckets"]}
     chunks = int(bucket["doc_count"])
-    return StoredDocument(
-        chunks=chunks,
-        chunk_count=int(bucket["chunk_count"]["value"] or 0),
+    return IndexedDocument(
+        doc_id,
+        chunks,
         last_ordinal=int(bucket["last_ordinal"]["value"] or 0),
+        chunk_count=int(bucket["chunk_count"]["value"] or 0),
         doc_hash=next((key for key, count in hashes.items() if count == chunks), ""),
         versions=len(hashes),
     )
@@ -152,18 +159,9 @@ def stored_document(bucket: Mapping[str, Any]) -> StoredDocument:
 PAGE = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """A document of the index that the source does not have, with its chunks and its last ordinal."""
-
-    doc_id: str
-    chunks: int
-    last_ordinal: int
-
-
 def stale_documents(
     client: Elasticsearch, index: str, seen: SeenIds, *, retry_for: float = DEFAULT_RETRY_FOR
-) -> Iterator[Stale]:
+) -> Iterator[IndexedDocument]:
     """Every document of the index whose id is not among `seen`, a page of ids at a time."""
     after: dict[str, str] | None = None
     while True:
@@ -171,7 +169,7 @@ def stale_documents(
         for bucket in page["buckets"]:
             last = bucket["last"]["value"]  # None for what somebody else has written, without an ordinal
             if last is not None and bucket["key"]["doc_id"] not in seen:
-                yield Stale(bucket["key"]["doc_id"], bucket["doc_count"], int(last))
+                yield IndexedDocument(bucket["key"]["doc_id"], bucket["doc_count"], int(last))
         after = page.get("after_key")
         if after is None:
             return

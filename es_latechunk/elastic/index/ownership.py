@@ -90,7 +90,7 @@ def read_state(client: Elasticsearch, name: str) -> IndexState:
     )
 
 
-def own_alias(index: str) -> str:
+def new_load_alias(index: str) -> str:
     """A new alias for a load of this process."""
     suffix = f"-load-{machine()}-{os.getpid()}-{secrets.token_hex(3)}"
     start = index.encode()[: LONGEST_ALIAS - len(suffix)].decode(errors="ignore")
@@ -196,18 +196,18 @@ def acquire(client: Elasticsearch, index: IndexState, *, wait: bool, step: Step[
     `step` runs each request. Raises AuthorizationException where the user may not manage the index's aliases,
     and WriteError where the index is deleted or made anew meanwhile.
     """
-    alias = own_alias(index.name)
-    watch = _Watch(index.name)
+    alias = new_load_alias(index.name)
+    watch = _LivenessWatch(index.name)
     dead: frozenset[str] = frozenset()
     _running.add(alias)
     try:
         while True:
-            _enter(client, index.name, alias, dead, step)
+            _add_alias(client, index.name, alias, dead, step)
             state = step(lambda: read_state(client, index.name))
             others = state.owners - {alias}
             if not others and alias in state.owners and state.uuid == index.uuid:
                 return _owned(client, alias, state)
-            step(lambda: _withdraw(client, index.name, alias))
+            step(lambda: _remove_alias(client, index.name, alias))
             if state.uuid != index.uuid:
                 raise WriteError(
                     f"index {index.name}: was deleted and made again just now; run the command again"
@@ -218,11 +218,11 @@ def acquire(client: Elasticsearch, index: IndexState, *, wait: bool, step: Step[
     except BaseException:
         _running.discard(alias)
         with suppress(Exception):  # what ended it is what matters, and an alias that stays does no harm
-            _withdraw(client.options(request_timeout=RENEWAL_TIMEOUT), index.name, alias)
+            _remove_alias(client.options(request_timeout=RENEWAL_TIMEOUT), index.name, alias)
         raise
 
 
-def _enter(client: Elasticsearch, index: str, alias: str, dead: frozenset[str], step: Step[Any]) -> None:
+def _add_alias(client: Elasticsearch, index: str, alias: str, dead: frozenset[str], step: Step[Any]) -> None:
     """Add the run's alias; those of dead owners go in the same request, which fails where one is gone already."""
     try:
         step(lambda: _change_aliases(client, index, add=alias, remove=sorted(dead)))
@@ -232,7 +232,7 @@ def _enter(client: Elasticsearch, index: str, alias: str, dead: frozenset[str], 
         step(lambda: _change_aliases(client, index, add=alias))
 
 
-def _withdraw(client: Elasticsearch, index: str, alias: str) -> None:
+def _remove_alias(client: Elasticsearch, index: str, alias: str) -> None:
     with suppress(NotFoundError):  # an earlier attempt, whose answer was lost, has done it
         _change_aliases(client, index, remove=[alias])
 
@@ -256,20 +256,20 @@ def _owned(client: Elasticsearch, alias: str, state: IndexState) -> Ownership:
     return Ownership(client, alias, dict(state.meta), before)
 
 
-def release(own: Ownership, index: str) -> None:
+def release(ownership: Ownership, index: str) -> None:
     """Take the run's alias away; what its note said must have been set back."""
-    own.end()
-    _withdraw(own.client, index, own.alias)
+    ownership.end()
+    _remove_alias(ownership.client, index, ownership.alias)
 
 
-class _Watch:
+class _LivenessWatch:
     """Which owners of an index are dead: gone from this machine, or without a sign of life for too long."""
 
     def __init__(self, index: str) -> None:
         self._index = index
         self._seen: tuple[frozenset[str], Any] | None = None
         self._since = 0.0
-        self._told = False
+        self._logged = False
 
     def dead_among(self, owners: frozenset[str], note: Mapping[str, Any], *, wait: bool) -> frozenset[str]:
         """The owners that are dead, all of them or none; a live one is an IndexBusyError unless `wait`."""
@@ -285,8 +285,8 @@ class _Watch:
                 f"index {self._index}: is being loaded by process {note.get('pid')} on {note.get('host')} since "
                 f"{note.get('since')}; wait for its end with {setting('wait')}, or try again later"
             )
-        if not self._told:
-            self._told = True
+        if not self._logged:
+            self._logged = True
             log.info(
                 "index %s: another load of it is noted (process %s on %s, since %s); looking for a sign of life",
                 self._index, note.get("pid"), note.get("host"), note.get("since"),

@@ -78,12 +78,12 @@ def _shape_fault(template: Any) -> str:
         return "is no object"
     if unknown := sorted(template.keys() - {"settings", "mappings", "aliases"}):
         return f"has {', '.join(unknown)} beside settings, mappings and aliases"
-    for place in ("mappings", "mappings.properties", "mappings._meta", "settings", "settings.index"):
+    for path in ("mappings", "mappings.properties", "mappings._meta", "settings", "settings.index"):
         value: Any = template
-        for key in place.split("."):
+        for key in path.split("."):
             value = value.get(key, {})
         if not isinstance(value, dict):
-            return f'its "{place}" is no object'
+            return f'its "{path}" is no object'
     return ""
 
 

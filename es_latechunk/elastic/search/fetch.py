@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from es_latechunk.elastic.index.contents import VERSIONS, stored_document
+from es_latechunk.elastic.index.contents import VERSIONS, indexed_document
 from es_latechunk.elastic.search.fusion import Candidate, Key
 from es_latechunk.elastic.search.query import SOURCE_FIELDS, highlight_clause
 from es_latechunk.elastic.write.actions import chunk_id
@@ -27,7 +27,7 @@ FETCH_AT_ONCE = 100  # hits of one answer
 NEEDED = {"doc_id": str, "ordinal": int, "start": int, "end": int, "content": str}
 log = logging.getLogger(__name__)
 
-Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Search = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Fetched:
 
 
 def fetch(
-    ask: Ask,
+    search: Search,
     candidates: Sequence[Candidate],
     into: Fetched,
     *,
@@ -64,7 +64,7 @@ def fetch(
 ) -> None:
     """Fetch what is not there yet of the candidates and their inner ones, in requests of a bounded size.
 
-    `indices` is the number of indices that `ask` searches: each may hold a chunk of the same `_id`. `highlight`
+    `indices` is the number of indices that `search` reads: each may hold a chunk of the same `_id`. `highlight`
     marks the words of that text in the content. A request whose answer is too large for the server is halved, down
     to one chunk.
     """
@@ -76,7 +76,7 @@ def fetch(
     while wanted:
         group = wanted[:size]
         try:
-            answer = ask(_body(group, indices, highlight))
+            answer = search(_body(group, indices, highlight))
         except TooMuchError:
             if len(group) == 1:
                 raise
@@ -111,7 +111,7 @@ def _read(answer: Mapping[str, Any], keys: Sequence[Key], into: Fetched) -> None
         into.hits[key] = read_hit(rows[key]) if key in rows else None
     for document in answer["aggregations"]["documents"]["buckets"]:
         for index in document["indices"]["buckets"]:
-            if not stored_document(index).is_consistent:
+            if not indexed_document(document["key"], index).is_consistent:
                 into.broken.add((index["key"], document["key"]))
 
 

@@ -222,5 +222,5 @@ def rerank_hits(query: str, hits: Sequence[Hit], *, reranker: Reranker, k: int) 
     """
     scores = reranker.score(query, [hit.content for hit in hits])
     scored = [replace(hit, rerank_score=float(score)) for hit, score in zip(hits, scores, strict=True)]
-    order = sorted(range(len(hits)), key=lambda place: -scores[place])
-    return [scored[place] for place in order[:k]]
+    order = sorted(range(len(hits)), key=lambda position: -scores[position])
+    return [scored[position] for position in order[:k]]

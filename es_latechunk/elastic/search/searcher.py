@@ -104,11 +104,11 @@ class Searcher:
         ranked = self._rank(bodies)
         shown = self._show(queries, ranked)
         k = self._options.k
-        for place, (hits, candidates) in enumerate(zip(shown, ranked, strict=True)):
+        for number, (hits, candidates) in enumerate(zip(shown, ranked, strict=True)):
             if len(hits) < k <= len(candidates) < self._options.candidates():
                 # Some of them cannot be shown, and one list gives no more than it was asked for.
-                wider = self._rank([self.requests(queries[place], vectors[place], wide=True)])
-                [shown[place]] = self._show([queries[place]], wider)
+                wider = self._rank([self.requests(queries[number], vectors[number], wide=True)])
+                [shown[number]] = self._show([queries[number]], wider)
         milliseconds = round(1000 * (time.perf_counter() - started), 3)
         return [Found(query, hits, milliseconds) for query, hits in zip(queries, shown, strict=True)]
 

@@ -88,8 +88,8 @@ def _page(document: Document, span: ChunkSpan) -> dict[str, int]:
 
 def neighbour_text(chunked: ChunkedDocument, ordinal: int, distance: int) -> list[str]:
     """The texts of the chunks `distance` before and after a chunk, where the document has them."""
-    places = (ordinal - distance, ordinal + distance)
-    spans = [chunked.spans[place] for place in places if 0 <= place < len(chunked.spans)]
+    ordinals = (ordinal - distance, ordinal + distance)
+    spans = [chunked.spans[other] for other in ordinals if 0 <= other < len(chunked.spans)]
     return [chunked.document.text[span.start : span.end] for span in spans]
 
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadSession:
     """An index that is being loaded: every request of the load goes to `target`.
 
     `target` is the load's own alias, which goes with the index and with the ownership; a user who may not
@@ -44,28 +44,28 @@ class Load:
 
     client: Elasticsearch
     index: IndexState
-    own: Ownership | None = None
+    ownership: Ownership | None = None
 
     @property
     def target(self) -> str:
-        return self.own.alias if self.own else self.index.name
+        return self.ownership.alias if self.ownership else self.index.name
 
     @property
     def require_alias(self) -> bool:
-        return self.own is not None
+        return self.ownership is not None
 
     def check(self) -> None:
         """Where no alias guards it: raise WriteError if the index is no longer the one that the load began with."""
-        if self.own is None and (cause := self.lost()):
+        if self.ownership is None and (cause := self.lost()):
             raise WriteError(f"index {self.index.name}: {cause}; nothing more is written to it")
 
     def lost(self) -> str:
         """Why the index is no longer this load's; "" while it is."""
-        if self.own is not None and self.client.indices.exists_alias(name=self.own.alias):
+        if self.ownership is not None and self.client.indices.exists_alias(name=self.ownership.alias):
             return ""
         settings = self.client.indices.get_settings(index=self.index.name, ignore_unavailable=True)
         found = settings.get(self.index.name, {}).get("settings", {}).get("index", {})
-        if self.own is None and found.get("uuid") == self.index.uuid:
+        if self.ownership is None and found.get("uuid") == self.index.uuid:
             return ""
         return lost_cause(self.client, self.index)
 
@@ -88,9 +88,9 @@ def resolve(client: Elasticsearch, name: str) -> IndexState:
 
 
 @contextmanager
-def open_load(
+def open_session(
     client: Elasticsearch, index: IndexState, *, retry_for: float = DEFAULT_RETRY_FOR, wait: bool = False
-) -> Iterator[Load]:
+) -> Iterator[LoadSession]:
     """Own the index, and switch off its periodic refreshes; afterwards refresh once and set all of it back.
 
     What the refresh interval was is kept in the mapping's `_meta` for as long as it is changed, so that the next
@@ -101,32 +101,32 @@ def open_load(
     """
     step = partial(_retry_step, index.name, retry_for)
     with server_errors(client, index.name):
-        load = _begin(client, index, step, wait=wait)
+        session = _begin(client, index, step, wait=wait)
     try:
         with server_errors(client, index.name):
-            if load.own:
-                step(load.own.begin)
-                threading.Thread(target=load.own.renew, daemon=True).start()
-                step(lambda: _set_refresh(client, load.target, "-1"))
-            step(lambda: client.indices.refresh(index=load.target))
-        yield load
+            if session.ownership:
+                step(session.ownership.begin)
+                threading.Thread(target=session.ownership.renew, daemon=True).start()
+                step(lambda: _set_refresh(client, session.target, "-1"))
+            step(lambda: client.indices.refresh(index=session.target))
+        yield session
         with server_errors(client, index.name):
-            _end(load, client, step)
+            _end(session, client, step)
     except BaseException as error:
-        told = _end_badly(load, error)
-        if told is error:
+        final_error = _end_badly(session, error)
+        if final_error is error:
             raise
-        raise told from error
+        raise final_error from error
     finally:
-        if load.own:
-            load.own.end()
+        if session.ownership:
+            session.ownership.end()
 
 
 def _begin(
     client: Elasticsearch, index: IndexState, step: Callable[[Callable[[], Any]], Any], *, wait: bool
-) -> Load:
+) -> LoadSession:
     try:
-        return Load(client, index, acquire(client, index, wait=wait, step=step))
+        return LoadSession(client, index, acquire(client, index, wait=wait, step=step))
     except AuthorizationException as error:
         if is_blocked(error):
             raise
@@ -135,38 +135,42 @@ def _begin(
             "load at the same time is found only at the end",
             index.name,
         )
-        return Load(client, index)
+        return LoadSession(client, index)
 
 
-def _end(load: Load, client: Elasticsearch, step: Callable[[Callable[[], Any]], Any]) -> None:
+def _end(session: LoadSession, client: Elasticsearch, step: Callable[[Callable[[], Any]], Any]) -> None:
     """Settings first: a kill before the note is gone only repeats this. The alias goes last."""
-    own = load.own
-    if own:
-        step(lambda: _set_refresh(client, load.target, own.refresh_interval))
-        step(lambda: own.note(**{LOAD_KEY: None}))
-    step(lambda: client.indices.refresh(index=load.target))
-    if own:
-        step(lambda: release(own, load.index.name))
+    ownership = session.ownership
+    if ownership:
+        step(lambda: _set_refresh(client, session.target, ownership.refresh_interval))
+        step(lambda: ownership.note(**{LOAD_KEY: None}))
+    step(lambda: client.indices.refresh(index=session.target))
+    if ownership:
+        step(lambda: release(ownership, session.index.name))
 
 
-def _end_badly(load: Load, error: BaseException) -> BaseException:
-    """Set back what can be, quickly; the error that ended the load, in the words of what became of the index."""
-    quick = load.client.options(request_timeout=CLEAN_UP_SECONDS)
-    if load.own:
-        load.own.client = quick
+def _end_badly(session: LoadSession, error: BaseException) -> BaseException:
+    """Set back what can be, quickly; the error that ended the session, in the words of what became of the index."""
+    quick = session.client.options(request_timeout=CLEAN_UP_SECONDS)
+    if session.ownership:
+        session.ownership.client = quick
     try:
         if isinstance(error, (IndexNotFoundError, IndexMismatchError, WriteError)) and (
-            cause := defer_interrupt(lambda: Load(quick, load.index, load.own).lost(), patience=0)
+            cause := defer_interrupt(
+                lambda: LoadSession(quick, session.index, session.ownership).lost(), patience=0
+            )
         ):
-            return WriteError(f"index {load.index.name}: {cause}; nothing more is written to it")
-        with server_errors(quick, load.index.name):
-            _end(load, quick, partial(_retry_step, load.index.name, CLEAN_UP_SECONDS, patience=0))
+            return WriteError(f"index {session.index.name}: {cause}; nothing more is written to it")
+        with server_errors(quick, session.index.name):
+            _end(session, quick, partial(_retry_step, session.index.name, CLEAN_UP_SECONDS, patience=0))
     except KeyboardInterrupt as interrupt:
-        log.warning("index %s: its settings are not set back; the next ingest does it", load.index.name)
+        log.warning("index %s: its settings are not set back; the next ingest does it", session.index.name)
         return interrupt
     except Exception as failed:  # noqa: BLE001 - what broke the load off is what matters
         log.warning(
-            "index %s: its settings are not set back (%s); the next ingest does it", load.index.name, failed
+            "index %s: its settings are not set back (%s); the next ingest does it",
+            session.index.name,
+            failed,
         )
     return error
 
