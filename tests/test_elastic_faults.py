@@ -196,7 +196,7 @@ def test_a_server_that_is_lost_does_not_hide_what_was_lost_with_it(
 
     with pytest.raises(WriteError):
         load(proxied, index_name, source(), encoder, retry_for=0.2)
-    assert "its settings are not set back" in caplog.text
+    assert "its settings are not restored" in caplog.text
     settings = client.indices.get_settings(index=index_name)[index_name]["settings"]["index"]
     assert settings["refresh_interval"] == "-1"
 

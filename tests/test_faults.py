@@ -277,7 +277,7 @@ def test_a_signal_while_the_server_hangs_ends_soon(
         finally:
             released.set()
     assert running[0].returncode == 128 + signal.SIGINT, stderr
-    assert "its settings are not set back" in stderr
+    assert "its settings are not restored" in stderr
     assert "Traceback" not in stderr
     assert stderr.endswith("interrupted\n")
     assert json.loads(stdout)["indexed"] == 0

@@ -86,7 +86,7 @@ def test_an_alias_that_moves_during_a_load_does_not_move_the_load(
 IDENTITY = IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128)
 
 
-@pytest.record_staging.parametrize(
+@pytest.mark.parametrize(
     "other",
     [
         IndexIdentity(EncoderIdentity("a/b", "sha256:x", 16, 64), "sentences", 128),
@@ -124,7 +124,7 @@ def test_chunks_that_another_model_wrote_into_the_index_are_written_anew(
     assert (report.indexed, report.unchanged) == (8, 0)
 
 
-@pytest.record_staging.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", [False, True])
 def test_an_index_that_is_deleted_during_a_load_is_not_made_again(
     client: Elasticsearch, index_name: str, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
@@ -136,7 +136,7 @@ def test_an_index_that_is_deleted_during_a_load_is_not_made_again(
         if again:
             make_index(client, index_name, encoder)
 
-    cause = "was deleted and made again while it was loaded" if again else "was deleted while it was loaded"
+    cause = "was deleted and created again while it was loaded" if again else "was deleted while it was loaded"
     with pytest.raises(WriteError, match=f"index {index_name}: {cause}"):
         load(client, index_name, doing(many(), 25, delete), encoder)  # type: ignore[arg-type]
     assert bool(client.indices.exists(index=index_name)) == again
@@ -156,7 +156,7 @@ def test_without_an_alias_the_index_is_looked_at_before_each_request(
     with pytest.raises(WriteError, match="was deleted while it was loaded"):
         load.check()
     make_index(client, index_name)
-    with pytest.raises(WriteError, match="was deleted and made again"):
+    with pytest.raises(WriteError, match="was deleted and created again"):
         load.check()
 
 
@@ -403,7 +403,7 @@ def test_an_interrupt_while_another_load_is_watched_leaves_no_alias(
 EVENTS = ["second", "delete", "promote"] * 2
 
 
-@pytest.record_staging.parametrize("turn", range(len(EVENTS)))
+@pytest.mark.parametrize("turn", range(len(EVENTS)))
 def test_a_second_loader_a_deletion_or_a_promotion_at_any_point(
     client: Elasticsearch, elasticsearch_url: str, index_name: str, monkeypatch: pytest.MonkeyPatch, turn: int
 ) -> None:

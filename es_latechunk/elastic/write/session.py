@@ -1,4 +1,4 @@
-"""A load of one index: who owns it, the settings that change meanwhile, and how all of it comes back."""
+"""A load of one index (`ingest` or `promote`): it owns the index, changes settings meanwhile, and restores them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, Precondi
 from es_latechunk.types import DEFAULT_RETRY_FOR
 
 DISK_IS_FULL = "index.blocks.read_only_allow_delete"
-CLEAN_UP_SECONDS = 5.0  # whoever waits for a failed or interrupted load wants it to end
+CLEAN_UP_SECONDS = 5.0  # short, as a user waits for a failed or interrupted load to end
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -38,8 +38,8 @@ T = TypeVar("T")
 class LoadSession:
     """An index that is being loaded: every request of the load goes to `target`.
 
-    `target` is the load's own alias, which goes with the index and with the ownership; a user who may not
-    manage the index has no alias, and writes under the index's name.
+    `target` is the load's own alias, which disappears with the index or the ownership. A user who may not manage the
+    index has no such alias, and writes under the index's name.
     """
 
     client: Elasticsearch
@@ -55,12 +55,15 @@ class LoadSession:
         return self.ownership is not None
 
     def check(self) -> None:
-        """Where no alias guards it: raise WriteError if the index is no longer the one that the load began with."""
+        """Raise WriteError if the index is no longer the one that the load began with.
+
+        Only needed if no alias guards the load: with one, the server refuses the write itself.
+        """
         if self.ownership is None and (cause := self.lost()):
             raise WriteError(f"index {self.index.name}: {cause}; nothing more is written to it")
 
     def lost(self) -> str:
-        """Why the index is no longer this load's; "" while it is."""
+        """Return why the index no longer belongs to this load, "" if it still does."""
         if self.ownership is not None and self.client.indices.exists_alias(name=self.ownership.alias):
             return ""
         settings = self.client.indices.get_settings(index=self.index.name, ignore_unavailable=True)
@@ -71,7 +74,7 @@ class LoadSession:
 
 
 def resolve(client: Elasticsearch, name: str) -> IndexState:
-    """The one index that `name` (an index or an alias) stands for now, if it can be written."""
+    """Return the one index that `name` (an index or an alias) names now; refuse one that cannot be written."""
     concrete = single_index(client, name)
     with server_errors(client, name):
         state = read_state(client, concrete)
@@ -91,13 +94,14 @@ def resolve(client: Elasticsearch, name: str) -> IndexState:
 def open_session(
     client: Elasticsearch, index: IndexState, *, retry_for: float = DEFAULT_RETRY_FOR, wait: bool = False
 ) -> Iterator[LoadSession]:
-    """Own the index, and switch off its periodic refreshes; afterwards refresh once and set all of it back.
+    """Own the index and switch off its periodic refreshes; at the end refresh once and restore everything.
 
-    What the refresh interval was is kept in the mapping's `_meta` for as long as it is changed, so that the next
-    run after a kill, or after the server was lost, finds it and sets it back. A user who may not manage the index
-    loads with refreshes and without ownership, and is told. Faults that pass are ridden out for `retry_for`
-    seconds. Raises IndexBusyError where another load owns the index (`wait` waits for its end), and WriteError
-    where it is deleted or taken over meanwhile.
+    The refresh interval from before is kept in the mapping's `_meta` while it is changed, so that after a kill or the
+    loss of the server the next run finds it and restores it. A user who may not manage the index loads with refreshes
+    and without ownership; a warning says so. Transient faults are retried for `retry_for` seconds.
+
+    Raises IndexBusyError if another load owns the index (with `wait`, waits for its end instead), and WriteError if
+    the index is deleted or taken over during the load.
     """
     step = partial(_retry_step, index.name, retry_for)
     with server_errors(client, index.name):
@@ -139,18 +143,25 @@ def _begin(
 
 
 def _end(session: LoadSession, client: Elasticsearch, step: Callable[[Callable[[], Any]], Any]) -> None:
-    """Settings first: a kill before the note is gone only repeats this. The alias goes last."""
+    """Restore the settings, refresh, and release the index.
+
+    The order matters: if a kill comes after the settings are restored and before the `_meta` entry is removed, the
+    next run only restores them once more. The alias is removed last, as it is the lock.
+    """
     ownership = session.ownership
     if ownership:
         step(lambda: _set_refresh(client, session.target, ownership.refresh_interval))
-        step(lambda: ownership.note(**{LOAD_KEY: None}))
+        step(lambda: ownership.update_meta(**{LOAD_KEY: None}))
     step(lambda: client.indices.refresh(index=session.target))
     if ownership:
         step(lambda: release(ownership, session.index.name))
 
 
 def _end_badly(session: LoadSession, error: BaseException) -> BaseException:
-    """Set back what can be, quickly; the error that ended the session, in the words of what became of the index."""
+    """Restore what can be restored quickly, and return the error to raise.
+
+    If the load failed because the index was deleted or taken over, that is the error; otherwise it is `error` itself.
+    """
     quick = session.client.options(request_timeout=CLEAN_UP_SECONDS)
     if session.ownership:
         session.ownership.client = quick
@@ -164,11 +175,11 @@ def _end_badly(session: LoadSession, error: BaseException) -> BaseException:
         with server_errors(quick, session.index.name):
             _end(session, quick, partial(_retry_step, session.index.name, CLEAN_UP_SECONDS, patience=0))
     except KeyboardInterrupt as interrupt:
-        log.warning("index %s: its settings are not set back; the next ingest does it", session.index.name)
+        log.warning("index %s: its settings are not restored; the next ingest does it", session.index.name)
         return interrupt
-    except Exception as failed:  # noqa: BLE001 - what broke the load off is what matters
+    except Exception as failed:  # noqa: BLE001 - the error that ended the load matters more
         log.warning(
-            "index %s: its settings are not set back (%s); the next ingest does it",
+            "index %s: its settings are not restored (%s); the next ingest does it",
             session.index.name,
             failed,
         )
