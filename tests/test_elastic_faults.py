@@ -136,7 +136,7 @@ def test_looking_up_what_is_stored_rides_out_faults_too(
     [
         (Status(429, reason="queue is full"), "429: queue is full"),
         (Reset(), "no connection: "),
-        (CutAnswer(announced=False), "an answer that is cut off or no JSON"),
+        (CutAnswer(announced=False), "an answer that is cut off or not JSON"),
         (item_fails(429, 0), "429: queue is full"),
     ],
     ids=str,
@@ -246,7 +246,7 @@ def test_one_chunk_too_large_fails_alone(
     report, errors = load(proxied, index_name, LETTERS[:1], encoder)
     assert (report.documents, report.indexed, report.failed) == (0, 0, 1)
     assert len(errors) == 1
-    assert errors[0].startswith("berlin: the server takes no request of ")
+    assert errors[0].startswith("berlin: the server accepts no request of ")
 
 
 def as_it_is(result: ActionResult) -> ActionResult:

@@ -184,7 +184,7 @@ def test_an_index_that_records_no_model_is_refused(client: Elasticsearch, index_
                 "model": "m", "weights": None, "dimensions": 4, "window": 4,
                 "chunker": "sentences", "max_tokens": 7, "pooling": "cls",
             },
-            "records the pooling 'cls', not known here",
+            "records the pooling 'cls', which this version does not know",
         ),
         ("text", "is missing"),
     ],

@@ -105,12 +105,15 @@ def test_a_template_s_own_parts_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: [], "is no object"),
-        (lambda t: {**t, "mappings": []}, 'its "mappings" is no object'),
-        (lambda t: {**t, "settings": 3}, 'its "settings" is no object'),
-        (lambda t: {**t, "settings": {"index": []}}, 'its "settings.index" is no object'),
-        (lambda t: {**t, "mappings": {**t["mappings"], "_meta": 7}}, 'its "mappings._meta" is no object'),
-        (lambda t: {"template": t, "index_patterns": ["a*"]}, "has index_patterns, template beside settings"),
+        (lambda t: [], "is not an object"),
+        (lambda t: {**t, "mappings": []}, 'its "mappings" is not an object'),
+        (lambda t: {**t, "settings": 3}, 'its "settings" is not an object'),
+        (lambda t: {**t, "settings": {"index": []}}, 'its "settings.index" is not an object'),
+        (lambda t: {**t, "mappings": {**t["mappings"], "_meta": 7}}, 'its "mappings._meta" is not an object'),
+        (
+            lambda t: {"template": t, "index_patterns": ["a*"]},
+            "has index_patterns, template besides settings",
+        ),
         (lambda t: {}, "lacks the fields content (text), content_embedding (dense_vector), doc_id (keyword)"),
         (
             lambda t: {

@@ -136,7 +136,9 @@ def test_an_index_that_is_deleted_during_a_load_is_not_made_again(
         if again:
             make_index(client, index_name, encoder)
 
-    cause = "was deleted and created again while it was loaded" if again else "was deleted while it was loaded"
+    cause = (
+        "was deleted and created again while it was loaded" if again else "was deleted while it was loaded"
+    )
     with pytest.raises(WriteError, match=f"index {index_name}: {cause}"):
         load(client, index_name, doing(many(), 25, delete), encoder)  # type: ignore[arg-type]
     assert bool(client.indices.exists(index=index_name)) == again

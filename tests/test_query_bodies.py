@@ -127,7 +127,7 @@ def test_hybrid_is_the_default_where_there_is_text(properties: dict[str, Any], m
     [
         ({"bm25_weight": 1.01}, "bm25_weight 1.01 is not between 0 and 1"),
         ({"bm25_weight": float("nan")}, "bm25_weight nan is not"),
-        ({"similarity": -1.5}, "similarity -1.5 is no cosine"),
+        ({"similarity": -1.5}, "similarity -1.5 is not a cosine"),
         ({"oversample": 0.5}, "oversample 0.5 is not between 1 and 10"),
         ({"oversample": 10}, "oversample 10 is not between 1 and 10"),
         ({"collapse": True, "fusion": "server"}, "collapse works with fusion convex or rrf"),

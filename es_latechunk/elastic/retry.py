@@ -46,7 +46,7 @@ def transient_reason(error: BaseException | None) -> str | None:
     if isinstance(error, TransportConnectionError):
         return f"no connection: {error.message}"
     if isinstance(error, SerializationError):
-        return "an answer that is cut off or no JSON"
+        return "an answer that is cut off or not JSON"
     if isinstance(error, ApiError) and error.meta.status in TRANSIENT_STATUSES and not is_blocked(error):
         return f"{error.meta.status}: {reason(error)}"
     return None

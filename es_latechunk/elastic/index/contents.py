@@ -1,4 +1,4 @@
-"""What an index holds of each document: versions to compare with, and documents that the source has lost."""
+"""The documents in an index: which version of each it holds, and which ones the source no longer has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 LOOK_UP_DOCUMENTS = 256
 LOOK_UP_CHARACTERS = 2_000_000
-# Of each document's chunks: which versions there are, and how many chunks they should have.
+# Aggregations over the chunks of a document: the versions they are of, and how many chunks there should be.
 VERSIONS = {
     "hashes": {"terms": {"field": "doc_hash", "size": 2}},
     "chunk_count": {"max": {"field": "chunk_count"}},
@@ -43,11 +43,11 @@ class IndexedDocument:
 
     @property
     def is_consistent(self) -> bool:
-        """True when the chunks are those of one whole version; also where no version is recorded at all."""
+        """True if the chunks are those of one whole version, or no version is recorded at all."""
         return self.is_whole(self.doc_hash) if self.versions else True
 
     def is_whole(self, doc_hash: str) -> bool:
-        """True when every chunk of exactly that version is there, and no other."""
+        """True if the index holds every chunk of exactly that version, and no other chunk."""
         return (
             doc_hash != ""
             and self.doc_hash == doc_hash
@@ -68,7 +68,7 @@ class Comparison:
         return self.indexed.is_whole(self.doc_hash)
 
     def surplus(self, chunks: int) -> int:
-        """The stored ordinals that the document does not reach with so many chunks."""
+        """The number of indexed chunks that remain to be deleted if the document now has `chunks` chunks."""
         return max(0, self.indexed.last_ordinal + 1 - chunks)
 
 
@@ -79,9 +79,10 @@ def compare_with_index(
     *,
     retry_for: float = DEFAULT_RETRY_FOR,
 ) -> Iterator[Comparison | T]:
-    """Each (document, hash) with its stored state, looked up a bounded group at a time; all else passes through.
+    """Compare each (document, hash) with the index; everything else passes through.
 
-    The index must have been refreshed; ids must be unique within `documents`.
+    Documents are looked up in groups, so that a source of any length takes bounded memory. The index must have been
+    refreshed; ids must be unique within `documents`.
     """
     for group in _groups(documents):
         if not isinstance(group, list):
@@ -95,7 +96,7 @@ def compare_with_index(
 
 
 def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEFAULT_RETRY_FOR) -> int:
-    """The number of documents in an index, exactly: those that have a first chunk."""
+    """Count the documents in an index exactly, by their first chunks (a cardinality is only approximate)."""
 
     def ask() -> int:
         return int(client.count(index=index, query={"term": {"ordinal": 0}})["count"])
@@ -143,7 +144,7 @@ def _look_up(
 
 
 def indexed_document(doc_id: str, bucket: Mapping[str, Any]) -> IndexedDocument:
-    """A document from a bucket of its chunks with the aggregations `VERSIONS`."""
+    """Read a document from a bucket of its chunks with the aggregations VERSIONS."""
     hashes = {row["key"]: row["doc_count"] for row in bucket["hashes"]["buckets"]}
     chunks = int(bucket["doc_count"])
     return IndexedDocument(
@@ -162,12 +163,12 @@ PAGE = 1_000
 def stale_documents(
     client: Elasticsearch, index: str, seen: SeenIds, *, retry_for: float = DEFAULT_RETRY_FOR
 ) -> Iterator[IndexedDocument]:
-    """Every document of the index whose id is not among `seen`, a page of ids at a time."""
+    """Yield every document of the index whose id is not in `seen`; ids are read page by page."""
     after: dict[str, str] | None = None
     while True:
         page = _page(client, index, after, retry_for)
         for bucket in page["buckets"]:
-            last = bucket["last"]["value"]  # None for what somebody else has written, without an ordinal
+            last = bucket["last"]["value"]  # None if another program wrote it, without an ordinal
             if last is not None and bucket["key"]["doc_id"] not in seen:
                 yield IndexedDocument(bucket["key"]["doc_id"], bucket["doc_count"], int(last))
         after = page.get("after_key")
