@@ -63,8 +63,8 @@ def test_creating_again_with_another_identity_is_refused_naming_both(
     [
         ({}, {"quantization": "bbq_flat"}, ["content_embedding as int8_hnsw", "not as bbq_flat"]),
         ({"quantization": "int4"}, {}, ["content_embedding as int4_hnsw", "not as int8_hnsw"]),
-        ({}, {"context_fields": False}, ["far as text", "not left out"]),
-        ({"context_fields": False}, {}, ["far left out", "not as text"]),
+        ({}, {"context_fields": False}, ["neighbours_1 as text", "not left out"]),
+        ({"context_fields": False}, {}, ["neighbours_1 left out", "not as text"]),
     ],
 )
 def test_creating_again_with_other_fields_is_refused_naming_both(

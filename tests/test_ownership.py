@@ -218,7 +218,7 @@ def test_loads_at_the_same_moment_come_one_after_the_other(
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); import faults\n"
         "from es_latechunk import connect\n"
-        "from es_latechunk.elastic import ownership\n"
+        "from es_latechunk.elastic.index import ownership\n"
         "ownership.RENEW_SECONDS, ownership.POLL_SECONDS = .2, .2\n"
         "faults.use_small_requests(setattr)\n"
         "with connect(url=sys.argv[2]) as client:\n"
