@@ -1,4 +1,4 @@
-"""A stage of the way of the data in a thread of its own, with a bounded queue to the stage after it."""
+"""Runs a stage of the ingest in a thread of its own, with a bounded queue to the stage after it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 WAKE_SECONDS = 0.5
-PATIENCE = 5.0  # seconds that a thread has to end after its consumer has
+PATIENCE = 5.0  # seconds that the thread may still run after the consumer has stopped
 
 T = TypeVar("T")
 
 
 class Background(Generic[T]):
-    """Iterate over it for what `items` gives, in the same order, while a thread works ahead on the next ones.
+    """Yields the items of `items` in the same order, while a thread prepares the next ones.
 
-    The thread starts with the iteration and works ahead until the sizes (by `size`) of what waits for the consumer
-    reach `budget`; one item always fits. An exception of `items` is raised at its place in the order. If the consumer
-    stops early, the thread stops after the item that it works on, and closes `items` if that is a generator.
+    The thread starts with the iteration, and pauses when the total size (by `size`) of the items that wait for the
+    consumer reaches `budget`; one item always fits. An exception of `items` is raised after the items before it. If
+    the consumer stops early, the thread stops after its current item, and closes `items` if that is a generator.
 
-    `busy` is how many seconds the thread spent inside `items`, `waited` how many the consumer waited for it: what
-    the consumer spent on its own work is its time less `waited`.
+    `busy` is the time (seconds) that the thread spent inside `items`, `waited` the time that the consumer waited for
+    it: the consumer's own work took the rest of its time.
     """
 
     def __init__(self, items: Iterable[T], *, budget: int, size: Callable[[T], int] = lambda _: 1) -> None:
@@ -33,7 +33,7 @@ class Background(Generic[T]):
         self._waiting: deque[tuple[T, int]] = deque()
         self._held = 0
         self._error: BaseException | None = None
-        self._ended = False  # the thread gives nothing more
+        self._ended = False  # the thread yields nothing more
         self._stopped = False  # the consumer takes nothing more
         self.busy = 0.0
         self.waited = 0.0
@@ -57,7 +57,8 @@ class Background(Generic[T]):
         began = time.monotonic()
         with self._changed:
             while not self._waiting and not self._ended:
-                # Not without a limit: a signal that another thread has taken waits for this one to wake up.
+                # A wait without a limit would never end: if another thread receives a signal, Python
+                # delivers it to this one only when it wakes up.
                 self._changed.wait(WAKE_SECONDS)
             self.waited += time.monotonic() - began
             return bool(self._waiting)

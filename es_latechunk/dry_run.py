@@ -1,4 +1,4 @@
-"""A dry run: what an ingest would write, how long it would take and how large it would be."""
+"""A dry run: what an ingest would write, how long it would take, and how much space it would need."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Enc
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-SAMPLE_TOKENS = 4_096
-GRAPH_BYTES = 128  # of HNSW a vector: 2 x 16 neighbours of 4 bytes
-TEXT_FACTOR = 1.6  # stored text and its postings, against the text's UTF-8
+SAMPLE_TOKENS = 4_096  # enough to measure the speed, at a cost of seconds
+GRAPH_BYTES = 128  # of the HNSW graph per vector: 2 x 16 neighbours of 4 bytes
+TEXT_FACTOR = 1.6  # bytes of the stored text and its postings per byte of the text in UTF-8
 QUANTIZED_BITS = {"int8": 8, "int4": 4, "bbq": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """What a run would do; nothing is written. The estimates come from a sample encoded on this machine.
+    """What an ingest would do. The estimates come from a sample that was encoded on this machine.
 
-    `documents`, `failed` and `documents_to_delete` count documents, `chunks`, `to_index`, `unchanged` and
-    `to_delete` chunks: those that shorter versions lack, and with `prune` those of `documents_to_delete`.
+    `documents`, `failed` and `documents_to_delete` count documents; `chunks`, `to_index`, `unchanged` and `to_delete`
+    count chunks. `to_delete` are the chunks that shorter versions no longer have, and with `prune` all those of
+    `documents_to_delete`.
     """
 
     documents: int
@@ -53,10 +54,10 @@ class IngestPlan:
 
 
 class DryRun:
-    """The stages of an ingest up to the encoder: iterate over it for what would become of each document.
+    """The stages of an ingest before the encoder. Iterating over it yields the result that each document would have.
 
-    Then `plan` says what the run would do, from a sample that is encoded here. See IngestRun for the arguments
-    and the errors; a prune that the run would refuse is refused here too.
+    Afterwards `plan` summarises what the ingest would do; its estimates need a sample to be encoded. See IngestRun for
+    the arguments and the errors; a prune that the ingest would refuse is refused here too.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class DryRun:
 
     @property
     def plan(self) -> IngestPlan:
-        """What the run would do; reads the rest of the documents if they are not read yet."""
+        """What the ingest would do; reads all documents first if they have not been read yet."""
         if self._plan is None:
             for _ in self:
                 pass
@@ -147,14 +148,14 @@ def _planned(item: ChangedDocument) -> DocumentResult:
 
 
 def vector_bytes(dimensions: int, kind: str) -> int:
-    """Bytes of one vector in an index of type `kind`: float32 values, quantised values, graph."""
+    """Return the bytes of one vector in an index of type `kind`: float32 values, quantised values and graph."""
     name, _, graph = kind.partition("_")
     quantised = dimensions * QUANTIZED_BITS.get(name, 0) // 8
     return 4 * dimensions + quantised + (GRAPH_BYTES if "hnsw" in (name, graph) else 0)
 
 
 def _seconds_per_token(sample: list[ChunkedDocument], encoder: Encoder) -> float:
-    """Measured on the sample; the first text loads the model and is not counted."""
+    """Measure the speed on the sample; a text before it loads the model, so that loading is not measured."""
     if not sample:
         return 0.0
     encoder.encode_queries(["warm"])
