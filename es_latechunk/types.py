@@ -247,7 +247,7 @@ class ChunkEncoder(Encoder, Protocol):
     def encode_many(
         self, documents: Iterable[ChunkedDocument], pooling: Pooling
     ) -> Iterable[FloatArray | DocumentError]:
-        """Yield the vectors (N, dim) of each document's N chunks, in order, with as many concurrent requests as allowed.
+        """Yield the vectors (N, dim) of each document's N chunks, in order, with several requests at the same time.
 
         A document that is refused gives a DocumentError instead of its vectors, and the run continues.
         """
