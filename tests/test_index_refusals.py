@@ -29,7 +29,7 @@ def test_a_blocked_index_is_refused_before_anything_is_encoded(
     client.indices.put_settings(index=index_name, settings={"index": {block: True}})
     try:
         with pytest.raises(
-            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); .*take the block off"
+            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); .*remove the block"
         ):
             load(client, index_name, LETTERS, encoder)
     finally:
@@ -123,7 +123,7 @@ def test_a_block_of_whole_requests_is_neither_repeated_nor_taken_for_a_lacking_r
             Status(status, "cluster_block_exception", BLOCKED), path=path, method=METHODS.get(path, "PUT")
         )
         with pytest.raises(
-            PreconditionError, match=r"is blocked \(blocked by.*; free disk space or take the"
+            PreconditionError, match=r"is blocked \(blocked by.*; free disk space or remove the"
         ):
             load(proxied, index_name, LETTERS, encoder)
     assert "no right" not in caplog.text

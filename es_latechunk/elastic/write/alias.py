@@ -81,7 +81,9 @@ def _next_name(client: Elasticsearch, alias: str) -> str:
     number = _number(alias, last)
     if number and not made[last] and last not in current_indices(client, alias):
         with server_errors(client, last):
-            number -= client.count(index=last)["count"] == 0
+            is_empty = client.count(index=last)["count"] == 0
+        if is_empty:
+            number -= 1
     return f"{alias}-{number + 1:06d}"
 
 

@@ -82,9 +82,14 @@ def resolve(client: Elasticsearch, name: str) -> IndexState:
         raise closed_index(concrete)
     if state.blocks:
         block = f"index.blocks.{state.blocks[0]}"
-        full = "free disk space, after which Elasticsearch takes it off, or " * (block == DISK_IS_FULL)
+        # Elasticsearch sets this block itself when a disk is nearly full, and removes it when there is space again.
+        instead = (
+            "free disk space, after which Elasticsearch removes the block, or "
+            if block == DISK_IS_FULL
+            else ""
+        )
         raise PreconditionError(
-            f"index {concrete}: is blocked for writing ({block}); {full}take the block off with: "
+            f"index {concrete}: is blocked for writing ({block}); {instead}remove the block with: "
             f'PUT {concrete}/_settings {{"{block}": null}}'
         )
     return state
