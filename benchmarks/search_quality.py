@@ -60,7 +60,9 @@ METHODS = (
     Method("knn", SearchOptions(k=K, mode="knn")),
     Method("bm25", SearchOptions(k=K, mode="bm25"), context=False),
     Method("bm25 with context", SearchOptions(k=K, mode="bm25")),
-    Method("rrf (bm25, knn)", SearchOptions(k=K, mode="hybrid", fusion="rrf", weight=0.5), context=False),
+    Method(
+        "rrf (bm25, knn)", SearchOptions(k=K, mode="hybrid", fusion="rrf", bm25_weight=0.5), context=False
+    ),
     Method("hybrid", SearchOptions(k=K)),
     Method("hybrid, 100 candidates", SearchOptions(k=K, num_candidates=100)),
 )

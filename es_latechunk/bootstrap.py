@@ -1,4 +1,4 @@
-"""Indices as a whole: made for an encoder's vectors, swapped in behind an alias, read as a source."""
+"""Operations on whole indices: create one, stage one for an alias, promote it, and read one as a source."""
 
 from __future__ import annotations
 
@@ -35,20 +35,24 @@ def create_index(
     context_fields: bool = True,
     language: str | None = None,
 ) -> bool:
-    """Create an index for this encoder's vectors; True if it is new, False if it was there already.
+    """Create an index for this encoder's vectors; return True if it is new, False if it exists already.
 
-    `chunker`, `max_tokens` and `pooling` as for `embed_documents`. `quantization`: "int8", "int4", "bbq" or "none",
-    with "_flat" for an exact search of few chunks. `template`: a file with settings and mappings to start from.
-    `context_fields`: index each chunk's neighbours' words too, for BM25. `language`: an analyzer of the cluster.
+    `chunker`, `max_tokens` and `pooling` are those of `embed_documents`. `quantization` is "int8", "int4", "bbq" or
+    "none"; with "_flat" ("flat" for none) there is no graph, and few chunks are searched exactly. `template` is a file
+    with settings and mappings to start from. With `context_fields`, the words of each chunk's neighbours are indexed
+    too, for BM25. `language` is a language analyzer of the cluster.
 
-    The mapping's `_meta` records the encoder, the chunker and the pooling; an index of the same name that
-    records anything else is refused (IndexMismatchError). Without a client: ELASTICSEARCH_URL or the local node.
+    The mapping's `_meta` records the encoder, the chunker and the pooling; an index of the same name that records
+    anything else is refused (IndexMismatchError). Without a client, the cluster is that of ELASTICSEARCH_URL, or the
+    local node.
     """
     from es_latechunk.elastic import connection
-    from es_latechunk.elastic.index import admin as mapping
+    from es_latechunk.elastic.index import admin
 
     check_pooling(pooling)
-    make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)  # refuses what cannot work
+    make_chunker(
+        chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens
+    )  # raises UsageError if they cannot work
     check_weights(encoder)
     identity = IndexIdentity(encoder.identity, chunker, max_tokens, pooling)
     body = index_body(
@@ -60,22 +64,22 @@ def create_index(
         context_fields=context_fields,
         language=language,
     )
-    return mapping.create_index(client or connection.connect(), name, body, identity)
+    return admin.create_index(client or connection.connect(), name, body, identity)
 
 
-def fresh_index(
+def stage_index(
     alias: str, *, client: Elasticsearch, encoder: Encoder | EncoderLoader | None = None
 ) -> tuple[str, Encoder]:
-    """An index that waits for the alias, made like the one behind it now, and the encoder for it.
+    """Return the staged index of an alias, created like the index behind the alias now, and the encoder for it.
 
-    `encoder` as for `ingest`; without one, it is the recorded model, or the default model for the first index of an
-    alias. A waiting index is used again, if it was made with the same encoder (IndexMismatchError).
+    `encoder` is that of `ingest`; without one, the recorded model is loaded, or the default model for the first index
+    of an alias. An index that is staged already is used again; IndexMismatchError if it is for another encoder.
     """
-    from es_latechunk.elastic.index import admin as mapping
+    from es_latechunk.elastic.index import admin
     from es_latechunk.elastic.write import alias as aliases
 
     current = aliases.current_indices(client, alias)
-    recorded = mapping.read_identity(client, alias) if current else None
+    recorded = admin.read_identity(client, alias) if current else None
     chosen = choose_encoder(encoder, recorded.encoder if recorded else None)
     check_weights(chosen)
 
@@ -83,19 +87,20 @@ def fresh_index(
     template = load_template()
     if recorded:
         identity = replace(recorded, encoder=chosen.identity)
-        template = mapping.template_of(client, current[0])
+        template = admin.template_of(client, current[0])
 
     def create(name: str) -> None:
-        mapping.create_index(client, name, index_body(identity, template=template), identity)
+        admin.create_index(client, name, index_body(identity, template=template), identity)
 
-    return aliases.fresh_index(client, alias, create), chosen
+    return aliases.open_staged_index(client, alias, create), chosen
 
 
 def promote(alias: str, *, client: Elasticsearch | None = None, allow_failed: bool = False) -> Promotion:
     """Swap an alias, in one step, to the index that `ingest(..., alias=...)` has filled.
 
-    The indices before it stay until they are deleted, so that one can look, and go back. Raises PreconditionError if
-    no index waits, its ingest has not ended or counted other chunks, or documents failed (unless `allow_failed`).
+    The indices before it stay until they are deleted, so that you can compare them, and go back. Raises
+    PreconditionError if no index is staged, its ingest has not ended or counted another number of chunks, or documents
+    failed (unless `allow_failed`).
     """
     from es_latechunk.elastic.connection import connect
     from es_latechunk.elastic.write import alias as aliases
@@ -110,12 +115,12 @@ def read_index(
     text_field: str = "content",
     title_field: str = "title",
 ) -> Iterator[Document | DocumentError]:
-    """The documents of any index, as it stands at the first look: `_id`, text, title, the rest as metadata.
+    """Yield the documents of any index, as it is when reading begins, as a source for `ingest`.
 
-    A source for `ingest`. `text_field` may be dotted; a document in which it is missing or no text is a
-    DocumentError in its place.
+    A document has the `_id` of the hit, its text and title, and all other fields as metadata. `text_field` may be
+    dotted; a hit in which it is missing or not a string becomes a DocumentError.
     """
     from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.index import from_index as source
+    from es_latechunk.elastic.index import from_index
 
-    return source.read_index(client or connect(), index, text_field=text_field, title_field=title_field)
+    return from_index.read_index(client or connect(), index, text_field=text_field, title_field=title_field)

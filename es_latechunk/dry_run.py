@@ -1,4 +1,4 @@
-"""A dry run: what an ingest would write, how long it would take and how large it would be."""
+"""A dry run: what an ingest would write, how long it would take, and how much space it would need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from es_latechunk.documents import SeenIds
 from es_latechunk.errors import DocumentError
 from es_latechunk.ingest import (
     DEFAULT_MAX_PRUNE,
-    DEFAULT_RETRY_FOR,
     ChangedDocument,
     changed_documents,
     check_shares,
@@ -21,23 +20,24 @@ from es_latechunk.ingest import (
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestProgress
-from es_latechunk.types import ChunkedDocument, Document, Encoder
+from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Encoder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-SAMPLE_TOKENS = 4_096
-GRAPH_BYTES = 128  # of HNSW a vector: 2 x 16 neighbours of 4 bytes
-TEXT_FACTOR = 1.6  # stored text and its postings, against the text's UTF-8
+SAMPLE_TOKENS = 4_096  # enough to measure the speed, at a cost of seconds
+GRAPH_BYTES = 128  # of the HNSW graph per vector: 2 x 16 neighbours of 4 bytes
+TEXT_FACTOR = 1.6  # bytes of the stored text and its postings per byte of the text in UTF-8
 QUANTIZED_BITS = {"int8": 8, "int4": 4, "bbq": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """What a run would do; nothing is written. The estimates come from a sample encoded on this machine.
+    """What an ingest would do. The estimates come from a sample that was encoded on this machine.
 
-    `documents`, `failed` and `documents_to_delete` count documents, `chunks`, `to_index`, `unchanged` and
-    `to_delete` chunks: those that shorter versions lack, and with `prune` those of `documents_to_delete`.
+    `documents`, `failed` and `documents_to_delete` count documents; `chunks`, `to_index`, `unchanged` and `to_delete`
+    count chunks. `to_delete` are the chunks that shorter versions no longer have, and with `prune` all those of
+    `documents_to_delete`.
     """
 
     documents: int
@@ -54,10 +54,10 @@ class IngestPlan:
 
 
 class DryRun:
-    """The stages of an ingest up to the encoder: iterate over it for what would become of each document.
+    """The stages of an ingest before the encoder. Iterating over it yields the result that each document would have.
 
-    Then `plan` says what the run would do, from a sample that is encoded here. See IngestRun for the arguments
-    and the errors; a prune that the run would refuse is refused here too.
+    Afterwards `plan` summarises what the ingest would do; its estimates need a sample to be encoded. See IngestRun for
+    the arguments and the errors; a prune that the ingest would refuse is refused here too.
     """
 
     def __init__(
@@ -72,13 +72,15 @@ class DryRun:
         max_prune: float = DEFAULT_MAX_PRUNE,
     ) -> None:
         from es_latechunk.elastic.connection import connect
-        from es_latechunk.elastic.retry import ride_out
-        from es_latechunk.elastic.write.load import resolve
+        from es_latechunk.elastic.retry import retry_transient
+        from es_latechunk.elastic.write.session import resolve
 
         check_shares(retry_for, max_prune)
         self._documents = documents
         self._client = client or connect()
-        self._state = ride_out(lambda: resolve(self._client, index), retry_for=retry_for)
+        self._state = retry_transient(
+            lambda: resolve(self._client, index), retry_for=retry_for, retry_unreachable=False
+        )
         self._target = open_target(self._client, self._state, encoder, retry_for=retry_for)
         self._retry_for = retry_for
         self._prune = prune
@@ -87,7 +89,7 @@ class DryRun:
 
     @property
     def plan(self) -> IngestPlan:
-        """What the run would do; reads the rest of the documents if they are not read yet."""
+        """What the ingest would do; reads all documents first if they have not been read yet."""
         if self._plan is None:
             for _ in self:
                 pass
@@ -96,15 +98,15 @@ class DryRun:
 
     def __iter__(self) -> Iterator[DocumentResult]:
         from es_latechunk.elastic.index.admin import index_type
-        from es_latechunk.elastic.write.load import Load
+        from es_latechunk.elastic.write.session import LoadSession
 
         state, target = self._state, self._target
-        load = Load(self._client, state)
+        session = LoadSession(self._client, state)
         counts = IngestProgress()
         sample: list[ChunkedDocument] = []
         sampled = size = 0
         with SeenIds() as seen:
-            for item in changed_documents(self._documents, target, load, seen):
+            for item in changed_documents(self._documents, target, session, seen):
                 result = _planned(item) if isinstance(item, ChangedDocument) else item
                 if isinstance(item, ChangedDocument):
                     size += len(item.chunked.document.text.encode())
@@ -115,7 +117,7 @@ class DryRun:
                 yield result
             stale = (0, 0)
             if self._prune:
-                stale = count_stale(target, load, seen, counts.failed, max_share=self._max_prune)
+                stale = count_stale(target, session, seen, counts.failed, max_share=self._max_prune)
         vector = vector_bytes(target.encoder.dim, index_type(self._client, state.name))
         self._plan = IngestPlan(
             documents=counts.documents,
@@ -145,15 +147,15 @@ def _planned(item: ChangedDocument) -> DocumentResult:
     )
 
 
-def vector_bytes(dims: int, kind: str) -> int:
-    """Bytes of one vector in an index of type `kind`: float32 values, quantised values, graph."""
+def vector_bytes(dimensions: int, kind: str) -> int:
+    """Return the bytes of one vector in an index of type `kind`: float32 values, quantised values and graph."""
     name, _, graph = kind.partition("_")
-    quantised = dims * QUANTIZED_BITS.get(name, 0) // 8
-    return 4 * dims + quantised + (GRAPH_BYTES if "hnsw" in (name, graph) else 0)
+    quantised = dimensions * QUANTIZED_BITS.get(name, 0) // 8
+    return 4 * dimensions + quantised + (GRAPH_BYTES if "hnsw" in (name, graph) else 0)
 
 
 def _seconds_per_token(sample: list[ChunkedDocument], encoder: Encoder) -> float:
-    """Measured on the sample; the first text loads the model and is not counted."""
+    """Measure the speed on the sample; a text before it loads the model, so that loading is not measured."""
     if not sample:
         return 0.0
     encoder.encode_queries(["warm"])

@@ -1,4 +1,4 @@
-"""Chunk vectors of a stream of documents, with no server: cut, embed, one ChunkVector at a time."""
+"""Chunks and embeds a stream of documents without a server, one ChunkVector at a time."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def embed_documents(
     pooling: Pooling = "late",
     on_tokens: OnTokens | None = None,
 ) -> Iterator[ChunkVector | DocumentError]:
-    """Chunk vectors of a stream of documents, lazily and in order; no server is needed.
+    """Yield the chunk vectors of a stream of documents, lazily and in order; no server is needed.
 
-    A document that cannot be used is a DocumentError in the place of its chunks, and the others go on; `raise_errors`
-    stops at it. `chunker` is "sentences", "paragraph" or "tokens", `max_tokens` the size of a chunk at most;
-    `pooling="naive"` embeds each chunk alone, for comparison. `on_tokens` gets each document's id and tokens, which
-    tell how much of it the model cannot read. A setting that cannot work is a UsageError.
+    For a document that cannot be used, a DocumentError comes instead of its chunks, and the run continues;
+    `raise_errors` stops at it. `chunker` is "sentences", "paragraph" or "tokens"; `max_tokens` is the maximum size of a
+    chunk; `pooling="naive"` embeds each chunk alone, for comparison. `on_tokens` is called with the id and the tokens
+    of each document, which show how much of it the model cannot read. Raises UsageError for settings that cannot work.
     """
     check_pooling(pooling)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)

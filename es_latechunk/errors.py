@@ -3,21 +3,21 @@
 LateChunkError
 ├── UsageError              a setting or an argument is wrong; nothing was done        (exit 2)
 │   └── ModelError          a model cannot be loaded, or late chunking does not fit it (exit 2)
-├── PreconditionError       something that must stand beforehand does not: a server,
+├── PreconditionError       something that must exist beforehand does not: a server,
 │   │                       an index, a node                                           (exit 2)
 │   ├── ServerError         Elasticsearch cannot be reached, or refuses the credentials
 │   │   └── TooMuchError    an answer is too large for the server's memory
 │   ├── IndexNotFoundError  there is no index or alias of that name
-│   ├── IndexMismatchError  the index was made with another model or other settings
+│   ├── IndexMismatchError  the index was created with another model or other settings
 │   ├── IndexBusyError      another load writes the index
 │   └── NodeError           the embedded Elasticsearch cannot be started or stopped
 ├── DocumentError           one document cannot be used; the others go on              (exit 1)
-├── WriteError              Elasticsearch did not take what was sent                   (exit 1)
-│   └── IndexRefusedError   the index takes nothing: it is blocked, closed or gone
+├── WriteError              Elasticsearch did not accept a request                     (exit 1)
+│   └── IndexRefusedError   the index accepts nothing: it is blocked, closed or gone
 └── JinaApiError            a request to the Jina API failed for good                  (exit 1)
 
-A message is one line: what it is about (document id or setting), the cause with both values that
-disagree, and the next thing to do. No message carries a credential.
+A message is one line: the document or setting that it is about, the cause with both values that
+disagree, and the next thing to do. No message contains a credential.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from es_latechunk.types import Document
 
 T = TypeVar("T")
-# Two of Unicode's noncharacters, which no text holds: a message can quote a user's words, and keeps them as they are.
-SETTING = re.compile("\ufdd0([a-z_]+)\ufdd1")
+# Two of Unicode's noncharacters, which no text contains: a message can quote a user's text without changing it.
+SETTING = re.compile("\ufdd0([a-z0-9_]+)\ufdd1")
 
 
 def setting(name: str) -> str:
-    """The name of a setting, for a message that tells it as Python or as the command line writes it."""
+    """Mark the name of a setting in a message, so that the command line can write it as its own option."""
     return f"\ufdd0{name}\ufdd1"
 
 
 class Message(str):
-    """A text that names settings: as a string, by their names in Python."""
+    """A text with marked settings; as a string it has their names in Python."""
 
     marked: str
 
@@ -50,14 +50,14 @@ class Message(str):
         return message
 
     def render(self, name: Callable[[str], str]) -> str:
-        """The text with each setting as `name` writes it."""
+        """Return the text with each setting written by the function `name`."""
         return SETTING.sub(lambda found: name(found[1]), self.marked)
 
 
 class LateChunkError(Exception):
-    """Base of all errors here. `exit_code` is what the command line exits with.
+    """Base of all errors of this package. `exit_code` is the exit code of the command line.
 
-    `str(error)` names settings as Python does; `error.message.render(name)` as the function `name` writes them.
+    `str(error)` has the names of settings in Python; `error.message.render(name)` writes them by the function `name`.
     """
 
     exit_code = 1
@@ -78,7 +78,7 @@ class ModelError(UsageError):
 
 
 class PreconditionError(LateChunkError):
-    """Something that must stand beforehand does not."""
+    """Something that must exist beforehand does not."""
 
     exit_code = 2
 
@@ -96,7 +96,7 @@ class IndexNotFoundError(PreconditionError):
 
 
 class IndexMismatchError(PreconditionError):
-    """The index was made with another model or other settings."""
+    """The index was created with another model or other settings."""
 
 
 class IndexBusyError(PreconditionError):
@@ -108,7 +108,7 @@ class NodeError(PreconditionError):
 
 
 class DocumentError(LateChunkError):
-    """One document cannot be used. The message starts with the document's id or place.
+    """One document cannot be used. The message starts with the document's id, or with its path and line.
 
     `source` is the document itself, if it could be read.
     """
@@ -120,7 +120,8 @@ class DocumentError(LateChunkError):
         self.source = source
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An error is a value, and has to reach other processes; an exception is made again from its one argument.
+        # Errors are values that also travel between processes; by default pickle would call the class with the message
+        # alone.
         return _document_error, (self.document, self.cause, self.source)
 
 
@@ -129,15 +130,15 @@ def _document_error(document: str, cause: Message, source: Document | None) -> D
 
 
 class WriteError(LateChunkError):
-    """Elasticsearch did not take what was sent, after the retries that the settings allow."""
+    """Elasticsearch did not accept a request, after the retries that the settings allow."""
 
 
 class IndexRefusedError(WriteError):
-    """The index takes nothing at all: it is blocked, closed, gone, or its mapping asks for what no chunk has."""
+    """The index accepts nothing at all: it is blocked, closed or gone, or its mapping requires what no chunk has."""
 
 
 class JinaApiError(LateChunkError):
-    """A request to the Jina API failed for good. `too_long`: the same text in smaller requests may pass."""
+    """A request to the Jina API failed for good. With `too_long`, the same text may succeed in smaller requests."""
 
     def __init__(self, message: str, *, too_long: bool = False) -> None:
         super().__init__(message)
@@ -145,7 +146,7 @@ class JinaApiError(LateChunkError):
 
 
 def raise_errors(items: Iterable[T | DocumentError]) -> Iterator[T]:
-    """What comes, until a DocumentError comes, which is raised: for those who want no part of a source."""
+    """Yield the items, and raise the first DocumentError among them: for a source that must be read completely."""
     for item in items:
         if isinstance(item, DocumentError):
             raise item

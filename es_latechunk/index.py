@@ -1,4 +1,4 @@
-"""An index opened once: what can be done with it, by the same functions as without this class."""
+"""An index that is opened once: its methods are the functions of this package with the index filled in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from es_latechunk.dry_run import DryRun
-from es_latechunk.ingest import DEFAULT_MAX_PRUNE, DEFAULT_RETRY_FOR, IngestKeywords, IngestRun, ingest
+from es_latechunk.ingest import DEFAULT_MAX_PRUNE, IngestKeywords, IngestRun, ingest
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import IngestReport
 from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
-from es_latechunk.types import Document, Encoder, EncoderIdentity, Hit
+from es_latechunk.types import DEFAULT_RETRY_FOR, Document, Encoder, EncoderIdentity, Hit
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """An index or alias, with the client that reaches it and the encoder that it records.
+    """An index or alias, with its client and the encoder that it records.
 
     Without a client, the cluster is that of ELASTICSEARCH_URL, or the local node. The encoder is loaded when it is
-    first needed, and kept: a query then takes milliseconds. `encoder` may be a function that loads it, given what the
-    index records. The name is looked up at each call, so an alias may move in between; an encoder that is not the
+    first needed, and kept, so that a query takes milliseconds. `encoder` may be a function that loads it from what the
+    index records. The name is resolved at each call, so an alias may move in between; an encoder that is not the
     index's own is refused (IndexMismatchError).
     """
 
@@ -46,7 +46,7 @@ class Index:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder of the index, loaded if it is not yet."""
+        """The encoder of the index; it is loaded at the first use."""
         from es_latechunk.elastic.index.admin import read_identity
 
         return self._loaded or self._load(read_identity(self.client, self.name).encoder)
@@ -57,25 +57,25 @@ class Index:
             return self._loaded
 
     def search(self, query: str, **keywords: Unpack[SearchKeywords]) -> list[Hit]:
-        """The best chunks for a query; see `search_many` for the keywords."""
+        """Return the best chunks for a query; see `search_many` for the keywords."""
         return search(query, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def search_many(
         self, queries: Iterable[str], **keywords: Unpack[SearchKeywords]
     ) -> Iterator[SearchResult]:
-        """The best chunks for each of many queries; see `search_many` for the keywords."""
+        """Yield the best chunks for each of many queries; see `search_many` for the keywords."""
         return search_many(queries, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def ingest(
         self, documents: Iterable[Document | DocumentError], **keywords: Unpack[IngestKeywords]
     ) -> IngestReport:
-        """Write what is new or changed, to the end; see IngestRun for the keywords."""
+        """Write every new or changed document; see IngestRun for the keywords."""
         return ingest(documents, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def start_ingest(
         self, documents: Iterable[Document | DocumentError], **keywords: Unpack[IngestKeywords]
     ) -> IngestRun:
-        """An ingest to iterate over, for each document's result as it is settled; see IngestRun."""
+        """Return an ingest to iterate over; it yields the result of each document. See IngestRun."""
         return IngestRun(documents, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def dry_run(
@@ -86,7 +86,7 @@ class Index:
         prune: bool = False,
         max_prune: float = DEFAULT_MAX_PRUNE,
     ) -> DryRun:
-        """What an ingest would do; nothing is written. See DryRun."""
+        """Return what an ingest would do; nothing is written. See DryRun."""
         return DryRun(
             documents,
             index=self.name,
@@ -98,7 +98,7 @@ class Index:
         )
 
     def show(self) -> dict[str, Any]:
-        """Counts, size in bytes, vector index type, and what the mapping records of the vectors."""
+        """Return the counts, size in bytes, vector index type, and what the mapping records about the vectors."""
         from es_latechunk.elastic.index.admin import describe_index
 
         return describe_index(self.client, self.name)

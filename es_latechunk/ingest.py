@@ -1,10 +1,10 @@
-"""The way of the data, from top to bottom: documents in, compared, cut, embedded, written, and reported.
+"""The ingest, from top to bottom: documents are compared with the index, chunked, embedded, written and reported.
 
     documents -> hashed -> compared with the index -> cut into chunks -> embedded -> bulk actions -> results
 
-Each stage is a generator that takes what the one before it gives. What a stage has no use for passes through it as it
-is: a DocumentError, from wherever it comes, and the result of a document that needs no writing. So each document
-of the source comes out at the end as one DocumentResult, and nothing else carries news.
+Each stage is a generator that reads the stage before it. Items that a stage cannot use pass through it unchanged: a
+DocumentError of any earlier stage, and the result of a document that need not be written. So each document of the
+source leaves the last stage as one DocumentResult, and that is the only channel for results and errors.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from es_latechunk.bootstrap import fresh_index
+from es_latechunk.bootstrap import stage_index
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, shown
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
-from es_latechunk.types import ChunkedDocument, Chunker, Document, Encoder
+from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Chunker, Document, Encoder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from es_latechunk.elastic.index.ownership import IndexState
     from es_latechunk.elastic.write.actions import Action
     from es_latechunk.elastic.write.bulk import ActionResult
-    from es_latechunk.elastic.write.load import Load
+    from es_latechunk.elastic.write.session import LoadSession
 
-DEFAULT_RETRY_FOR = 120.0  # seconds
 DEFAULT_MAX_PRUNE = 0.5
 PACKED_VECTORS_SINCE = (9, 3)
 NOT_FOUND = 404
@@ -60,7 +59,7 @@ def ingest(
     encoder: Encoder | EncoderLoader | None = None,
     **keywords: Unpack[IngestKeywords],
 ) -> IngestReport:
-    """Write what is new or changed, to the end; the report lists what failed. IngestRun explains the arguments."""
+    """Write every new or changed document; the report lists what failed. IngestRun explains the arguments."""
     run = IngestRun(documents, index=index, alias=alias, client=client, encoder=encoder, **keywords)
     for _ in run:
         pass
@@ -68,27 +67,26 @@ def ingest(
 
 
 class IngestRun:
-    """One ingest: iterate over it for each document's result as it is settled; `report` counts them at any time.
+    """One run of an ingest. Iterating over it yields the result of each document; `report` has the counts so far.
 
-    Every document that is new or changed is written, and the chunks that a shorter version lacks are removed. A
-    document that cannot be used gives its error as its result, and the others go on. Chunks are cut and pooled as
-    the index records. `encoder` is the index's own; or a function that loads it, given what the index records (None
-    for the first index of an alias); or None, and the model that the index records is loaded. Without a client the
+    Every new or changed document is written, and the chunks that a shorter version no longer has are removed. A
+    document that cannot be used has its error as its result, and the run continues. Chunks are cut and pooled as the
+    index records. `encoder` is the index's own encoder, or a function that loads it from what the index records (None
+    for the first index of an alias), or None, which loads the model that the index records. Without a client, the
     cluster is that of ELASTICSEARCH_URL, or the local node.
 
-    `index` is resolved once: an alias that moves during the load does not move the load, which then ends with a
-    WriteError, as what it wrote is not behind the alias. One load at a time owns an index: another one is an
-    IndexBusyError, or is waited for (`wait`).
+    `index` is resolved once. If it is an alias that moves during the run, the run continues with the index that it
+    began with, and ends with a WriteError, because what it wrote is not behind the alias. Only one load at a time can
+    own an index: a second one raises IndexBusyError, or waits for the first (`wait`).
 
-    `prune` removes, at the end, the documents that the source no longer has: not when anything of it failed. A
-    source that gave none at all is refused, and so is one without more than the share `max_prune` (0 to 1) of the
-    index's documents (PreconditionError). With `alias` instead of `index`, a fresh index is filled with all of the
-    source and nothing else, and what the load counted is noted for `promote`, which swaps the alias to it.
+    `prune` removes, at the end, the documents that the source no longer has, unless a document of the source failed.
+    PreconditionError is raised if the source gave no document, or if pruning would remove more than the share
+    `max_prune` (0 to 1) of the index's documents. With `alias` instead of `index`, a new index is filled with exactly
+    the source, and its counts are recorded for `promote`, which swaps the alias to it.
 
-    A new IngestRun has nothing written yet, but the index is looked up and the encoder loaded: it raises
-    IndexNotFoundError, and IndexMismatchError when the encoder is not the index's own. The iteration raises
-    WriteError when the cluster does not answer as it should for `retry_for` seconds, or the index takes nothing, is
-    deleted or taken over. `report` then holds what was done until there.
+    The constructor writes nothing, but it looks the index up and loads the encoder: it raises IndexNotFoundError, and
+    IndexMismatchError if the encoder is not the index's own. The iteration raises WriteError if the cluster fails for
+    `retry_for` seconds, or the index accepts nothing, is deleted or taken over. `report` then has what was done.
     """
 
     def __init__(
@@ -105,8 +103,8 @@ class IngestRun:
         wait: bool = False,
     ) -> None:
         from es_latechunk.elastic.connection import connect
-        from es_latechunk.elastic.retry import ride_out
-        from es_latechunk.elastic.write.load import resolve
+        from es_latechunk.elastic.retry import retry_transient
+        from es_latechunk.elastic.write.session import resolve
 
         check_shares(retry_for, max_prune)
         self._documents = documents
@@ -118,18 +116,22 @@ class IngestRun:
         self._wait = wait
         self._counts = IngestProgress()
         if alias is not None and index is None:
-            index, encoder = ride_out(
-                lambda: fresh_index(alias, client=self._client, encoder=encoder), retry_for=retry_for
+            index, encoder = retry_transient(
+                lambda: stage_index(alias, client=self._client, encoder=encoder),
+                retry_for=retry_for,
+                retry_unreachable=False,
             )
         elif index is None or alias is not None:
             raise UsageError(f"ingest needs either {setting('index')} or {setting('alias')}")
         self._name = index
-        self._index = ride_out(lambda: resolve(self._client, self._name), retry_for=retry_for)
+        self._index = retry_transient(
+            lambda: resolve(self._client, self._name), retry_for=retry_for, retry_unreachable=False
+        )
         self._target = open_target(self._client, self._index, encoder, retry_for=retry_for)
 
     @property
     def index(self) -> str:
-        """The name of the index that is written, also behind an alias."""
+        """The name of the index that is written; if an alias was given, that of the index behind it."""
         return self._index.name
 
     @property
@@ -139,49 +141,52 @@ class IngestRun:
 
     @property
     def report(self) -> IngestReport:
-        """What was done so far."""
+        """The counts so far."""
         return self._counts.report()
 
     def __iter__(self) -> Iterator[DocumentResult]:
         from es_latechunk.elastic.index.admin import single_index
-        from es_latechunk.elastic.retry import ride_out
-        from es_latechunk.elastic.write.alias import note_fill
-        from es_latechunk.elastic.write.load import open_load
+        from es_latechunk.elastic.retry import retry_transient
+        from es_latechunk.elastic.write.alias import record_fill
+        from es_latechunk.elastic.write.session import open_session
 
         client, retry_for = self._client, self._retry_for
         with (
             SeenIds() as seen,
-            open_load(client, self._index, retry_for=retry_for, wait=self._wait) as load,
+            open_session(client, self._index, retry_for=retry_for, wait=self._wait) as session,
         ):
             if self._alias:
-                note_fill(load, self._alias, chunks=None, failed=0)
-            for result in self._results(load, seen):
+                record_fill(session, self._alias, chunks=None, failed=0)
+            for result in self._results(session, seen):
                 if result.error:
                     seen.set_place(result.doc_id, "")
                 yield result
             if self._alias:
-                note_fill(load, self._alias, chunks=self.report.chunks, failed=self.report.failed)
-        now = ride_out(lambda: single_index(client, self._name), retry_for=retry_for, opening=False)
+                record_fill(session, self._alias, chunks=self.report.chunks, failed=self.report.failed)
+        now = retry_transient(lambda: single_index(client, self._name), retry_for=retry_for)
         if now != self.index:
             raise WriteError(
                 f"{self._name}: stood for {self.index} when this load began, and stands for {now} now; what was "
                 f"written is in {self.index}: run the same command again"
             )
 
-    def _results(self, load: Load, seen: SeenIds) -> Iterator[DocumentResult]:
+    def _results(self, session: LoadSession, seen: SeenIds) -> Iterator[DocumentResult]:
         target, count = self._target, self._counts.add
-        yield from written(changed_documents(self._documents, target, load, seen), target, load, count)
-        if load.own is None:
-            for result in interfered(target, load, seen):
+        yield from written(changed_documents(self._documents, target, session, seen), target, session, count)
+        if session.ownership is None:
+            for result in interfered(target, session, seen):
                 self._counts.documents -= 1
                 count(result)
                 yield result
-        if self._prune and count_stale(target, load, seen, self.report.failed, max_share=self._max_prune)[0]:
-            yield from pruned(target, load, seen, count)
+        if (
+            self._prune
+            and count_stale(target, session, seen, self.report.failed, max_share=self._max_prune)[0]
+        ):
+            yield from pruned(target, session, seen, count)
 
 
 def check_shares(retry_for: float, max_prune: float) -> None:
-    """Raise a UsageError for a time that ends before it begins, and for a share that is none."""
+    """Raise a UsageError for a negative time, or a share that is not between 0 and 1."""
     if not retry_for >= 0:
         raise UsageError(f"{setting('retry_for')} {retry_for}: give seconds, 0 or more")
     if not 0 <= max_prune <= 1:
@@ -190,9 +195,10 @@ def check_shares(retry_for: float, max_prune: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the stages know of the index and its encoder.
+    """The index and its encoder, as the stages need them.
 
-    `vectors` says what makes a vector, `packed` how it is sent.
+    `vectors` describes what determines a vector (it enters the hash of a document); `packed` tells whether vectors are
+    sent as base64.
     """
 
     record: IndexRecord
@@ -206,22 +212,26 @@ class Target:
 def open_target(
     client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
 ) -> Target:
-    """Read what the index records; an encoder that is not its own is refused (IndexMismatchError)."""
+    """Read what the index records; raise IndexMismatchError if the encoder is not the index's own."""
     from es_latechunk.elastic.index.admin import read_record
     from es_latechunk.elastic.index.identity import check_encoder
-    from es_latechunk.elastic.retry import ride_out
+    from es_latechunk.elastic.retry import retry_transient
 
-    record = ride_out(lambda: read_record(client, index.name), retry_for=retry_for)
+    record = retry_transient(
+        lambda: read_record(client, index.name), retry_for=retry_for, retry_unreachable=False
+    )
     identity = record.identity
     encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
-    packed = ride_out(lambda: _takes_packed_vectors(client), retry_for=retry_for)
+    packed = retry_transient(
+        lambda: _takes_packed_vectors(client), retry_for=retry_for, retry_unreachable=False
+    )
     return Target(record, encoder, chunker, identity.digest(), packed, retry_for)
 
 
 def _takes_packed_vectors(client: Elasticsearch) -> bool:
-    """Whether every node reads vectors as base64, which is shorter and read faster than numbers."""
+    """Return whether every node accepts vectors as base64, which is shorter and parsed faster than numbers."""
     from es_latechunk.elastic.connection import server_version
 
     version = server_version(client)
@@ -232,32 +242,32 @@ def _takes_packed_vectors(client: Elasticsearch) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ChangedDocument:
-    """A document that is to be written, cut into chunks, next to what the index holds of it."""
+    """A document that has to be written, with its chunks and with what the index holds of it."""
 
     chunked: ChunkedDocument
     comparison: Comparison
 
     @property
     def surplus(self) -> int:
-        """The chunks that the index holds beyond those of this version."""
+        """The number of chunks in the index that this version no longer has."""
         return self.comparison.surplus(len(self.chunked.spans))
 
 
 def changed_documents(
-    documents: Iterable[Document | DocumentError], target: Target, load: Load, seen: SeenIds
+    documents: Iterable[Document | DocumentError], target: Target, session: LoadSession, seen: SeenIds
 ) -> Iterator[ChangedDocument | DocumentResult]:
-    """What is to be written, cut into chunks; an unchanged document is a result already, and costs no encoding."""
+    """Chunk the documents that have to be written; an unchanged document becomes a result, and costs no encoding."""
     from es_latechunk.elastic.index.contents import compare_with_index
     from es_latechunk.elastic.write.actions import check_id
 
     hashed = _hashed(documents, seen, target.vectors)
-    for comparison in compare_with_index(load.client, load.target, hashed, retry_for=target.retry_for):
+    for comparison in compare_with_index(session.client, session.target, hashed, retry_for=target.retry_for):
         if isinstance(comparison, DocumentResult):
             yield comparison
             continue
         document = comparison.document
         if comparison.unchanged:
-            yield DocumentResult(document.id, "unchanged", unchanged=comparison.stored.chunks)
+            yield DocumentResult(document.id, "unchanged", unchanged=comparison.indexed.chunks)
             continue
         try:
             chunked = chunk_document(document, chunker=target.chunker, tokenizer=target.encoder.tokenizer)
@@ -271,7 +281,10 @@ def changed_documents(
 def _hashed(
     documents: Iterable[Document | DocumentError], seen: SeenIds, vectors: str
 ) -> Iterator[tuple[Document, str] | DocumentResult]:
-    """Each document with its hash; an id is taken once. `seen` keeps the hash that the index should end with."""
+    """Yield each document with its hash; a second document with the same id is a failure.
+
+    `seen` keeps for each id the hash that the index should have at the end.
+    """
     for document in documents:
         if isinstance(document, DocumentError):
             yield _failed(document)
@@ -288,11 +301,12 @@ def _hashed(
 
 
 def written(
-    documents: Iterable[ChangedDocument | DocumentResult], target: Target, load: Load, count: Count
+    documents: Iterable[ChangedDocument | DocumentResult], target: Target, session: LoadSession, count: Count
 ) -> Iterator[DocumentResult]:
-    """Embed the documents and write their chunks; a document's result comes when all its actions are settled.
+    """Embed the documents and write their chunks; yield the result of a document when all its actions are settled.
 
-    `count` is called with each result first: with those of a whole request before the first of them is given.
+    `count` is called with each result before it is yielded, and with all results of a request before the first of them:
+    an interrupt in between then leaves a report that agrees with the index.
     """
     from es_latechunk.elastic.write.actions import delete_actions, index_actions
 
@@ -308,7 +322,7 @@ def written(
             opened[document.id] = _OpenDocument(
                 document,
                 comparison.doc_hash,
-                comparison.stored.last_ordinal,
+                comparison.indexed.last_ordinal,
                 waiting=len(spans) + item.surplus,
                 tokens=len(item.chunked.tokens),
                 unknown_tokens=item.chunked.tokens.unknown,
@@ -337,14 +351,14 @@ def written(
                         block.chunked.document.id, len(block.chunked.spans), document.last_ordinal
                     )
 
-    yield from _settled(actions(), opened, target, load, count)
+    yield from _settled(actions(), opened, target, session, count)
 
 
 def _settled(
     actions: Iterable[Action | DocumentResult],
     opened: dict[str, _OpenDocument],
     target: Target,
-    load: Load,
+    session: LoadSession,
     count: Count,
 ) -> Iterator[DocumentResult]:
     from es_latechunk.elastic.write.bulk import write
@@ -367,17 +381,17 @@ def _settled(
     yield from write(
         passing(),
         settle,
-        client=load.client,
-        index=load.target,
+        client=session.client,
+        index=session.target,
         retry_for=target.retry_for,
-        require_alias=load.require_alias,
-        check=load.check,
+        require_alias=session.require_alias,
+        check=session.check,
     )
 
 
 @dataclass(slots=True)
 class _OpenDocument:
-    """A document whose actions are on their way. `document` is None for one that is only removed."""
+    """A document whose actions are not all settled. `document` is None for one that is only removed."""
 
     document: Document | None
     doc_hash: str
@@ -419,29 +433,30 @@ def _failed(error: DocumentError, document: Document | None = None) -> DocumentR
     return DocumentResult(document.id if document else error.document, "failed", error=error)
 
 
-def interfered(target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentResult]:
-    """A failure for each document that is not in the index as this run wants it: another load has written it too.
+def interfered(target: Target, session: LoadSession, seen: SeenIds) -> Iterator[DocumentResult]:
+    """Yield a failure for each document that another load has changed since this run wrote it.
 
-    Only needed where nothing keeps two loads apart.
+    Only needed without ownership of the index, when nothing keeps two loads apart.
     """
     from es_latechunk.elastic.connection import server_errors
     from es_latechunk.elastic.index.contents import compare_with_index
 
-    with server_errors(load.client, load.target):
-        load.client.indices.refresh(index=load.target)
+    with server_errors(session.client, session.target):
+        session.client.indices.refresh(index=session.target)
     wanted = ((Document(doc_id, ""), doc_hash) for doc_id, doc_hash in seen.places() if doc_hash)
-    for comparison in compare_with_index(load.client, load.target, wanted, retry_for=target.retry_for):
+    for comparison in compare_with_index(session.client, session.target, wanted, retry_for=target.retry_for):
         if not comparison.unchanged:
             cause = "was changed by another load while this one ran; run the same command again"
             yield _failed(DocumentError(shown(comparison.document.id), cause))
 
 
 def count_stale(
-    target: Target, load: Load, seen: SeenIds, failed: int, *, max_share: float
+    target: Target, session: LoadSession, seen: SeenIds, failed: int, *, max_share: float
 ) -> tuple[int, int]:
-    """Documents and chunks that pruning will remove: none where documents of the source failed.
+    """Count the documents and chunks that pruning will remove: none if documents of the source failed.
 
-    Raises PreconditionError where the source gave no document, or lacks too large a share of the index's.
+    A document that failed may still be in the source, so its absence from the results proves nothing. Raises
+    PreconditionError if the source gave no document, or lacks too large a share of the index's documents.
     """
     from es_latechunk.elastic.index.contents import count_documents, stale_documents
 
@@ -451,31 +466,31 @@ def count_stale(
         log.warning("prune: %d documents of the source failed, so nothing is removed", failed)
         return 0, 0
     stale = chunks = 0
-    for document in stale_documents(load.client, load.target, seen, retry_for=target.retry_for):
+    for document in stale_documents(session.client, session.target, seen, retry_for=target.retry_for):
         stale, chunks = stale + 1, chunks + document.chunks
     log.info("prune: %d documents (%d chunks) are no longer in the source", stale, chunks)
     if stale and max_share < 1:
-        there = count_documents(load.client, load.target, retry_for=target.retry_for)
-        if stale > max_share * there:
+        total = count_documents(session.client, session.target, retry_for=target.retry_for)
+        if stale > max_share * total:
             raise PreconditionError(
-                f"prune: {stale} of the index's {there} documents are no longer in the source, more than "
+                f"prune: {stale} of the index's {total} documents are no longer in the source, more than "
                 f"{setting('max_prune')} "
                 f"{max_share:g}, so nothing is removed; check the paths, or allow it with {setting('max_prune')} 1"
             )
     return stale, chunks
 
 
-def pruned(target: Target, load: Load, seen: SeenIds, count: Count) -> Iterator[DocumentResult]:
-    """Remove the documents that the source no longer has; `count` as in `written`."""
+def pruned(target: Target, session: LoadSession, seen: SeenIds, count: Count) -> Iterator[DocumentResult]:
+    """Remove the documents that the source no longer has; `count` is called as by `written`."""
     from es_latechunk.elastic.index.contents import stale_documents
     from es_latechunk.elastic.write.actions import delete_actions
 
     opened: dict[str, _OpenDocument] = {}
 
     def actions() -> Iterator[Action]:
-        for document in stale_documents(load.client, load.target, seen, retry_for=target.retry_for):
+        for document in stale_documents(session.client, session.target, seen, retry_for=target.retry_for):
             last = document.last_ordinal
             opened[document.doc_id] = _OpenDocument(None, "", last, waiting=last + 1)
             yield from delete_actions(document.doc_id, 0, last)
 
-    yield from _settled(actions(), opened, target, load, count)
+    yield from _settled(actions(), opened, target, session, count)

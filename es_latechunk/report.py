@@ -1,4 +1,4 @@
-"""What became of each document, and the counts of a whole run."""
+"""The result of each document, and the counts of a whole run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal
 
 from es_latechunk.errors import DocumentError
 
-MAX_FAILURES = 100  # that a report keeps
+MAX_FAILURES = 100  # in a report, so that a long run with many of them takes no more memory
 
-MANY_UNKNOWN = 0.1  # the share of a document from which on it is counted
-MOST_UNKNOWN = 0.5  # and beyond which it is named
+MANY_UNKNOWN = 0.1  # a document with at least this share of unknown text is counted
+MOST_UNKNOWN = 0.5  # a document with more than this share has a warning of its own
 MAX_NAMED = 10
 
 Outcome = Literal["indexed", "unchanged", "deleted", "failed"]
@@ -19,11 +19,11 @@ Outcome = Literal["indexed", "unchanged", "deleted", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class DocumentResult:
-    """What became of one document.
+    """The result of one document.
 
-    `indexed`, `unchanged` and `deleted` count its chunks; `tokens` were encoded, `unknown_tokens` of them stand for
-    text that the model cannot read, which is `unknown_share` (0 to 1) of the text. A failed document has its `error`,
-    and is there itself as `error.source` if it could be read.
+    `indexed`, `unchanged` and `deleted` count its chunks. `tokens` is the number of tokens that were encoded;
+    `unknown_tokens` of them stand for text that the model cannot read, which is `unknown_share` (0 to 1) of the text.
+    A failed document has an `error`, whose `source` is the document if it could be read.
     """
 
     doc_id: str
@@ -39,10 +39,12 @@ class DocumentResult:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What a run did. `documents` and `failed` count documents, `chunks`, `indexed`, `unchanged` and `deleted` count
-    chunks; a document that failed is not among `documents`, so chunks == indexed + unchanged is what the index now
-    holds of the source. `tokens` were encoded, `unknown_tokens` of them are unknown to the model. `failures` are the
-    first hundred errors.
+    """The counts of a run.
+
+    `documents` and `failed` count documents; `chunks`, `indexed`, `unchanged` and `deleted` count chunks. A document
+    that failed is not counted in `documents`, so chunks == indexed + unchanged is what the index now holds of the
+    source. `tokens` is the number of tokens that were encoded, `unknown_tokens` how many of them the model does not
+    know. `failures` has the first hundred errors.
     """
 
     documents: int
@@ -72,7 +74,7 @@ class IngestProgress:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, result: DocumentResult) -> None:
-        """Count a document."""
+        """Add the result of a document."""
         self.deleted += result.deleted
         self.tokens += result.tokens
         self.unknown_tokens += result.unknown_tokens
@@ -86,7 +88,7 @@ class IngestProgress:
             self.unchanged += result.unchanged
 
     def report(self) -> IngestReport:
-        """What was done so far."""
+        """Return the counts so far."""
         return IngestReport(
             documents=self.documents,
             chunks=self.indexed + self.unchanged,
@@ -103,18 +105,18 @@ class IngestProgress:
 
 @dataclass(slots=True)
 class UnreadableText:
-    """What the model cannot read in the documents of a run: a line for each of the worst, and one for all.
+    """Warnings about text that the model cannot read: one for each of the worst documents, and one for all.
 
-    Such a text is written all the same, as full-text search finds it, but its vectors say little.
+    Such a text is written anyway, because full-text search finds it, but its vectors carry little meaning.
     """
 
-    documents: int = 0  # of which at least MANY_UNKNOWN is unknown
-    named: int = 0  # of which more than MOST_UNKNOWN is
+    documents: int = 0  # with at least the share MANY_UNKNOWN of unknown text
+    named: int = 0  # with more than the share MOST_UNKNOWN
     tokens: int = 0
     unknown: int = 0
 
     def add(self, doc_id: str, *, tokens: int, unknown: int, share: float) -> str | None:
-        """Count a document; a line about it where most of it is unknown, for the first MAX_NAMED."""
+        """Count a document; return a warning about it if most of it is unknown, for the first MAX_NAMED of them."""
         if share < MANY_UNKNOWN:
             return None
         self.documents += 1
@@ -129,7 +131,7 @@ class UnreadableText:
         return f"{doc_id}: {share:.0%} of its text is unknown to the model; {says}"
 
     def summary(self) -> str | None:
-        """The line for all, or None where nothing is to be said."""
+        """Return the warning about all documents, or None if there is nothing to warn about."""
         if not self.documents:
             return None
         which = "1 document" if self.documents == 1 else f"{self.documents} documents"

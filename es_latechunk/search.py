@@ -1,4 +1,4 @@
-"""The way of a query: encoded, searched, fused, reranked, and shown with its neighbours."""
+"""The search, from top to bottom: queries are encoded, searched, fused, reranked, and shown with neighbours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
-from es_latechunk.elastic.search.query import BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
+from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from es_latechunk.elastic.search.searcher import Searcher
 
 QUERIES_AT_ONCE = 64
-CANDIDATES_AT_ONCE = 20_000  # ids and scores of one answer, which are all in memory
+CANDIDATES_AT_ONCE = 20_000  # ids and scores in one answer, which is held in memory
 MAX_NEIGHBOURS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A query's hits, best first, and the milliseconds of the round trips that it shared with others."""
+    """The hits of a query, best first, and the milliseconds of the requests that it shared with other queries."""
 
     query: str
     hits: Sequence[Hit]
@@ -33,15 +33,15 @@ class SearchResult:
 
 
 class SearchKeywords(TypedDict, total=False):
-    """The keywords of `search_many`, which says what each of them means."""
+    """The keywords of `search_many`, which explains them."""
 
     k: int
     mode: Mode | None
     num_candidates: int | None
     similarity: float | None
-    rescore: float | None
+    oversample: float | None
     fusion: Fusion
-    weight: float
+    bm25_weight: float
     filters: Filter | Iterable[Filter]
     highlight: bool
     collapse: bool
@@ -58,7 +58,7 @@ def search(
     encoder: Encoder | EncoderLoader | None = None,
     **keywords: Unpack[SearchKeywords],
 ) -> list[Hit]:
-    """The best chunks for a query, best first; the keywords are those of `search_many`."""
+    """Return the best chunks for a query, best first; `search_many` explains the keywords."""
     [result] = search_many([query], index=index, client=client, encoder=encoder, **keywords)
     return list(result.hits)
 
@@ -73,9 +73,9 @@ def search_many(
     mode: Mode | None = None,
     num_candidates: int | None = None,
     similarity: float | None = None,
-    rescore: float | None = None,
+    oversample: float | None = None,
     fusion: Fusion = "convex",
-    weight: float = BM25_WEIGHT,
+    bm25_weight: float = DEFAULT_BM25_WEIGHT,
     filters: Filter | Iterable[Filter] = (),
     highlight: bool = False,
     collapse: bool = False,
@@ -83,22 +83,22 @@ def search_many(
     reranker: Reranker | None = None,
     rank_window_size: int | None = None,
 ) -> Iterator[SearchResult]:
-    """The `k` best chunks for each query, in the order of the queries, dozens of queries in a round trip.
+    """Yield the `k` best chunks for each query, in the order of the queries; one request searches for dozens of them.
 
     `mode`: "knn" (the score is (1 + cosine) / 2), "bm25", or "hybrid", the default if the chunks' text is indexed.
-    `encoder` is the index's own; or a function that loads it, given what the index records; or None, and the model
-    that the index records is loaded. Without a client, the cluster is that of ELASTICSEARCH_URL, or the local node.
+    `encoder` is the index's own encoder, or a function that loads it from what the index records, or None, which loads
+    the model that the index records. Without a client, the cluster is that of ELASTICSEARCH_URL, or the local node.
 
-    `filters`: "field=value" and the like, a clause of Elasticsearch's own as a mapping, or several of them, which
+    `filters`: a string such as "field=value", an Elasticsearch clause as a mapping, or several of these, which
     must all hold. `num_candidates`: the chunks that each mode looks at (default 10 k, at least 500). `similarity`:
-    the minimum cosine of kNN hits. `rescore`: how many times k quantised candidates are scored with the full vectors.
-    `fusion`: "convex" (a weighted sum; `weight` is BM25's share), "rrf", or "server". `collapse` gives one hit per
-    document, `highlight` the content with the query's words marked, `neighbours` a passage with so many chunks on
+    the minimum cosine of kNN hits. `oversample`: rescore this many times k quantised candidates with the full vectors.
+    `fusion`: "convex" (a weighted sum; `bm25_weight` is BM25's share), "rrf", or "server". `collapse` gives one hit per
+    document, `highlight` the content with the query's words marked, `neighbours` a passage with that many chunks on
     each side. A `reranker` (see `load_reranker`) puts the first `rank_window_size` hits (default 50, at least k) in
     its own order.
 
-    Raises UsageError for what cannot work, IndexNotFoundError, IndexMismatchError for an index that holds another
-    model's vectors, and ServerError.
+    Raises UsageError for options that cannot work, IndexNotFoundError, IndexMismatchError if the index holds vectors
+    of another model, and ServerError.
     """
     from es_latechunk.elastic.connection import connect
     from es_latechunk.elastic.search.query import rerank_hits
@@ -109,9 +109,9 @@ def search_many(
         mode=mode,
         num_candidates=num_candidates,
         similarity=similarity,
-        rescore=rescore,
+        oversample=oversample,
         fusion=fusion,
-        weight=weight,
+        bm25_weight=bm25_weight,
         filters=several(filters),
         highlight=highlight,
         collapse=collapse,
@@ -125,7 +125,7 @@ def search_many(
         reranked=reranker is not None,
         rank_window_size=rank_window_size,
     )
-    # Whatever cannot work is refused by now, before a model is loaded for it.
+    # A model takes seconds to load, so it is loaded only after everything that cannot work has been refused.
     vectorise = None if searcher.mode == "bm25" else choose_encoder(encoder, searcher.identity.encoder)
 
     def results() -> Iterator[SearchResult]:
@@ -155,7 +155,7 @@ def open_searcher(
     reranked: bool,
     rank_window_size: int | None,
 ) -> Searcher:
-    """An index opened for searching; if the hits are to be reranked, for as many of them as the reranker reads."""
+    """Open an index for searching; if the hits are to be reranked, for as many of them as the reranker reads."""
     from es_latechunk.elastic.search.query import first_stage
     from es_latechunk.elastic.search.searcher import Searcher
 
@@ -167,7 +167,7 @@ def open_searcher(
 
 
 def several(filters: Filter | Iterable[Filter]) -> tuple[Filter, ...]:
-    """One filter or several, as several."""
+    """Return one filter or several as a tuple."""
     if isinstance(filters, (str, Mapping)) or not isinstance(filters, Iterable):
-        return (filters,)  # what is none at all is refused by name later
+        return (filters,)  # SearchOptions.check refuses what is not a filter
     return tuple(filters)

@@ -1,4 +1,4 @@
-"""The values that pass from stage to stage, and the two roles that can be filled from outside.
+"""The values that pass from stage to stage, and the protocols that a user of the library can implement.
 
 Character positions are Python code points, token positions count tokens of the document itself
 (special and prefix tokens are never counted); every range is half-open.
@@ -19,11 +19,12 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 Pooling = Literal["late", "naive"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+DEFAULT_RETRY_FOR = 120.0  # seconds; a node needs less than that to restart
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpan:
-    """A chunk's place in its document: characters [start, end)."""
+    """The position of a chunk in its document: characters [start, end)."""
 
     start: int
     end: int
@@ -31,9 +32,9 @@ class ChunkSpan:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text to be chunked. `spans`, where given, are the chunks that the caller has already cut.
+    """One text to be chunked. `spans`, if given, are the chunks that the caller has cut already.
 
-    `pages`, where the source has any, are the characters at which its pages begin, the first one's included.
+    `pages`, if the source has any, are the characters at which its pages begin, including the first page.
     """
 
     id: str
@@ -48,7 +49,7 @@ class Document:
 class Tokens:
     """A text's tokens without special or prefix tokens: `ids` (T,) and character `offsets` (T, 2).
 
-    `unknown_id` stands for every text that the vocabulary does not hold, where it has such a token.
+    `unknown_id` is the id of the token for text that is not in the vocabulary, if there is such a token.
     """
 
     ids: IntArray
@@ -60,14 +61,14 @@ class Tokens:
 
     @property
     def unknown(self) -> int:
-        """How many tokens stand for a text that the model cannot read."""
+        """The number of tokens that stand for text that the model cannot read."""
         return 0 if self.unknown_id is None else int(np.count_nonzero(self.ids == self.unknown_id))
 
     @property
     def unknown_share(self) -> float:
-        """The share (0 to 1) of the text that the model cannot read: of its tokens or characters, which is more.
+        """The share (0 to 1) of the text that the model cannot read, by tokens or by characters, whichever is larger.
 
-        Both say something: of Chinese, each character may be an unknown token; a word of 5,000 letters is one.
+        Neither suffices alone: in Chinese each character may be an unknown token, but so may a word of 5,000 letters.
         """
         if not self.unknown:
             return 0.0
@@ -88,7 +89,7 @@ class TokenWindow:
 
 @dataclass(frozen=True, slots=True)
 class ChunkedDocument:
-    """A document with its chunks in order, and its tokens where a tokenizer has seen it."""
+    """A document with its chunks in order, and its tokens."""
 
     document: Document
     spans: tuple[ChunkSpan, ...]
@@ -111,8 +112,8 @@ class ChunkVector:
 class Passage:
     """A hit with the chunks around it as one text: characters [start, end) of the document.
 
-    Chunks do not hold the whitespace between them: it is written as a space, or as a blank line where the
-    document has more than one character there.
+    Chunks do not contain the whitespace between them. It is written as a space, or as a blank line if the document has
+    more than one character there.
     """
 
     start: int
@@ -122,10 +123,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk that a search found. `score` is Elasticsearch's, the fusion's in hybrid mode.
+    """One chunk that a search found. `score` is Elasticsearch's, or that of the fusion in hybrid mode.
 
-    The last four are there when they were asked for: the content with the query's words in <em>, the other
-    hits of the same document, the passage around the hit, and a reranker's score (then the order is its own).
+    The last four are None unless the search asked for them: the content with the query's words in <em>, other hits of
+    the same document, the passage around the hit, and the score of a reranker, which then also decides the order.
     """
 
     id: str
@@ -145,7 +146,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class EncoderIdentity:
-    """What makes two encoders' vectors comparable. `weights` is "sha256:..." or None for a hosted model."""
+    """What must agree for the vectors of two encoders to be comparable.
+
+    `weights` is "sha256:...", or None for a hosted model.
+    """
 
     model: str
     weights: str | None
@@ -155,7 +159,7 @@ class EncoderIdentity:
     query_prefix: str = ""
     assumed_mean_pooling: bool = False
     assumed_matryoshka: bool = False
-    # Where the weights came from, to find them again; the same weights elsewhere are the same model.
+    # The origin of the weights, to find them again. It is not compared: the same weights elsewhere are the same model.
     revision: str | None = None
     folder: str | None = None
     document_task: str = ""
@@ -163,17 +167,17 @@ class EncoderIdentity:
 
 
 class Tokenizer(Protocol):
-    """Cuts a text into a vocabulary's tokens and knows where each one stands in the text."""
+    """Cuts a text into the tokens of a vocabulary, with the position of each one in the text."""
 
     def tokenize(self, text: str) -> Tokens:
-        """Tokens of `text`, without special tokens; nothing is truncated."""
+        """Return the tokens of `text`, without special tokens; nothing is truncated."""
 
     @property
     def pieces(self) -> Mapping[int, str]:
-        """Id -> the text that the piece stands for, without space markers or continuation marks.
+        """The text of each token id, without space markers or continuation marks.
 
-        Pieces whose text cannot be told from the id alone (unknown, special, part of a character) are
-        left out: look at the document under the token's offsets instead.
+        Ids that do not determine their text (unknown, special, part of a character) are left out: use the offsets of
+        the token in the document instead.
         """
 
 
@@ -181,7 +185,7 @@ class Chunker(Protocol):
     """Cuts a text into chunks."""
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
-        """Chunks in order: every non-whitespace character of `text` lies in exactly one of them."""
+        """Return the chunks in order; every non-whitespace character of `text` is in exactly one of them."""
 
 
 @runtime_checkable
@@ -198,10 +202,10 @@ class Encoder(Protocol):
     def tokenizer(self) -> Tokenizer: ...
 
     def encode_documents(self, texts: Sequence[str]) -> FloatArray:
-        """One vector (N, dim) a text, each text as one chunk; long texts go through windows."""
+        """Return one vector per text (N, dim), each text as one chunk; long texts go through windows."""
 
     def encode_queries(self, texts: Sequence[str]) -> FloatArray:
-        """One vector (N, dim) a query, with the query's prefix or task."""
+        """Return one vector per query (N, dim), with the prefix or task for queries."""
 
 
 class Reranker(Protocol):
@@ -211,7 +215,7 @@ class Reranker(Protocol):
     def name(self) -> str: ...
 
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:
-        """One score (N,) float32 a text, the higher the better; its scale is the model's own."""
+        """Return one score per text (N,) float32; higher is better, and the scale depends on the model."""
 
 
 @runtime_checkable
@@ -219,30 +223,33 @@ class TokenEncoder(Encoder, Protocol):
     """An encoder that gives token vectors: `late` windows the document and pools the chunks."""
 
     def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
-        """Token ids (T_i,) -> token vectors (T_i, hidden), special and prefix tokens added and taken off."""
+        """Return the token vectors (T_i, hidden) of token ids (T_i,).
+
+        The encoder adds special and prefix tokens, and removes their vectors again.
+        """
 
     def finish(self, pooled: FloatArray) -> FloatArray:
-        """Mean-pooled chunks (N, hidden) -> final vectors (N, dim): Dense layers, Matryoshka cut, L2 norm."""
+        """Turn mean-pooled chunks (N, hidden) into final vectors (N, dim): Dense layers, Matryoshka cut, L2 norm."""
 
     @property
     def window_tokens(self) -> int:
-        """The document tokens that fit one window beside the special and prefix tokens."""
+        """The number of document tokens that fit into a window besides the special and prefix tokens."""
 
     @property
     def batch_tokens(self) -> int:
-        """The padded tokens that one call of `encode_windows` should hold at most."""
+        """The maximum number of padded tokens in one call of `encode_windows`."""
 
 
 @runtime_checkable
 class ChunkEncoder(Encoder, Protocol):
-    """An encoder that does late chunking on its own side: a document's chunk texts in, vectors out."""
+    """An encoder that does the late chunking itself, such as a hosted model: it gets the chunks of a document."""
 
     def encode_many(
         self, documents: Iterable[ChunkedDocument], pooling: Pooling
     ) -> Iterable[FloatArray | DocumentError]:
-        """The vectors (N, dim) of each document's N chunks, in order, with as many requests at once as it allows.
+        """Yield the vectors (N, dim) of each document's N chunks, in order, with several requests at the same time.
 
-        A document that is refused gives its error in the place of its vectors; the others go on.
+        A document that is refused gives a DocumentError instead of its vectors, and the run continues.
         """
 
 

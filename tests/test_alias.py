@@ -115,7 +115,7 @@ def test_the_next_index_is_made_like_the_one_before(client: Elasticsearch, alias
     mapping = client.indices.get_mapping(index=second)[second]["mappings"]
     vector = mapping["properties"]["content_embedding"]
     assert (vector["dims"], vector["index_options"]["type"]) == (8, "hnsw")
-    assert "near" not in mapping["properties"]
+    assert "neighbours_1" not in mapping["properties"]
     assert mapping["_meta"]["es_latechunk"]["max_tokens"] == 7
 
 
@@ -128,7 +128,7 @@ def test_an_index_that_was_swapped_out_does_not_wait_again(
     assert behind(client, alias) == [f"{alias}-000002"]
     told = error_of(run("index", "promote", alias), 2)
     assert told.startswith(
-        f"alias {alias}: no index waits for it; fill one with: es-latechunk ingest --alias"
+        f"alias {alias}: no index is staged for it; fill one with: es-latechunk ingest --alias"
     )
     before = stored_chunks(client, f"{alias}-000001")
     (source / "berlin.txt").write_text("Another text.")
@@ -205,12 +205,12 @@ def test_two_indices_that_wait_are_named(client: Elasticsearch, alias: str, sour
     )
     told = error_of(run("index", "promote", alias), 2)
     assert told.startswith(
-        f"alias {alias}: 2 indices wait for it ({alias}-000001, {alias}-000007); delete all"
+        f"alias {alias}: 2 indices are staged for it ({alias}-000001, {alias}-000007); delete all"
     )
 
 
 def test_nothing_waits(client: Elasticsearch, alias: str) -> None:
-    assert error_of(run("index", "promote", alias), 2).startswith(f"alias {alias}: no index waits for it")
+    assert error_of(run("index", "promote", alias), 2).startswith(f"alias {alias}: no index is staged for it")
 
 
 def test_the_name_of_an_index_is_no_alias(client: Elasticsearch, alias: str, source: Path) -> None:

@@ -159,7 +159,7 @@ SERVER_COMMANDS = [
 @pytest.mark.parametrize("command", SERVER_COMMANDS, ids=" ".join)
 def test_without_a_server_the_next_step_is_named(command: list[str]) -> None:
     message = error_of(run(*command), 2)
-    assert "no Elasticsearch is named and no local node runs" in message
+    assert "no Elasticsearch is given and no local node is running" in message
     assert "es-latechunk node start" in message
 
 

@@ -86,7 +86,7 @@ def test_hybrid_is_both_searches_in_one_request(
     bm25, knn = map(read_candidates, answers)
     contents = {chunk: content for answer in answers for chunk, _, content in hits_of(answer)}
     rows = rows_of(QUERIES[1], *options, "--index", INDEX)
-    fused = convex_sum(bm25, knn, weight=0.6)[: len(rows)]
+    fused = convex_sum(bm25, knn, bm25_weight=0.6)[: len(rows)]
     assert [(one.id, one.score, contents[one.id]) for one in fused] == found(rows)
 
 

@@ -136,7 +136,7 @@ def test_looking_up_what_is_stored_rides_out_faults_too(
     [
         (Status(429, reason="queue is full"), "429: queue is full"),
         (Reset(), "no connection: "),
-        (CutAnswer(announced=False), "an answer that is cut off or no JSON"),
+        (CutAnswer(announced=False), "an answer that is cut off or not JSON"),
         (item_fails(429, 0), "429: queue is full"),
     ],
     ids=str,
@@ -196,7 +196,7 @@ def test_a_server_that_is_lost_does_not_hide_what_was_lost_with_it(
 
     with pytest.raises(WriteError):
         load(proxied, index_name, source(), encoder, retry_for=0.2)
-    assert "its settings are not set back" in caplog.text
+    assert "its settings are not restored" in caplog.text
     settings = client.indices.get_settings(index=index_name)[index_name]["settings"]["index"]
     assert settings["refresh_interval"] == "-1"
 
@@ -246,7 +246,7 @@ def test_one_chunk_too_large_fails_alone(
     report, errors = load(proxied, index_name, LETTERS[:1], encoder)
     assert (report.documents, report.indexed, report.failed) == (0, 0, 1)
     assert len(errors) == 1
-    assert errors[0].startswith("berlin: the server takes no request of ")
+    assert errors[0].startswith("berlin: the server accepts no request of ")
 
 
 def as_it_is(result: ActionResult) -> ActionResult:

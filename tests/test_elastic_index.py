@@ -63,8 +63,8 @@ def test_creating_again_with_another_identity_is_refused_naming_both(
     [
         ({}, {"quantization": "bbq_flat"}, ["content_embedding as int8_hnsw", "not as bbq_flat"]),
         ({"quantization": "int4"}, {}, ["content_embedding as int4_hnsw", "not as int8_hnsw"]),
-        ({}, {"context_fields": False}, ["far as text", "not left out"]),
-        ({"context_fields": False}, {}, ["far left out", "not as text"]),
+        ({}, {"context_fields": False}, ["neighbours_1 as text", "not left out"]),
+        ({"context_fields": False}, {}, ["neighbours_1 left out", "not as text"]),
     ],
 )
 def test_creating_again_with_other_fields_is_refused_naming_both(
@@ -150,7 +150,7 @@ def test_a_template_with_fields_aliases_and_an_analyzer_of_its_own(
     template = load_template()
     template["aliases"] = {f"{index_name}-alias": {}}
     template["settings"] = {"number_of_shards": 2}
-    for field in ("content", "near", "far"):
+    for field in ("content", "neighbours_1", "neighbours_2"):
         template["mappings"]["properties"][field]["analyzer"] = "whitespace"
     template["mappings"]["properties"]["team"] = {"type": "keyword"}
     encoder = make_index(client, index_name, template=template_file(tmp_path, template), shards=4)
@@ -184,7 +184,7 @@ def test_an_index_that_records_no_model_is_refused(client: Elasticsearch, index_
                 "model": "m", "weights": None, "dimensions": 4, "window": 4,
                 "chunker": "sentences", "max_tokens": 7, "pooling": "cls",
             },
-            "records the pooling 'cls', not known here",
+            "records the pooling 'cls', which this version does not know",
         ),
         ("text", "is missing"),
     ],

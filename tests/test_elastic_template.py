@@ -14,8 +14,8 @@ from es_latechunk.errors import UsageError
 from es_latechunk.types import EncoderIdentity
 
 
-def identity(dims: int = 384) -> IndexIdentity:
-    return IndexIdentity(EncoderIdentity("fake/model", "sha256:0", dims, 256), "sentences", 128)
+def identity(dimensions: int = 384) -> IndexIdentity:
+    return IndexIdentity(EncoderIdentity("fake/model", "sha256:0", dimensions, 256), "sentences", 128)
 
 
 def written(tmp_path: Path, template: Any) -> Path:
@@ -51,7 +51,7 @@ def test_replicas_follow_the_cluster_unless_they_are_given() -> None:
 
 def test_without_context_fields_bm25_is_elasticsearchs_own() -> None:
     body = index_body(identity(), template=load_template(), context_fields=False)
-    assert not {"near", "far"} & body["mappings"]["properties"].keys()
+    assert not {"neighbours_1", "neighbours_2"} & body["mappings"]["properties"].keys()
     assert body["mappings"]["_source"]["excludes"] == []
     assert body["settings"]["index"]["similarity"] == {}
 
@@ -59,14 +59,16 @@ def test_without_context_fields_bm25_is_elasticsearchs_own() -> None:
 def test_a_language_is_the_analyzer_of_every_text_field() -> None:
     properties = index_body(identity(), template=load_template(), language="german")["mappings"]["properties"]
     analyzers = {name: field["analyzer"] for name, field in properties.items() if field["type"] == "text"}
-    assert analyzers == dict.fromkeys(("content", "near", "far", "title"), "german")
+    assert analyzers == dict.fromkeys(("content", "neighbours_1", "neighbours_2", "title"), "german")
 
 
 def test_the_neighbours_words_are_cut_like_the_chunks_own() -> None:
     template = load_template()
     template["mappings"]["properties"]["content"]["analyzer"] = "simple"
     properties = index_body(identity(), template=template)["mappings"]["properties"]
-    assert [properties[field]["analyzer"] for field in ("content", "near", "far")] == ["simple"] * 3
+    assert [properties[field]["analyzer"] for field in ("content", "neighbours_1", "neighbours_2")] == [
+        "simple"
+    ] * 3
 
 
 @pytest.mark.parametrize(
@@ -103,12 +105,15 @@ def test_a_template_s_own_parts_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: [], "is no object"),
-        (lambda t: {**t, "mappings": []}, 'its "mappings" is no object'),
-        (lambda t: {**t, "settings": 3}, 'its "settings" is no object'),
-        (lambda t: {**t, "settings": {"index": []}}, 'its "settings.index" is no object'),
-        (lambda t: {**t, "mappings": {**t["mappings"], "_meta": 7}}, 'its "mappings._meta" is no object'),
-        (lambda t: {"template": t, "index_patterns": ["a*"]}, "has index_patterns, template beside settings"),
+        (lambda t: [], "is not an object"),
+        (lambda t: {**t, "mappings": []}, 'its "mappings" is not an object'),
+        (lambda t: {**t, "settings": 3}, 'its "settings" is not an object'),
+        (lambda t: {**t, "settings": {"index": []}}, 'its "settings.index" is not an object'),
+        (lambda t: {**t, "mappings": {**t["mappings"], "_meta": 7}}, 'its "mappings._meta" is not an object'),
+        (
+            lambda t: {"template": t, "index_patterns": ["a*"]},
+            "has index_patterns, template besides settings",
+        ),
         (lambda t: {}, "lacks the fields content (text), content_embedding (dense_vector), doc_id (keyword)"),
         (
             lambda t: {
@@ -144,7 +149,7 @@ def test_other_dims_than_the_model_s_are_refused_with_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantization", "dims", "message"),
+    ("quantization", "dimensions", "message"),
     [
         ("bbq", 63, "quantization bbq needs at least 64 dimensions, the model gives 63; choose int8"),
         ("bbq_flat", 63, "quantization bbq_flat needs at least 64 dimensions"),
@@ -157,9 +162,9 @@ def test_other_dims_than_the_model_s_are_refused_with_both() -> None:
         ("int16", 64, "quantization int16 is not known; choose one of int8, int4, bbq, none"),
     ],
 )
-def test_a_quantization_that_cannot_work_is_refused(quantization: str, dims: int, message: str) -> None:
+def test_a_quantization_that_cannot_work_is_refused(quantization: str, dimensions: int, message: str) -> None:
     with pytest.raises(UsageError) as refused:
-        index_body(identity(dims), template=load_template(), quantization=quantization)
+        index_body(identity(dimensions), template=load_template(), quantization=quantization)
     assert str(refused.value).startswith(message)
 
 

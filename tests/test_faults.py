@@ -24,7 +24,7 @@ from faults import ADDED, NEW, SEED, WatchedProxy, assert_same, load_new, make_n
 from proxy import CutAnswer, Delay, Fault, Hang, LostAnswer, Request, Reset, Rewrite, Status
 
 from es_latechunk import connect
-from es_latechunk.elastic.index.contents import StoredDocument
+from es_latechunk.elastic.index.contents import IndexedDocument
 from es_latechunk.errors import LateChunkError
 
 KILLS, STORMS, LOSSES = 20, 5, 5
@@ -102,8 +102,8 @@ def test_a_kill_at_any_point(
 
 
 def test_a_chunk_missing_and_one_left_over_do_not_make_a_whole() -> None:
-    assert StoredDocument(chunks=3, chunk_count=3, last_ordinal=2, doc_hash="h").is_whole("h")
-    assert not StoredDocument(chunks=3, chunk_count=3, last_ordinal=3, doc_hash="h").is_whole("h")
+    assert IndexedDocument("d", chunks=3, chunk_count=3, last_ordinal=2, doc_hash="h").is_whole("h")
+    assert not IndexedDocument("d", chunks=3, chunk_count=3, last_ordinal=3, doc_hash="h").is_whole("h")
 
 
 def some_items_rejected(source: random.Random) -> Rewrite:
@@ -277,7 +277,7 @@ def test_a_signal_while_the_server_hangs_ends_soon(
         finally:
             released.set()
     assert running[0].returncode == 128 + signal.SIGINT, stderr
-    assert "its settings are not set back" in stderr
+    assert "its settings are not restored" in stderr
     assert "Traceback" not in stderr
     assert stderr.endswith("interrupted\n")
     assert json.loads(stdout)["indexed"] == 0

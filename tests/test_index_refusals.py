@@ -13,7 +13,7 @@ from test_ownership import doing, interval, many, small
 
 from es_latechunk import Document, connect, search
 from es_latechunk.elastic import retry
-from es_latechunk.elastic.example_requests import console_tour
+from es_latechunk.elastic.example_requests import example_requests
 from es_latechunk.elastic.index.admin import describe_index
 from es_latechunk.elastic.index.from_index import read_index
 from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
@@ -29,7 +29,7 @@ def test_a_blocked_index_is_refused_before_anything_is_encoded(
     client.indices.put_settings(index=index_name, settings={"index": {block: True}})
     try:
         with pytest.raises(
-            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); .*take the block off"
+            PreconditionError, match=rf"is blocked for writing \(index\.{block}\); .*remove the block"
         ):
             load(client, index_name, LETTERS, encoder)
     finally:
@@ -77,7 +77,7 @@ def test_what_others_have_written_does_not_end_a_prune_or_the_tour(
     encoder = make_index(client, index_name)
     client.index(index=index_name, id="a", document={"content": "text", "ordinal": 0}, refresh=True)
     client.index(index=index_name, id="b", document={"doc_id": "b", "content": "text"}, refresh=True)
-    assert "GET /" in console_tour(client, index_name)
+    assert "GET /" in example_requests(client, index_name)
     report, errors = load(client, index_name, LETTERS, encoder, prune=True)
     assert (report.documents, report.deleted, errors) == (3, 0, [])
 
@@ -98,7 +98,7 @@ def test_a_block_during_a_load_ends_it_with_its_cause(
         client.indices.put_settings(index=index_name, settings={"index": {block: True}})
 
     with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
-        with pytest.raises(WriteError, match=rf"takes no chunk at all \(.*{cause}") as refused:
+        with pytest.raises(WriteError, match=rf"accepts no chunk at all \(.*{cause}") as refused:
             load(proxied, index_name, doing(many(), 10, blocked), encoder)  # type: ignore[arg-type]
         sent = len(proxy.seen("/_bulk"))
     assert index_name in str(refused.value)
@@ -123,7 +123,7 @@ def test_a_block_of_whole_requests_is_neither_repeated_nor_taken_for_a_lacking_r
             Status(status, "cluster_block_exception", BLOCKED), path=path, method=METHODS.get(path, "PUT")
         )
         with pytest.raises(
-            PreconditionError, match=r"is blocked \(blocked by.*; free disk space or take the"
+            PreconditionError, match=r"is blocked \(blocked by.*; free disk space or remove the"
         ):
             load(proxied, index_name, LETTERS, encoder)
     assert "no right" not in caplog.text
@@ -138,7 +138,7 @@ def test_attempts_that_go_on_are_told_once(
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO, "es_latechunk")
     monkeypatch.setattr(retry, "LONGEST_WAIT", 0.05)
-    monkeypatch.setattr(retry, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "LOG_AFTER", 0.0)
     encoder = make_index(client, index_name)
     with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
         proxy.fail(Status(429, reason="queue is full"), times=3, path="/_bulk")

@@ -208,10 +208,10 @@ def test_content_is_the_text_between_start_and_end(client: Elasticsearch, index_
             WordEncoder(model="b/c", weights="sha256:other"),
             r"fake/words \(sha256:words\), .* b/c \(sha256:other\)",
         ),
-        (WordEncoder(window=32), "window 64, the setting given is 32"),
-        (WordEncoder(document_prefix="x"), "document_prefix '', the setting given is 'x'"),
-        (WordEncoder(dim=8), "dimensions 16, the setting given is 8"),
-        (WordEncoder(query_task="t"), "query_task '', the setting given is 't'"),
+        (WordEncoder(window=32), "window 64, the given setting is 32"),
+        (WordEncoder(document_prefix="x"), "document_prefix '', the given setting is 'x'"),
+        (WordEncoder(dim=8), "dimensions 16, the given setting is 8"),
+        (WordEncoder(query_task="t"), "query_task '', the given setting is 't'"),
     ],
 )
 def test_one_model_per_index(

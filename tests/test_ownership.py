@@ -22,9 +22,9 @@ from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 from es_latechunk import Document, ingest
 from es_latechunk.elastic.index import ownership
 from es_latechunk.elastic.index.identity import IndexIdentity
-from es_latechunk.elastic.index.ownership import LOAD_KEY, own_alias
-from es_latechunk.elastic.write import load as load_module
-from es_latechunk.elastic.write.load import Load, open_load, resolve
+from es_latechunk.elastic.index.ownership import LOAD_KEY, new_load_alias
+from es_latechunk.elastic.write import session as session_module
+from es_latechunk.elastic.write.session import LoadSession, open_session, resolve
 from es_latechunk.errors import IndexBusyError, IndexMismatchError, WriteError
 from es_latechunk.types import EncoderIdentity
 
@@ -136,7 +136,9 @@ def test_an_index_that_is_deleted_during_a_load_is_not_made_again(
         if again:
             make_index(client, index_name, encoder)
 
-    cause = "was deleted and made again while it was loaded" if again else "was deleted while it was loaded"
+    cause = (
+        "was deleted and created again while it was loaded" if again else "was deleted while it was loaded"
+    )
     with pytest.raises(WriteError, match=f"index {index_name}: {cause}"):
         load(client, index_name, doing(many(), 25, delete), encoder)  # type: ignore[arg-type]
     assert bool(client.indices.exists(index=index_name)) == again
@@ -150,13 +152,13 @@ def test_without_an_alias_the_index_is_looked_at_before_each_request(
 ) -> None:
     """For users who may not manage the index."""
     make_index(client, index_name)
-    load = Load(client, resolve(client, index_name))
+    load = LoadSession(client, resolve(client, index_name))
     load.check()
     client.indices.delete(index=index_name)
     with pytest.raises(WriteError, match="was deleted while it was loaded"):
         load.check()
     make_index(client, index_name)
-    with pytest.raises(WriteError, match="was deleted and made again"):
+    with pytest.raises(WriteError, match="was deleted and created again"):
         load.check()
 
 
@@ -294,7 +296,7 @@ def test_a_process_that_has_ended_is_dead_at_once_and_another_machine_s_never(
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
-    alias = own_alias("docs")
+    alias = new_load_alias("docs")
     assert ownership.is_dead(alias), "a load of this process that no longer runs"
     monkeypatch.setattr(ownership, "_running", {alias})
     assert not ownership.is_dead(alias)
@@ -306,7 +308,7 @@ def test_a_process_that_has_ended_is_dead_at_once_and_another_machine_s_never(
 def test_a_zombie_is_dead() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     deadline = time.monotonic() + 30
-    alias = own_alias("docs").replace(f"-{os.getpid()}-", f"-{process.pid}-")
+    alias = new_load_alias("docs").replace(f"-{os.getpid()}-", f"-{process.pid}-")
     while not ownership.is_dead(alias) and time.monotonic() < deadline:
         time.sleep(0.05)  # it has ended, and nobody has asked for its exit code
     assert ownership.is_dead(alias)
@@ -314,7 +316,7 @@ def test_a_zombie_is_dead() -> None:
 
 
 def test_the_alias_of_a_very_long_name_is_short_enough() -> None:
-    alias = own_alias("ä" * 127)
+    alias = new_load_alias("ä" * 127)
     assert len(alias.encode()) <= 255
     assert ownership.OWNER_ALIAS.search(alias)
 
@@ -322,14 +324,14 @@ def test_the_alias_of_a_very_long_name_is_short_enough() -> None:
 def test_promote_waits_for_no_load_and_is_refused(
     client: Elasticsearch, index_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from es_latechunk.elastic.write.alias import mark, promote
+    from es_latechunk.elastic.write.alias import promote, record_staging
 
     monkeypatch.setattr(ownership, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(ownership, "POLL_SECONDS", 0.1)
     name = f"{index_name}-000001"
     encoder = make_index(client, name)
     load(client, name, [BERLIN], encoder)
-    mark(client, index_name, name, chunks=3, failed=0)
+    record_staging(client, index_name, name, chunks=3, failed=0)
     refused: list[str] = []
 
     def too_early() -> None:
@@ -363,7 +365,7 @@ def test_a_load_without_the_right_to_own_the_index_finds_at_the_end_what_another
         document = {**row, "content_embedding": vector, "doc_hash": "another"}
         client.index(index=index_name, id="d00#0", document=document)
 
-    monkeypatch.setattr(load_module, "acquire", no_right)
+    monkeypatch.setattr(session_module, "acquire", no_right)
     report, errors = load(client, index_name, doing(many(), 35, interfere), encoder)  # type: ignore[arg-type]
     assert errors == ["d00: was changed by another load while this one ran; run the same command again"]
     assert (report.documents, report.failed) == (len(many()) - 1, 1)
@@ -377,7 +379,7 @@ def test_a_kill_while_the_index_is_being_owned_leaves_it_free(client: Elasticsea
     encoder = make_index(client, index_name)
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
-    alias = own_alias(index_name).replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+    alias = new_load_alias(index_name).replace(f"-{os.getpid()}-", f"-{ended.pid}-")
     client.indices.put_alias(index=index_name, name=alias)
     report, _ = load(client, index_name, LETTERS, encoder)
     assert report.documents == 3
@@ -395,7 +397,7 @@ def test_an_interrupt_while_another_load_is_watched_leaves_no_alias(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ownership.time, "sleep", interrupt)
-    with pytest.raises(KeyboardInterrupt), open_load(client, state):
+    with pytest.raises(KeyboardInterrupt), open_session(client, state):
         pass
     assert owners(client, index_name) == [alias]
 

@@ -22,7 +22,7 @@ VECTOR = np.array([0.1, -0.25, 1 / 3], dtype=np.float32)
 FILTERS = ("lang=en", "ordinal>=2", "doc_id=[a,b]", "title=old city", "title=[a,b]")
 OPTIONS = [
     SearchOptions(),
-    SearchOptions(k=3, num_candidates=40, similarity=0.4, rescore=2.5, filters=FILTERS),
+    SearchOptions(k=3, num_candidates=40, similarity=0.4, oversample=2.5, filters=FILTERS),
     SearchOptions(highlight=True),
     SearchOptions(collapse=True, filters=FILTERS[:1]),
 ]
@@ -96,7 +96,7 @@ def test_a_knn_body_in_full() -> None:
 
 
 def test_the_server_s_fusion_weighs_as_ours() -> None:
-    linear = bodies(SearchOptions(k=7, weight=0.7))["server"]["retriever"]["linear"]
+    linear = bodies(SearchOptions(k=7, bm25_weight=0.7))["server"]["retriever"]["linear"]
     assert [(part["weight"], part["normalizer"]) for part in linear["retrievers"]] == [
         (0.7, "minmax"),
         (0.3, "minmax"),
@@ -106,7 +106,7 @@ def test_the_server_s_fusion_weighs_as_ours() -> None:
 
 def test_words_are_looked_for_in_the_neighbours_where_they_are_indexed() -> None:
     assert bodies(SearchOptions())["bm25"]["query"] == {
-        "combined_fields": {"query": "old city", "fields": ["content^10", "near^2", "far^1"]}
+        "combined_fields": {"query": "old city", "fields": ["content^10", "neighbours_1^2", "neighbours_2^1"]}
     }
     assert bodies(SearchOptions(), context=False)["bm25"]["query"] == {
         "match": {"content": {"query": "old city"}}
@@ -125,11 +125,11 @@ def test_hybrid_is_the_default_where_there_is_text(properties: dict[str, Any], m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight": 1.01}, "weight 1.01 is not between 0 and 1"),
-        ({"weight": float("nan")}, "weight nan is not"),
-        ({"similarity": -1.5}, "similarity -1.5 is no cosine"),
-        ({"rescore": 0.5}, "rescore 0.5 is not between 1 and 10"),
-        ({"rescore": 10}, "rescore 10 is not between 1 and 10"),
+        ({"bm25_weight": 1.01}, "bm25_weight 1.01 is not between 0 and 1"),
+        ({"bm25_weight": float("nan")}, "bm25_weight nan is not"),
+        ({"similarity": -1.5}, "similarity -1.5 is not a cosine"),
+        ({"oversample": 0.5}, "oversample 0.5 is not between 1 and 10"),
+        ({"oversample": 10}, "oversample 10 is not between 1 and 10"),
         ({"collapse": True, "fusion": "server"}, "collapse works with fusion convex or rrf"),
     ],
 )

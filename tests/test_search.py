@@ -168,9 +168,9 @@ def test_an_index_that_is_missing_or_not_ours_is_refused(client: Elasticsearch, 
             WordEncoder(model="b/c", weights="sha256:other"),
             r"fake/words \(sha256:words\), .* b/c \(sha256:other\)",
         ),
-        (WordEncoder(window=32), "window 64, the setting given is 32"),
-        (WordEncoder(query_prefix="q: "), "query_prefix '', the setting given is 'q: '"),
-        (WordEncoder(dim=8), "dimensions 16, the setting given is 8"),
+        (WordEncoder(window=32), "window 64, the given setting is 32"),
+        (WordEncoder(query_prefix="q: "), "query_prefix '', the given setting is 'q: '"),
+        (WordEncoder(dim=8), "dimensions 16, the given setting is 8"),
     ],
 )
 def test_one_model_per_index(loaded: Any, encoder: WordEncoder, message: str) -> None:
@@ -189,7 +189,7 @@ def test_an_alias_over_two_indices_of_one_model_is_searched(client: Elasticsearc
     assert (hits[0].id, len(hits)) == ("lisbon#0", 6)
     make_index(client, f"{index_name}-2", WordEncoder(window=32))
     client.indices.put_alias(index=f"{index_name}-2", name=index_name)
-    with pytest.raises(IndexMismatchError, match="window 64, the setting given is 32"):
+    with pytest.raises(IndexMismatchError, match="window 64, the given setting is 32"):
         search(QUERY, index=index_name, client=client, encoder=encoder)
 
 

@@ -1,4 +1,4 @@
-"""What can be asked beside the mode: collapse, highlight, neighbours, many queries, rescore, similarity."""
+"""What can be asked beside the mode: collapse, highlight, neighbours, many queries, oversampling, similarity."""
 
 from __future__ import annotations
 
@@ -163,10 +163,10 @@ def exact(encoder: WordEncoder, query: str) -> dict[str, float]:
     }
 
 
-def test_rescore_uses_the_full_vectors(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+def test_oversampling_uses_the_full_vectors(filled: tuple[Elasticsearch, WordEncoder]) -> None:
     scores = exact(filled[1], QUERIES[0])
-    rough = ask(QUERIES[0], "--mode", "knn", "--rescore", "1")
-    rows = ask(QUERIES[0], "--mode", "knn", "--rescore", "5")
+    rough = ask(QUERIES[0], "--mode", "knn", "--oversample", "1")
+    rows = ask(QUERIES[0], "--mode", "knn", "--oversample", "5")
     plain = ask(QUERIES[0], "--mode", "knn")
     for fine in (rough, rows):
         assert [row["score"] for row in fine] == pytest.approx([scores[row["id"]] for row in fine], abs=1e-6)

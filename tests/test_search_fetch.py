@@ -212,7 +212,8 @@ def test_a_foreign_document_is_named_and_left_out(
     assert [hit.doc_id for hit in hits][:1] == ["berlin"]
     assert len(hits) == 3
     assert (
-        f"index {index_name}: stranger is no chunk of es-latechunk (it has no doc_id, ordinal" in caplog.text
+        f"index {index_name}: stranger is not a chunk of es-latechunk (it has no doc_id, ordinal"
+        in caplog.text
     )
     found = search(
         "Berlin lies on the Spree",
@@ -256,7 +257,7 @@ def test_what_is_nearly_a_chunk_is_left_out_too(
     row = {"_index": "i", "_id": "a#0", "_score": 1.0}
     assert fetch.read_hit({**row, "_source": WHOLE}) is not None
     assert fetch.read_hit({**row, "_source": {**WHOLE, **changes}}) is None
-    assert f"index i: a#0 is no chunk of es-latechunk ({fault})" in caplog.text
+    assert f"index i: a#0 is not a chunk of es-latechunk ({fault})" in caplog.text
 
 
 def test_a_title_or_metadata_that_is_none_is_empty() -> None:
@@ -322,7 +323,7 @@ def test_an_empty_answer_is_told_as_such(
     with WatchedProxy(elasticsearch_url, lambda *_: CutAnswer(0.0, announced=False)) as proxy:
         with (
             connect(url=proxy.url) as empty,
-            pytest.raises(ServerError, match="cut off or no JSON"),
+            pytest.raises(ServerError, match="cut off or not JSON"),
         ):
             search("x", index=index_name, client=empty, encoder=encoder)
         for words in (
@@ -330,7 +331,7 @@ def test_an_empty_answer_is_told_as_such(
             ["index", "delete", index_name, "--yes"],
             ["search", "x", "--index", index_name],
         ):
-            assert "cut off or no JSON" in error_of(run(*words, "--url", proxy.url), 2)
+            assert "cut off or not JSON" in error_of(run(*words, "--url", proxy.url), 2)
 
 
 def test_searching_again_asks_the_server_twice(

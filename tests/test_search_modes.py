@@ -80,7 +80,9 @@ def test_hybrid_is_the_sum_of_the_single_modes(index: str, query: str, more: lis
 def test_the_weight_is_the_text_s_share(weight: float) -> None:
     bm25, knn = map(stretched, single_modes(QUERIES[0], INDEX, 30))
     sums = {name: weight * bm25.get(name, 0) + (1 - weight) * knn.get(name, 0) for name in bm25 | knn}
-    rows = rows_of(QUERIES[0], "--index", INDEX, "-k", "8", "--num-candidates", "30", "--weight", str(weight))
+    rows = rows_of(
+        QUERIES[0], "--index", INDEX, "-k", "8", "--num-candidates", "30", "--bm25-weight", str(weight)
+    )
     assert found(rows) == best(sums, 8)
 
 
@@ -121,9 +123,9 @@ def test_a_word_of_the_neighbour_finds_a_chunk_below_the_one_that_has_it(
 
 
 def test_the_neighbours_words_are_indexed_but_not_stored(filled: tuple[Elasticsearch, WordEncoder]) -> None:
-    answer = filled[0].search(index=INDEX, query={"exists": {"field": "near"}}, source=True, size=1)
+    answer = filled[0].search(index=INDEX, query={"exists": {"field": "neighbours_1"}}, source=True, size=1)
     assert answer["hits"]["total"]["value"] == 24 * 6
-    assert not {"near", "far"} & answer["hits"]["hits"][0]["_source"].keys()
+    assert not {"neighbours_1", "neighbours_2"} & answer["hits"]["hits"][0]["_source"].keys()
 
 
 def quantised(length: int) -> int:
@@ -185,7 +187,8 @@ def test_without_context_fields_bm25_is_elasticsearch_s_own(
     assert hits
     assert all("copper" in hit["content"].lower() for hit in hits)
     assert (
-        not {"near", "far"} & client.indices.get_mapping(index=PLAIN)[PLAIN]["mappings"]["properties"].keys()
+        not {"neighbours_1", "neighbours_2"}
+        & client.indices.get_mapping(index=PLAIN)[PLAIN]["mappings"]["properties"].keys()
     )
     assert "similarity" not in client.indices.get_settings(index=PLAIN)[PLAIN]["settings"]["index"]
 

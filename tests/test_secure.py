@@ -206,9 +206,9 @@ def test_quickstart_beside_a_secure_node_is_its_user(
 @pytest.mark.parametrize(
     ("connection", "said"),
     [
-        (Connection(url="http://h:1", fingerprint="ab" * 32), "speaks no TLS"),
-        (Connection(url="http://h:1", ca_certs=__file__), "speaks no TLS"),
-        (Connection(url="https://h:1", fingerprint="abc"), "fingerprint abc is no SHA-256 fingerprint"),
+        (Connection(url="http://h:1", fingerprint="ab" * 32), "does not use TLS"),
+        (Connection(url="http://h:1", ca_certs=__file__), "does not use TLS"),
+        (Connection(url="https://h:1", fingerprint="abc"), "fingerprint abc is not a SHA-256 fingerprint"),
         (
             Connection(url="https://h:1", api_key=f"{SECRET}\n"),
             r"api_key \(ELASTICSEARCH_API_KEY\) holds a space",

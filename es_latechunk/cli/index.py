@@ -71,7 +71,9 @@ def create(
     )
     identity = encoder.identity
     if as_json:
-        print_json({"index": name, "created": created, "model": identity.model, "dims": identity.dimensions})
+        print_json(
+            {"index": name, "created": created, "model": identity.model, "dimensions": identity.dimensions}
+        )
         return
     state = "created" if created else "was there already, for the same model and chunks"
     note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {pooling} pooling")
@@ -84,11 +86,11 @@ def create(
 @json_option
 def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None:
     """What an index holds: chunks, documents, size, and the model that it records."""
-    from es_latechunk.elastic.example_requests import console_tour
+    from es_latechunk.elastic.example_requests import example_requests
     from es_latechunk.elastic.index.admin import describe_index
 
     if console:
-        click.echo(on_screen(console_tour(client, name), keep="\n"))
+        click.echo(on_screen(example_requests(client, name), keep="\n"))
         return
     facts = describe_index(client, name)
     if as_json:

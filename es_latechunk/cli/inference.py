@@ -9,6 +9,7 @@ import click
 
 from es_latechunk.cli.options import connection_options, json_option
 from es_latechunk.cli.output import note, on_screen, print_json
+from es_latechunk.types import DEFAULT_RETRY_FOR
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -35,7 +36,11 @@ def inference() -> None:
 )
 @click.option("--queries", is_flag=True, help="For queries, where the served model has a prefix for them.")
 @click.option(
-    "--wait", type=click.FloatRange(0), default=120.0, show_default=True, help="Seconds, for a vector."
+    "--wait",
+    type=click.FloatRange(0),
+    default=DEFAULT_RETRY_FOR,
+    show_default=True,
+    help="Seconds, for a vector.",
 )
 @connection_options
 @json_option

@@ -23,6 +23,7 @@ from es_latechunk.cli.output import (
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.errors import DocumentError, UsageError
+from es_latechunk.types import DEFAULT_RETRY_FOR
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -81,7 +82,7 @@ class Source:
     "--dry-run", is_flag=True, help="Say what would be written, how long and how large; write nothing."
 )
 @click.option(
-    "--retry-for", type=click.FloatRange(0), default=120.0, show_default=True, metavar="SECONDS",
+    "--retry-for", type=click.FloatRange(0), default=DEFAULT_RETRY_FOR, show_default=True, metavar="SECONDS",
     help="How long a request may be tried again, by the cluster or a hosted model.",
 )  # fmt: skip
 @log_format_option

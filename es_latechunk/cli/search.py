@@ -12,7 +12,7 @@ from es_latechunk.cli.hits import print_hits
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import logged_notes, on_screen
 from es_latechunk.elastic.console import console_msearch, console_request
-from es_latechunk.elastic.search.query import BM25_WEIGHT, FUSIONS, MODES, SearchOptions
+from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, FUSIONS, MODES, SearchOptions
 from es_latechunk.errors import UsageError
 from es_latechunk.search import MAX_NEIGHBOURS
 
@@ -30,13 +30,17 @@ if TYPE_CHECKING:
 )
 @click.option("--similarity", type=float, metavar="COSINE", help="The least cosine of a kNN hit.")
 @click.option(
-    "--rescore", type=float, metavar="FACTOR", help="Score FACTOR x k candidates with the full vectors."
+    "--oversample", type=float, metavar="FACTOR", help="Score FACTOR x k candidates with the full vectors."
 )
 @click.option(
     "--fusion", type=click.Choice(FUSIONS), default="convex", show_default=True, help="Of a hybrid search."
 )
 @click.option(
-    "--weight", type=float, default=BM25_WEIGHT, show_default=True, help="BM25's share in a fusion."
+    "--bm25-weight",
+    type=float,
+    default=DEFAULT_BM25_WEIGHT,
+    show_default=True,
+    help="BM25's share in a fusion.",
 )
 @click.option(
     "--filter", "filters", multiple=True, metavar="FILTER", help="field=value, field=[a,b], field>=value."
@@ -78,7 +82,7 @@ def search(
 
     knn: nearest vectors, the score is (1 + cosine) / 2. bm25: the words of the chunk and, where they are
     indexed, of its neighbours. hybrid: both lists of --num-candidates chunks, each score stretched to 0..1
-    over its list, and summed by --weight. With --rerank, the order of the first hits is the reranker's.
+    over its list, and summed by --bm25-weight. With --rerank, the order of the first hits is the reranker's.
     """
     from es_latechunk.elastic.search.searcher import check_query
     from es_latechunk.search import search_many

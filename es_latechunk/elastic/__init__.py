@@ -1,1 +1,1 @@
-"""Elasticsearch: the mapping, the way in, and the way out."""
+"""Elasticsearch: the client, the index, writing it and searching it."""

@@ -1,4 +1,4 @@
-"""A client for the user's cluster or the local node, and Elasticsearch's refusals in plain words."""
+"""The client for the user's cluster or the local node, and Elasticsearch's errors in plain words."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ UNAVAILABLE = 503
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the cluster is and who asks. Credentials stay out of `repr`, also those that a URL may hold.
+    """The address of the cluster and the user's credentials, which `repr` leaves out, also those in a URL.
 
     `fingerprint` is the SHA-256 of the server's certificate, or of one above it that the server sends, in
-    hexadecimal; it stands in for `ca_certs`. `insecure` takes any certificate.
+    hexadecimal; it can replace `ca_certs`. `insecure` skips certificate verification.
     """
 
     url: str | None = field(default=None, repr=False)
@@ -55,10 +55,10 @@ class Connection:
 
 
 class WholeAnswers(Transport):
-    """A transport that takes no empty answer: Elasticsearch says something, what stands in between may not."""
+    """A transport that refuses empty answers: Elasticsearch sends none, but a broken proxy in between may."""
 
     def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
-        """See `Transport`; an answer of 2xx without a body is a SerializationError, as one that is cut off."""
+        """Do what `Transport` does; a 2xx answer without a body is a SerializationError, like one that is cut off."""
         answer = super().perform_request(method, target, **options)
         if method != "HEAD" and 200 <= answer.meta.status < 300 and answer.body in (None, "", b""):
             raise SerializationError(f"an empty answer ({answer.meta.status})")
@@ -75,13 +75,15 @@ def connect(
     fingerprint: str | None = None,
     insecure: bool = False,
 ) -> Elasticsearch:
-    """A client for the cluster at `url`; what is left out comes from the ELASTICSEARCH_* variables.
+    """Return a client for the cluster at `url`; values left out come from the ELASTICSEARCH_* variables.
 
-    Without a URL anywhere, the running local node, with its own certificate and user if it is secure and no others
-    are given. `ca_certs` is the PEM file of the cluster's CA; `fingerprint` stands in for it: the SHA-256 of the
-    server's certificate, or of one above it that the server sends, in hexadecimal. `insecure` skips the verification
-    of the certificate. Raises ServerError if no node runs, UsageError for a URL or a combination of credentials that
-    cannot work. Nothing is sent yet.
+    Without a URL from either, the client is for the running local node, and uses its certificate and user if the node
+    is secure and no others are given. `ca_certs` is the PEM file of the cluster's CA; `fingerprint` can replace it: the
+    SHA-256 of the server's certificate, or of one above it that the server sends, in hexadecimal. `insecure` skips
+    the verification of the certificate.
+
+    Raises ServerError if no node runs, and UsageError for a URL or a combination of credentials that cannot work. No
+    request is sent yet.
     """
     given = Connection(url, api_key, username, password, ca_certs, fingerprint, insecure)
     url = url or os.environ.get(f"{ENVIRONMENT}URL")
@@ -95,7 +97,7 @@ def connect(
 
 
 def connect_to_node(node: Node) -> Elasticsearch:
-    """A client for a local node, with its own certificate and user if it is secure, whatever the variables say."""
+    """Return a client for a local node, with the node's certificate and user if it is secure; ignore the variables."""
     if not node.secure:
         return _elasticsearch(node.url, {})
     account = (node.username, node.password())
@@ -108,14 +110,14 @@ def _connect_local(given: Connection) -> Elasticsearch:
     node = running_node()
     if node is None:
         raise ServerError(
-            "no Elasticsearch is named and no local node runs; start one with: es-latechunk node start, "
+            "no Elasticsearch is given and no local node is running; start one with: es-latechunk node start, "
             f"or pass {setting('url')} (or set ELASTICSEARCH_URL)"
         )
     return _client(node.url, _with_own_account(given, node) if node.secure else given)
 
 
 def _with_own_account(given: Connection, node: Node) -> Connection:
-    """What the user leaves out, as the secure local node has it."""
+    """Fill in the credentials and the certificate of a secure local node if the user gave none."""
     if not _credentials(given):
         given = replace(given, username=node.username, password=node.password())
     return given if _tls(given) else replace(given, ca_certs=str(node.ca_certs))
@@ -127,7 +129,7 @@ def _client(url: str, given: Connection) -> Elasticsearch:
         options |= _tls(given)
     elif given.ca_certs or given.fingerprint:
         raise UsageError(
-            f"{setting('url')} {_without_password(url)} speaks no TLS, so there is no certificate to check; "
+            f"{setting('url')} {_without_password(url)} does not use TLS, so there is no certificate to check; "
             f"write https://, or leave out {setting('ca_certs')} and {setting('fingerprint')}"
         )
     return _elasticsearch(url, options)
@@ -147,7 +149,7 @@ def _elasticsearch(url: str, access: dict[str, object]) -> Elasticsearch:
         raise UsageError(
             f"{setting('url')} {_without_password(url)} does not work ({_without_password(str(error))}); "
             f"check it, {setting('ca_certs')} and {setting('fingerprint')}"
-        ) from None  # its own message may hold the URL with its password
+        ) from None  # the client's message may contain the URL with its password
 
 
 def _credentials(given: Connection) -> dict[str, object]:
@@ -186,7 +188,7 @@ def _tls(given: Connection) -> dict[str, object]:
     if fingerprint:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", fingerprint.replace(":", "")):
             raise UsageError(
-                f"{setting('fingerprint')} {fingerprint} is no SHA-256 fingerprint; give its 64 hexadecimal digits, "
+                f"{setting('fingerprint')} {fingerprint} is not a SHA-256 fingerprint; give its 64 hexadecimal digits, "
                 "with or without colons"
             )
         options["ssl_assert_fingerprint"] = fingerprint
@@ -194,20 +196,23 @@ def _tls(given: Connection) -> dict[str, object]:
 
 
 def _without_password(url: str) -> str:
-    """Greedy, as a password that is not escaped may itself hold "/", "@" and spaces."""
+    """Hide the user and password of a URL.
+
+    The pattern is greedy, because a password that is not escaped may itself contain "/", "@" and spaces.
+    """
     return re.sub(r"(\w+://)?.*@", r"\1***@", url)
 
 
 def server_address(client: Elasticsearch) -> str:
-    """The cluster's address as the client knows it, without credentials."""
+    """Return the cluster's address as the client knows it, without credentials."""
     node = next(iter(client.transport.node_pool.all()))
     return str(node.base_url)
 
 
 def server_version(client: Elasticsearch) -> tuple[int, int] | None:
-    """(major, minor) of the oldest node, None where the user may not see it.
+    """Return (major, minor) of the oldest node, or None if the user may not see it.
 
-    From the nodes' own words, as the small build has no `GET /`.
+    The versions come from the nodes API, as the small build that `node start` runs has no `GET /`.
     """
     with server_errors(client):
         try:
@@ -233,7 +238,7 @@ def _no_answer(error: TransportError, address: str) -> ServerError:
     if isinstance(error, TlsError):
         return ServerError(
             f"{address}: no trusted TLS connection ({_one_line(error.message)}); pass the CA with "
-            f"{setting('ca_certs')} or {setting('fingerprint')}, or a URL with http:// where no TLS is spoken"
+            f"{setting('ca_certs')} or {setting('fingerprint')}, or a URL with http:// if the server does not use TLS"
         )
     if isinstance(error, ConnectionTimeout):
         return ServerError(f"{address}: did not answer in time; check the cluster's health and try again")
@@ -243,7 +248,7 @@ def _no_answer(error: TransportError, address: str) -> ServerError:
             "es-latechunk node start"
         )
     return ServerError(
-        f"{address}: gave an answer that is cut off or no JSON; check {setting('url')} and try again"
+        f"{address}: sent an answer that is cut off or not JSON; check {setting('url')} and try again"
     )
 
 
@@ -257,7 +262,7 @@ def _refusal(error: ApiError, address: str, index: str | None) -> PreconditionEr
         )
     if is_blocked(error):
         return PreconditionError(
-            f"{index or address}: is blocked ({reason(error)}); free disk space or take the block off, and run the "
+            f"{index or address}: is blocked ({reason(error)}); free disk space or remove the block, and run the "
             "command again"
         )
     if isinstance(error, AuthorizationException):
@@ -267,7 +272,7 @@ def _refusal(error: ApiError, address: str, index: str | None) -> PreconditionEr
         )
     if index is not None and isinstance(error, NotFoundError) and "index_not_found" in str(error.body):
         return IndexNotFoundError(
-            f"index {index} does not exist on {address}; make it with: es-latechunk index create {index}"
+            f"index {index} does not exist on {address}; create it with: es-latechunk index create {index}"
         )
     if "index_closed_exception" in str(error.body):
         return closed_index(index or "NAME")
@@ -275,23 +280,23 @@ def _refusal(error: ApiError, address: str, index: str | None) -> PreconditionEr
 
 
 def is_blocked(error: ApiError) -> bool:
-    """True where a block refuses the request: of an index or the cluster, by somebody or as a disk is full.
+    """Return True if a block of the index or the cluster refuses the request, set by a user or by a full disk.
 
-    It comes with 403, or with 429 where the disk is full, and does not pass by itself. With 503 it is another thing:
-    a cluster that has no master yet.
+    Such an answer has the status 403, or 429 if the disk is full, and does not pass by itself. With 503 it means
+    something else: the cluster has no master yet, which does pass.
     """
     return error.meta.status != UNAVAILABLE and "cluster_block_exception" in str(error.body)
 
 
 def closed_index(name: str) -> PreconditionError:
-    """The error for an index that is closed."""
+    """Return the error for an index that is closed."""
     return PreconditionError(
         f"index {name}: is closed; open it with: POST {name}/_open, then run the command again"
     )
 
 
 def reason(error: ApiError) -> str:
-    """Elasticsearch's own words for an error, the innermost cause included, on one line."""
+    """Return Elasticsearch's own reason of an error, including the innermost cause, on one line."""
     body = error.body
     cause = body.get("error") if isinstance(body, dict) else None
     if not isinstance(cause, dict):
@@ -300,12 +305,12 @@ def reason(error: ApiError) -> str:
 
 
 def cause_text(cause: dict[str, object]) -> str:
-    """The reason of an error object, and of each cause that says more; a quoted document is cut short."""
+    """Return the reason of an error object, and of each inner cause that adds something; a quoted document is cut."""
     text, inner = "", cast(object, cause)
     while isinstance(inner, dict):
-        said = _one_line(inner.get("reason") or inner.get("type"))[:LONGEST_REASON]
-        if said not in text:
-            text = f"{text}: {said}" if text else said
+        message = _one_line(inner.get("reason") or inner.get("type"))[:LONGEST_REASON]
+        if message not in text:
+            text = f"{text}: {message}" if text else message
         inner = inner.get("caused_by")
     return text
 

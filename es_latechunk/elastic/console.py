@@ -1,4 +1,4 @@
-"""Requests in the syntax of Kibana's Dev Tools."""
+"""Formats requests in the syntax of Kibana's Dev Tools."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 
 def console_request(method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
-    """A request to paste into Dev Tools; a list of numbers stays on one line."""
+    """Format a request to paste into Dev Tools; a list of numbers stays on one line."""
     head = f"{method} /{quote(path, safe='/,*_-.?=&')}"
     return head if body is None else f"{head}\n{render_json(body)}"
 
 
 def console_msearch(index: str, bodies: Sequence[Mapping[str, Any]]) -> str:
-    """Several searches of one index as one request: a header and a body a line."""
+    """Format several searches of one index as one request: one line per header and per body."""
     lines = [
         "{}" if number % 2 == 0 else json.dumps(bodies[number // 2], ensure_ascii=False)
         for number in range(2 * len(bodies))
@@ -24,7 +24,7 @@ def console_msearch(index: str, bodies: Sequence[Mapping[str, Any]]) -> str:
 
 
 def render_json(value: Any, indent: int = 0) -> str:
-    """JSON for people: nested like `json.dumps(indent=2)`, lists of plain values on one line."""
+    """Format JSON for people: nested like `json.dumps(indent=2)`, but with lists of plain values on one line."""
     inner = " " * (indent + 2)
     if isinstance(value, Mapping) and value:
         rows = [

@@ -1,4 +1,4 @@
-"""A tour through one index as requests for Kibana's Dev Tools, with names and a vector that are in it."""
+"""Example requests for one index, for Kibana's Dev Tools, with names and a vector from the index itself."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SAMPLE_WORDS = 8
 CHUNK_FIELDS = ["ordinal", "start", "end", "content"]
 
 
-def console_tour(client: Elasticsearch, index: str) -> str:
-    """Requests that look at the mapping, the counts, one document and its vectors, and search by them.
+def example_requests(client: Elasticsearch, index: str) -> str:
+    """Return requests that show the mapping, the counts, one document and its vector, and that search with these.
 
-    They only read. The sample is a first chunk of the index; an empty index has the first requests alone.
+    They only read. The document is one with a complete first chunk; an empty index gets the first requests alone.
     """
     record = read_record(client, index)
     requests = list(_counts(index))
@@ -70,13 +70,16 @@ def _searches(index: str, record: IndexRecord, sample: dict[str, Any]) -> Iterat
     nearest = builder(mode="knn").knn(words, vector, size=10)
     collapsed = builder(mode="knn", collapse=True).knn(words, vector, size=10)
     path = f"{index}/_search"
-    yield "Nearest vectors: the chunks most like that chunk", console_request("POST", path, nearest)
-    yield "The same, one hit a document", console_request("POST", path, collapsed)
+    yield (
+        "Nearest vectors: the chunks that are most similar to that chunk",
+        console_request("POST", path, nearest),
+    )
+    yield "The same, with one hit per document", console_request("POST", path, collapsed)
     if builder().mode != "hybrid":
         return
     found = builder(mode="bm25").bm25(words, size=10)
     yield "Words: the start of that chunk", console_request("POST", path, found)
-    yield "Both in one round trip, as a hybrid search asks", console_msearch(index, [found, nearest])
+    yield "Both in one request, as a hybrid search sends them", console_msearch(index, [found, nearest])
 
 
 def _sample(client: Elasticsearch, index: str) -> dict[str, Any] | None:

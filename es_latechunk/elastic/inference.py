@@ -1,4 +1,4 @@
-"""Inference endpoints: Elasticsearch asks a service for vectors, for `semantic_text` and for kNN by words."""
+"""Inference endpoints: Elasticsearch itself asks a service for vectors, of `semantic_text` fields and of queries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from elasticsearch import ApiError, AuthorizationException, BadRequestError
 
 from es_latechunk.elastic.connection import reason, server_address, server_errors
-from es_latechunk.elastic.retry import PassingError, persist
+from es_latechunk.elastic.retry import TransientError, retry_transient
 from es_latechunk.errors import PreconditionError, ServerError, UsageError, setting
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 Service = Literal["hugging_face", "openai", "jinaai", "elasticsearch"]
 DEFAULT_MODELS = {"jinaai": "jina-embeddings-v3", "elasticsearch": ".multilingual-e5-small"}
 TASK: Literal["text_embedding"] = "text_embedding"
-NO_KEY = "none"  # the services that speak to `serve` insist on a key, also where it asks for none
-DEPLOYING = 408
+NO_KEY = "none"  # Elasticsearch requires a key for these services, even if `serve` needs none
+DEPLOYING = 408  # the status while Elasticsearch still loads the model
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What an inference endpoint asks. `url` is that of `es-latechunk serve`, as Elasticsearch reaches it.
+    """The settings of an inference endpoint.
 
-    `key` is the service's: `serve`'s token, or Jina's API key. `queries` makes an endpoint for queries, where
-    the served model has another prefix for them.
+    `url` is the address of `es-latechunk serve` as Elasticsearch reaches it. `key` is the token of `serve`, or Jina's
+    API key. `queries` makes an endpoint for queries, for a served model that has another prefix for them.
     """
 
     service: Service
@@ -40,7 +40,7 @@ class Endpoint:
 
 
 def endpoint_body(endpoint: Endpoint) -> dict[str, Any]:
-    """The body of `PUT _inference/text_embedding/ID`; a UsageError names what is missing or too much."""
+    """Return the body of `PUT _inference/text_embedding/ID`; a UsageError names what is missing or not allowed."""
     build = {
         "hugging_face": _hugging_face,
         "openai": _openai,
@@ -53,14 +53,15 @@ def endpoint_body(endpoint: Endpoint) -> dict[str, Any]:
 def _hugging_face(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.model_id:
         raise UsageError(
-            f"{setting('model_id')} {endpoint.model_id}: hugging_face takes none, serve has one model; leave it out"
+            f"{setting('model_id')} {endpoint.model_id}: hugging_face takes none, because serve "
+            "has one model; leave it out"
         )
     return {"service_settings": {"url": _served(endpoint, "/"), "api_key": endpoint.key or NO_KEY}}
 
 
 def _openai(endpoint: Endpoint) -> dict[str, Any]:
     if not endpoint.model_id:
-        raise UsageError(f"{setting('model_id')} is missing; give the name that serve prints at its start")
+        raise UsageError(f"{setting('model_id')} is missing; give the name that serve prints when it starts")
     url = _served(endpoint, "/v1/embeddings")
     settings = {"url": url, "model_id": endpoint.model_id, "api_key": endpoint.key or NO_KEY}
     return {"service_settings": {**settings, "similarity": "cosine"}}
@@ -69,7 +70,7 @@ def _openai(endpoint: Endpoint) -> dict[str, Any]:
 def _jinaai(endpoint: Endpoint) -> dict[str, Any]:
     if not endpoint.key:
         raise UsageError(
-            f"{setting('service_key')} (JINA_API_KEY) is missing; the jinaai service needs a key of Jina's"
+            f"{setting('service_key')} (JINA_API_KEY) is missing; the jinaai service needs a Jina API key"
         )
     _no_url(endpoint)
     settings = {"model_id": endpoint.model_id or DEFAULT_MODELS["jinaai"], "api_key": endpoint.key}
@@ -103,16 +104,16 @@ def _no_url(endpoint: Endpoint) -> None:
 
 
 def put_endpoint(client: Elasticsearch, name: str, endpoint: Endpoint, *, wait: float) -> int:
-    """Create an endpoint and wait until it embeds; gives the vectors' dimensions.
+    """Create an endpoint, wait until it gives a vector, and return the number of dimensions.
 
-    Raises WriteError where it does not within `wait` seconds, PreconditionError where the server has no
-    inference, ServerError for other refusals, in which the key does not appear.
+    Raises WriteError if it gives none within `wait` seconds, PreconditionError if the server has no inference API, and
+    ServerError for other errors; the key does not appear in them.
     """
     body = endpoint_body(endpoint)
     try:
         with _inference_errors(client):
             client.inference.put(task_type=TASK, inference_id=name, inference_config=body)
-            return persist(
+            return retry_transient(
                 lambda: _embed(client, name), retry_for=wait, what=f"inference endpoint {name}: no vector"
             )
     except ServerError as error:
@@ -126,20 +127,20 @@ def _embed(client: Elasticsearch, name: str) -> int:
         answer = client.inference.inference(task_type=TASK, inference_id=name, input=["Is it there?"])
     except ApiError as error:
         if error.meta.status == DEPLOYING:
-            raise PassingError(reason(error)) from error
+            raise TransientError(reason(error)) from error
         raise
     return len(answer[TASK][0]["embedding"])
 
 
 def show_endpoint(client: Elasticsearch, name: str) -> dict[str, Any]:
-    """What Elasticsearch knows of an endpoint; it never gives a key away."""
+    """Return Elasticsearch's description of an endpoint, which never contains the key."""
     with _inference_errors(client):
         found: list[dict[str, Any]] = client.inference.get(inference_id=name)["endpoints"]
     return found[0]
 
 
 def delete_endpoint(client: Elasticsearch, name: str, *, force: bool) -> None:
-    """Delete an endpoint; one that an index or a pipeline uses only with `force`."""
+    """Delete an endpoint; if an index or a pipeline uses it, only with `force`."""
     with _inference_errors(client):
         client.inference.delete(inference_id=name, force=force)
 
@@ -154,7 +155,7 @@ def _inference_errors(client: Elasticsearch) -> Iterator[None]:
             if "no handler found" not in reason(error):
                 raise
             raise PreconditionError(
-                f"{address}: has no inference API, as the small build that `node start` runs; "
+                f"{address}: has no inference API, like the small build that `node start` runs; "
                 "use a full Elasticsearch distribution (make up), with a trial or an Enterprise licence"
             ) from error
         except AuthorizationException as error:
@@ -167,17 +168,17 @@ def _inference_errors(client: Elasticsearch) -> Iterator[None]:
 
 
 def semantic_text_mapping(name: str) -> dict[str, Any]:
-    """The body that creates an index whose field `content` is embedded by Elasticsearch itself."""
+    """Return the body that creates an index whose field `content` Elasticsearch embeds itself."""
     return {"mappings": {"properties": {"content": {"type": "semantic_text", "inference_id": name}}}}
 
 
 def semantic_query(text: str) -> Mapping[str, Any]:
-    """A search of that field."""
+    """Return a search of that field."""
     return {"query": {"semantic": {"field": "content", "query": text}}}
 
 
 def words_to_vector_query(name: str, text: str) -> Mapping[str, Any]:
-    """A kNN search of an index that `ingest` wrote, where Elasticsearch embeds the query itself."""
+    """Return a kNN search of an index that `ingest` wrote, in which Elasticsearch embeds the query itself."""
     builder = {"text_embedding": {"model_id": name, "model_text": text}}
     knn = {"field": "content_embedding", "k": 10, "num_candidates": 100, "query_vector_builder": builder}
     return {"knn": knn, "_source": ["doc_id", "ordinal", "content"]}

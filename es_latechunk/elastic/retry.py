@@ -1,4 +1,7 @@
-"""Riding out what passes (a lost connection, a full queue, a node that restarts), and interrupts in between."""
+"""Retrying requests after transient faults (a lost connection, a full queue, a node that restarts), and interrupts.
+
+The client's own retries are switched off (`connection.py`): they know neither a time limit nor a bulk item.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,20 @@ from tenacity import (
 from es_latechunk.elastic.connection import is_blocked, reason
 from es_latechunk.errors import ServerError, WriteError
 
-PASSING = (429, 502, 503, 504)
-LONGEST_WAIT = 30.0
-TELL_SECONDS = 5.0  # of attempts that fail
-DEFAULT_RETRY_FOR = 120.0
+TRANSIENT_STATUSES = (429, 502, 503, 504)
+LONGEST_WAIT = 30.0  # seconds between two attempts
+LOG_AFTER = 5.0  # seconds of failing attempts
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class PassingError(Exception):
-    """An attempt failed in a way that may pass; the message says how."""
+class TransientError(Exception):
+    """An attempt failed in a way that another attempt may not; the message is the reason."""
 
 
-def passing_cause(error: Exception) -> str | None:
-    """Why an exception of the client may pass if the request is sent again; None where it will not."""
+def transient_reason(error: BaseException | None) -> str | None:
+    """The reason of an exception of the client if the same request may succeed later; None if it will not."""
     if isinstance(error, TlsError):
         return None
     if isinstance(error, ConnectionTimeout):
@@ -44,92 +46,83 @@ def passing_cause(error: Exception) -> str | None:
     if isinstance(error, TransportConnectionError):
         return f"no connection: {error.message}"
     if isinstance(error, SerializationError):
-        return "an answer that is cut off or no JSON"
-    if isinstance(error, ApiError) and error.meta.status in PASSING and not is_blocked(error):
+        return "an answer that is cut off or not JSON"
+    if isinstance(error, ApiError) and error.meta.status in TRANSIENT_STATUSES and not is_blocked(error):
         return f"{error.meta.status}: {reason(error)}"
     return None
 
 
-def persist(attempt: Callable[[], T], *, retry_for: float, what: str) -> T:
-    """Call `attempt` until it neither raises PassingError nor a passing error of the client.
+def retry_transient(
+    attempt: Callable[[], T],
+    *,
+    retry_for: float,
+    what: str = "the server could not be asked",
+    retry_unreachable: bool = True,
+) -> T:
+    """Call `attempt` until it raises neither a TransientError nor a transient error of the client.
 
-    Waits grow up to half a minute and are random, so that many clients do not come back together. After
-    `retry_for` seconds a WriteError says `what` did not work and why; other exceptions pass through.
+    A ServerError is judged by the client's error that caused it. Other exceptions pass through. After `retry_for`
+    seconds the last ServerError is raised, or else a WriteError, which says that `what` failed, and why.
+
+    `retry_unreachable=False` is for the requests that open a run: only the answers of a live server (429, 502, 503,
+    504) are retried then. A server that cannot be reached at the start is more often a wrong address than a fault
+    that passes, so the user should hear of it at once.
     """
 
-    def once() -> T:
+    def attempt_once() -> T:
         try:
             return attempt()
-        except (ApiError, TransportError) as error:
-            cause = passing_cause(error)
-            if cause is None:
+        except (ApiError, TransportError, ServerError) as error:
+            cause = error.__cause__ if isinstance(error, ServerError) else error
+            transient = transient_reason(cause)
+            if transient is None or not (retry_unreachable or isinstance(cause, ApiError)):
                 raise
-            raise PassingError(cause) from error
+            raise TransientError(transient) from error
 
     try:
-        return _attempts(retry_for, what)(once)
+        return _retrying(retry_for, what)(attempt_once)
     except RetryError as error:
         last = error.last_attempt.exception()
+        server_error = last.__cause__ if last else None
+        if isinstance(server_error, ServerError):
+            raise server_error from server_error.__cause__
         raise WriteError(
             f"{what} within {retry_for:g} s ({last}); when the cluster is well again, run the same command again"
         ) from last
 
 
-def ride_out(attempt: Callable[[], T], *, retry_for: float, opening: bool = True) -> T:
-    """Call `attempt`, whose errors are LateChunkErrors already, until its ServerError does not come from what passes.
+def _retrying(retry_for: float, what: str) -> Retrying:
+    """Attempts that log, once, that they go on: a fault that looks transient may be one that lasts.
 
-    For the requests that open a run, only what a live server answers counts (429, 502, 503, 504): that it cannot be
-    reached is told at once, as at the start that is a wrong address more often than a fault that passes. After
-    `retry_for` seconds the last ServerError is raised.
+    The waits are random, so that many clients do not come back at the same moment.
     """
+    logged = False
 
-    def once() -> T:
-        try:
-            return attempt()
-        except ServerError as error:
-            cause = error.__cause__
-            if isinstance(cause, ApiError if opening else (ApiError, TransportError)) and passing_cause(
-                cause
-            ):
-                raise PassingError(passing_cause(cause)) from error
-            raise
-
-    try:
-        return _attempts(retry_for, "the server could not be asked")(once)
-    except RetryError as error:
-        last = error.last_attempt.exception()
-        raise (last.__cause__ if last and last.__cause__ else error) from None
-
-
-def _attempts(retry_for: float, what: str) -> Retrying:
-    """Attempts that say, once, that they go on: a cause that looks as if it passed may be one that does not."""
-    told = False
-
-    def tell(state: RetryCallState) -> None:
-        nonlocal told
-        if not told and state.seconds_since_start is not None and state.seconds_since_start >= TELL_SECONDS:
-            told = True
+    def log_once(state: RetryCallState) -> None:
+        nonlocal logged
+        if not logged and state.seconds_since_start is not None and state.seconds_since_start >= LOG_AFTER:
+            logged = True
             cause = state.outcome and state.outcome.exception()
             log.info("%s so far (%s); trying for %g s in all", what, cause, retry_for)
 
     return Retrying(
-        before_sleep=tell,
-        retry=retry_if_exception_type(PassingError),
+        before_sleep=log_once,
+        retry=retry_if_exception_type(TransientError),
         wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),
         stop=stop_after_delay(retry_for),
     )
 
 
-PATIENCE = 5.0  # seconds that an interrupted request still has
+PATIENCE = 5.0  # seconds that a request may still take after an interrupt
 WAKE_SECONDS = 0.5
 
 
-def finish(step: Callable[[], T], *, patience: float = PATIENCE) -> T:
-    """Run `step` to its end, also where a KeyboardInterrupt comes meanwhile: it is raised after the step.
+def defer_interrupt(step: Callable[[], T], *, patience: float = PATIENCE) -> T:
+    """Run `step` to its end; a KeyboardInterrupt that comes meanwhile is raised after it.
 
-    The step runs in a thread of its own, and no signal handler changes. A step that has not ended `patience`
-    seconds after the first interrupt is left behind, and a second interrupt is raised at once: a server that
-    hangs holds nobody up.
+    The step runs in a thread of its own, so that no signal handler has to change. A step that has not ended
+    `patience` seconds after the first interrupt is abandoned, and a second interrupt is raised at once: nobody has to
+    wait for a server that hangs.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -144,9 +137,10 @@ def finish(step: Callable[[], T], *, patience: float = PATIENCE) -> T:
             ended.set()
 
     try:
-        # The start belongs to what may be interrupted: the step can be on its way before start() has returned.
+        # The start is inside the try: the step can be running before start() has returned.
         threading.Thread(target=run, daemon=True).start()
-        # Not without a limit: a signal that another thread has taken waits for this one to wake up.
+        # A wait without a limit would never end: if another thread receives the signal, Python delivers it to this
+        # one only when it wakes up.
         while not ended.wait(WAKE_SECONDS):
             pass
     except KeyboardInterrupt:

@@ -1,1 +1,1 @@
-"""What an index is: its template and identity, who owns it, and what it holds of each document."""
+"""Everything about one index: its template and identity, its owner, and the documents that it holds."""

@@ -1,4 +1,4 @@
-"""Creating, describing and deleting an index, and reading what its mapping records."""
+"""Creates, describes and deletes an index, and reads what its mapping records."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageErr
 
 
 def check_name(name: str) -> None:
-    """Refuse an empty name (UsageError): to Elasticsearch it means all indices."""
+    """Refuse an empty name (UsageError): Elasticsearch takes it for all indices."""
     if not name.strip():
         raise UsageError(f"{setting('index')} is empty; name an index or an alias")
 
 
 def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identity: IndexIdentity) -> bool:
-    """Create the index; True if it is new, False if it was there with the same identity and fields.
+    """Create the index; return True if it is new, False if it exists with the same identity and fields.
 
-    An index of that name with another identity or other fields is refused, naming both (IndexMismatchError).
+    An existing index with another identity or other fields is refused (IndexMismatchError); the error has both values.
     """
     check_name(name)
     with server_errors(client, name):
@@ -46,10 +46,10 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
     return False
 
 
-def _check_fields(name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse an index that is there with another quantization, language or choice of context fields."""
-    for field in sorted((there.keys() | wanted.keys()) & {"content", VECTOR_FIELD, *CONTEXT_FIELDS}):
-        old, new = (_told(properties.get(field)) for properties in (there, wanted))
+def _check_fields(name: str, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse an existing index with another quantization, language or choice of context fields."""
+    for field in sorted((existing.keys() | wanted.keys()) & {"content", VECTOR_FIELD, *CONTEXT_FIELDS}):
+        old, new = (_describe_field(properties.get(field)) for properties in (existing, wanted))
         if old != new:
             raise IndexMismatchError(
                 f"index {name}: was made with the field {field} {old}, not {new}; use another name, or delete it "
@@ -57,7 +57,7 @@ def _check_fields(name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]
             )
 
 
-def _told(field: Mapping[str, Any] | None) -> str:
+def _describe_field(field: Mapping[str, Any] | None) -> str:
     if field is None:
         return "left out"
     kind = field.get("type", "object")
@@ -66,12 +66,13 @@ def _told(field: Mapping[str, Any] | None) -> str:
     return f"as {kind} ({field.get('analyzer', 'standard')})" if kind == "text" else f"as {kind}"
 
 
+# The settings that another index made like this one should have too.
 LASTING = ("number_of_shards", "number_of_replicas", "auto_expand_replicas", "analysis", "similarity")
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRecord:
-    """The indices that a name stands for now, what they record of their vectors, and their fields."""
+    """The indices that a name stands for now, what they record about their vectors, and their fields."""
 
     names: tuple[str, ...]
     identity: IndexIdentity
@@ -79,49 +80,49 @@ class IndexRecord:
 
     @property
     def has_context(self) -> bool:
-        """True where a chunk is indexed with the words of its neighbours."""
+        """True if a chunk is indexed with the words of its neighbours."""
         return all(field in self.properties for field in CONTEXT_FIELDS)
 
 
 def read_record(client: Elasticsearch, name: str) -> IndexRecord:
-    """Look up an index, or every index behind an alias: they must record the same."""
+    """Read the mapping of an index, or of every index behind an alias, which must all record the same."""
     check_name(name)
     with server_errors(client, name):
         answer = client.indices.get_mapping(index=name)
     if not answer:
         raise IndexNotFoundError(
-            f"index {name} does not exist; make it with: es-latechunk index create {name}"
+            f"index {name} does not exist; create it with: es-latechunk index create {name}"
         )
     mappings = {index: row["mappings"] for index, row in sorted(answer.items())}
     found = [IndexIdentity.from_meta(row.get("_meta", {}), index) for index, row in mappings.items()]
     for other in found[1:]:
         check_identity(name, found[0], other)
     fields = [row.get("properties", {}) for row in mappings.values()]
-    _check_kept(mappings)
+    _check_storage(mappings)
     shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
     return IndexRecord(tuple(mappings), found[0], shared)
 
 
-def _check_kept(mappings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse an index that cannot show its chunks, or takes none."""
+def _check_storage(mappings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an index that cannot return its chunks, or accepts none."""
     for index, mapping in mappings.items():
         if mapping.get("_source", {}).get("enabled") is False:
             raise IndexMismatchError(
-                f"index {index}: keeps no _source, so its chunks cannot be shown; make it again"
+                f"index {index}: keeps no _source, so its chunks cannot be shown; create it again"
             )
         if mapping.get("_routing", {}).get("required"):
             raise IndexMismatchError(
-                f"index {index}: its mapping requires a routing, and chunks have none; make it again without _routing"
+                f"index {index}: its mapping requires a routing, and chunks have none; create it again without _routing"
             )
 
 
 def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
-    """What the index, or every index behind the alias, records about its vectors."""
+    """Return what the index, or every index behind the alias, records about its vectors."""
     return read_record(client, name).identity
 
 
 def template_of(client: Elasticsearch, name: str) -> dict[str, Any]:
-    """The template that would give another index like this one: its fields and lasting settings, for any model."""
+    """Return a template for another index like this one, for any model: its fields and its lasting settings."""
     with server_errors(client, name):
         index = client.indices.get(index=name)[name]
     mappings = {key: value for key, value in index["mappings"].items() if key != "_meta"}
@@ -134,7 +135,7 @@ def template_of(client: Elasticsearch, name: str) -> dict[str, Any]:
 
 
 def single_index(client: Elasticsearch, name: str) -> str:
-    """The one index that `name` (an index or an alias) stands for; writing needs exactly one."""
+    """Return the one index that `name` (an index or an alias) stands for; writing needs exactly one."""
     check_name(name)
     with server_errors(client, name):
         names = sorted(client.indices.get_settings(index=name, expand_wildcards="none"))
@@ -146,20 +147,22 @@ def single_index(client: Elasticsearch, name: str) -> str:
 
 
 def index_type(client: Elasticsearch, name: str) -> str:
-    """The `index_options` type of the index's vectors, such as int8_hnsw."""
+    """Return the `index_options` type of the index's vectors, such as int8_hnsw."""
     with server_errors(client, name):
         mappings = client.indices.get_mapping(index=name)[single_index(client, name)]["mappings"]
     return str(mappings["properties"][VECTOR_FIELD]["index_options"]["type"])
 
 
 def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
-    """Counts, size in bytes, vector index type, and the identity that the mapping records.
+    """Return the counts, the size in bytes, the vector index type, and the identity that the mapping records.
 
-    `bytes` is None for a user who may not see it (the privilege `monitor`).
+    `bytes` is None for a user without the privilege `monitor` on the index.
     """
     identity = read_identity(client, name)
     with server_errors(client, name):
-        with suppress(AuthorizationException):  # a reader sees what was last refreshed
+        with suppress(
+            AuthorizationException
+        ):  # without the right to refresh, the counts are those of the last refresh
             client.indices.refresh(index=name)
         chunks = client.count(index=name, query=CHUNKS)["count"]
         answer = client.search(index=name, size=0, aggs={"ids": {"cardinality": {"field": "doc_id"}}})

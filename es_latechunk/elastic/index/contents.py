@@ -1,4 +1,4 @@
-"""What an index holds of each document: versions to compare with, and documents that the source has lost."""
+"""The documents in an index: which version of each it holds, and which ones the source no longer has."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from elasticsearch import Elasticsearch
 
 from es_latechunk.documents import SeenIds
 from es_latechunk.elastic.connection import server_errors
-from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist
-from es_latechunk.types import Document
+from es_latechunk.elastic.retry import retry_transient
+from es_latechunk.types import DEFAULT_RETRY_FOR, Document
 
 T = TypeVar("T")
 
 LOOK_UP_DOCUMENTS = 256
 LOOK_UP_CHARACTERS = 2_000_000
-# Of each document's chunks: which versions there are, and how many chunks they should have.
+# Aggregations over the chunks of a document: the versions they are of, and how many chunks there should be.
 VERSIONS = {
     "hashes": {"terms": {"field": "doc_hash", "size": 2}},
     "chunk_count": {"max": {"field": "chunk_count"}},
@@ -26,30 +26,33 @@ VERSIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class StoredDocument:
-    """The chunks of one document in the index; `doc_hash` is "" where they come from several versions."""
+class IndexedDocument:
+    """The chunks that the index holds of one document, of one version or several.
 
+    `chunk_count` is the number of chunks that its version should have, `doc_hash` that version, or "" if the chunks
+    come from several, and `versions` how many of them there are, counted up to 2. A listing of ids asks for none of
+    these three.
+    """
+
+    doc_id: str
     chunks: int
-    chunk_count: int
     last_ordinal: int
-    doc_hash: str
-    versions: int = 1
+    chunk_count: int = 0
+    doc_hash: str = ""
+    versions: int = 0
 
     @property
     def is_consistent(self) -> bool:
-        """True when the chunks are those of one whole version; also where no version is recorded at all."""
+        """True if the chunks are those of one whole version, or no version is recorded at all."""
         return self.is_whole(self.doc_hash) if self.versions else True
 
     def is_whole(self, doc_hash: str) -> bool:
-        """True when every chunk of exactly that version is there, and no other."""
+        """True if the index holds every chunk of exactly that version, and no other chunk."""
         return (
             doc_hash != ""
             and self.doc_hash == doc_hash
             and self.chunks == self.chunk_count == self.last_ordinal + 1
         )
-
-
-NOTHING = StoredDocument(0, 0, -1, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +61,15 @@ class Comparison:
 
     document: Document
     doc_hash: str
-    stored: StoredDocument
+    indexed: IndexedDocument
 
     @property
     def unchanged(self) -> bool:
-        return self.stored.is_whole(self.doc_hash)
+        return self.indexed.is_whole(self.doc_hash)
 
     def surplus(self, chunks: int) -> int:
-        """The stored ordinals that the document does not reach with so many chunks."""
-        return max(0, self.stored.last_ordinal + 1 - chunks)
+        """The number of indexed chunks that remain to be deleted if the document now has `chunks` chunks."""
+        return max(0, self.indexed.last_ordinal + 1 - chunks)
 
 
 def compare_with_index(
@@ -76,27 +79,32 @@ def compare_with_index(
     *,
     retry_for: float = DEFAULT_RETRY_FOR,
 ) -> Iterator[Comparison | T]:
-    """Each (document, hash) with its stored state, looked up a bounded group at a time; all else passes through.
+    """Compare each (document, hash) with the index; everything else passes through.
 
-    The index must have been refreshed; ids must be unique within `documents`.
+    Documents are looked up in groups, so that a source of any length takes bounded memory. The index must have been
+    refreshed; ids must be unique within `documents`.
     """
     for group in _groups(documents):
         if not isinstance(group, list):
             yield group
             continue
-        stored = _look_up(client, index, [document.id for document, _ in group], retry_for)
+        indexed = _look_up(client, index, [document.id for document, _ in group], retry_for)
         for document, doc_hash in group:
-            yield Comparison(document, doc_hash, stored.get(document.id, NOTHING))
+            yield Comparison(
+                document, doc_hash, indexed.get(document.id, IndexedDocument(document.id, 0, -1))
+            )
 
 
 def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEFAULT_RETRY_FOR) -> int:
-    """The number of documents in an index, exactly: those that have a first chunk."""
+    """Count the documents in an index exactly, by their first chunks (a cardinality is only approximate)."""
 
     def ask() -> int:
         return int(client.count(index=index, query={"term": {"ordinal": 0}})["count"])
 
     with server_errors(client, index):
-        return persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be counted")
+        return retry_transient(
+            ask, retry_for=retry_for, what=f"index {index}: its documents could not be counted"
+        )
 
 
 def _groups(documents: Iterable[tuple[Document, str] | T]) -> Iterator[list[tuple[Document, str]] | T]:
@@ -118,7 +126,7 @@ def _groups(documents: Iterable[tuple[Document, str] | T]) -> Iterator[list[tupl
 
 def _look_up(
     client: Elasticsearch, index: str, doc_ids: Sequence[str], retry_for: float
-) -> dict[str, StoredDocument]:
+) -> dict[str, IndexedDocument]:
     def ask() -> Any:
         return client.search(
             index=index,
@@ -128,20 +136,22 @@ def _look_up(
         )
 
     with server_errors(client, index):
-        answer = persist(
+        answer = retry_transient(
             ask, retry_for=retry_for, what=f"index {index}: its documents could not be looked up"
         )
-    return {row["key"]: stored_document(row) for row in answer["aggregations"]["documents"]["buckets"]}
+    buckets = answer["aggregations"]["documents"]["buckets"]
+    return {bucket["key"]: indexed_document(bucket["key"], bucket) for bucket in buckets}
 
 
-def stored_document(bucket: Mapping[str, Any]) -> StoredDocument:
-    """A document from a bucket of chunks with the aggregations `VERSIONS`."""
+def indexed_document(doc_id: str, bucket: Mapping[str, Any]) -> IndexedDocument:
+    """Read a document from a bucket of its chunks with the aggregations VERSIONS."""
     hashes = {row["key"]: row["doc_count"] for row in bucket["hashes"]["buckets"]}
     chunks = int(bucket["doc_count"])
-    return StoredDocument(
-        chunks=chunks,
-        chunk_count=int(bucket["chunk_count"]["value"] or 0),
+    return IndexedDocument(
+        doc_id,
+        chunks,
         last_ordinal=int(bucket["last_ordinal"]["value"] or 0),
+        chunk_count=int(bucket["chunk_count"]["value"] or 0),
         doc_hash=next((key for key, count in hashes.items() if count == chunks), ""),
         versions=len(hashes),
     )
@@ -150,26 +160,17 @@ def stored_document(bucket: Mapping[str, Any]) -> StoredDocument:
 PAGE = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """A document of the index that the source does not have, with its chunks and its last ordinal."""
-
-    doc_id: str
-    chunks: int
-    last_ordinal: int
-
-
 def stale_documents(
     client: Elasticsearch, index: str, seen: SeenIds, *, retry_for: float = DEFAULT_RETRY_FOR
-) -> Iterator[Stale]:
-    """Every document of the index whose id is not among `seen`, a page of ids at a time."""
+) -> Iterator[IndexedDocument]:
+    """Yield every document of the index whose id is not in `seen`; ids are read page by page."""
     after: dict[str, str] | None = None
     while True:
         page = _page(client, index, after, retry_for)
         for bucket in page["buckets"]:
-            last = bucket["last"]["value"]  # None for what somebody else has written, without an ordinal
+            last = bucket["last"]["value"]  # None if another program wrote it, without an ordinal
             if last is not None and bucket["key"]["doc_id"] not in seen:
-                yield Stale(bucket["key"]["doc_id"], bucket["doc_count"], int(last))
+                yield IndexedDocument(bucket["key"]["doc_id"], bucket["doc_count"], int(last))
         after = page.get("after_key")
         if after is None:
             return
@@ -184,4 +185,6 @@ def _page(client: Elasticsearch, index: str, after: dict[str, str] | None, retry
         return client.search(index=index, size=0, aggs=aggs)["aggregations"]["ids"]
 
     with server_errors(client, index):
-        return persist(ask, retry_for=retry_for, what=f"index {index}: its documents could not be listed")
+        return retry_transient(
+            ask, retry_for=retry_for, what=f"index {index}: its documents could not be listed"
+        )

@@ -10,9 +10,9 @@ from elasticsearch import Elasticsearch
 
 from es_latechunk.elastic.connection import server_errors
 from es_latechunk.elastic.index.admin import check_name
-from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, persist, ride_out
+from es_latechunk.elastic.retry import retry_transient
 from es_latechunk.errors import DocumentError, PreconditionError, setting
-from es_latechunk.types import Document
+from es_latechunk.types import DEFAULT_RETRY_FOR, Document
 
 PAGE = 100
 KEEP_ALIVE = "10m"
@@ -27,10 +27,11 @@ def read_index(
     title_field: str = "title",
     retry_for: float = DEFAULT_RETRY_FOR,
 ) -> Iterator[Document | DocumentError]:
-    """Documents of an index, as it stood at the first look (a point in time): `_id`, text, the rest as metadata.
+    """Yield the documents of an index as it is when reading begins (a point in time).
 
-    `text_field` may be dotted. A document whose field is missing or no text is a DocumentError in its place; an index
-    that keeps no `_source` is refused (PreconditionError).
+    A document has the hit's `_id`, its text and title, and all other fields as metadata. `text_field` may be dotted. A
+    hit in which it is missing or not a string becomes a DocumentError; an index that keeps no `_source` is refused
+    (PreconditionError).
     """
     check_name(index)
 
@@ -38,7 +39,7 @@ def read_index(
         with server_errors(client, index):
             return str(client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"])
 
-    pit = ride_out(open_source, retry_for=retry_for, opening=False)
+    pit = retry_transient(open_source, retry_for=retry_for)
     try:
         after: list[Any] | None = None
         while True:
@@ -56,7 +57,10 @@ def read_index(
 
 
 def _close(client: Elasticsearch, pit: str) -> None:
-    """A point in time that cannot be closed now ends by itself, and must not hide what ended the reading."""
+    """Close the point in time; if that fails, only log it.
+
+    It expires by itself, and an error here must not hide the error that ended the reading.
+    """
     try:
         with server_errors(client):
             client.close_point_in_time(id=pit)
@@ -77,21 +81,21 @@ def _page(
         )
 
     with server_errors(client):
-        answer = persist(ask, retry_for=retry_for, what="the source index could not be read")
+        answer = retry_transient(ask, retry_for=retry_for, what="the source index could not be read")
     return answer["hits"]["hits"], answer["pit_id"]
 
 
 def _document(row: Mapping[str, Any], text_field: str, title_field: str) -> Document:
     if "_source" not in row:
         raise PreconditionError(
-            f"index {row['_index']}: keeps no _source, so its texts are not there to be read; load the originals"
+            f"index {row['_index']}: keeps no _source, so its texts cannot be read; ingest the original files"
         )
     source = dict(row["_source"])
     text = _value(source, text_field)
     if not isinstance(text, str):
         found = "no such field" if text is None else f"a {type(text).__name__}"
         raise DocumentError(
-            row["_id"], f"its field {text_field} is no text ({found}); see {setting('text_field')}"
+            row["_id"], f"its field {text_field} is not a string ({found}); see {setting('text_field')}"
         )
     title = _value(source, title_field)
     metadata = {key: value for key, value in source.items() if key not in (text_field, title_field)}

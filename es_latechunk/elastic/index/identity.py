@@ -1,4 +1,4 @@
-"""What an index records about its vectors, and what may not differ when one is written or searched."""
+"""The identity of an index: what it records about its vectors, and the check that nothing else is mixed in."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from es_latechunk.errors import IndexMismatchError
 from es_latechunk.types import EncoderIdentity, Pooling
 
 META_KEY = "es_latechunk"
-# Goes up when the same text and settings give other chunks, so that the next ingest cuts every document anew.
+# Increase it when the same text and settings give other chunks: the next ingest then cuts every document again.
 CHUNKING_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
 class IndexIdentity:
-    """The model, and how documents are cut and pooled: the same for every vector of an index."""
+    """The model, the chunker and the pooling, which are the same for every vector of an index."""
 
     encoder: EncoderIdentity
     chunker: str
@@ -25,51 +25,52 @@ class IndexIdentity:
     pooling: Pooling = "late"
 
     def to_meta(self) -> dict[str, Any]:
-        """The entry that goes into the mapping's `_meta`."""
+        """Return the entry for the mapping's `_meta`."""
         rest = {"chunker": self.chunker, "max_tokens": self.max_tokens, "pooling": self.pooling}
         return {**asdict(self.encoder), **rest}
 
     def digest(self) -> str:
-        """All that makes a vector of a given document, as text: it goes into each chunk's `doc_hash`.
+        """Return, as text, everything that determines the vectors of a given document; it enters each `doc_hash`.
 
-        Where the weights came from does not count, and neither does the model's name where its weights are known.
+        The origin of the weights is left out, and so is the model's name if its weights are known: neither changes a
+        vector.
         """
-        elsewhere = {"revision", "folder", *(["model"] if self.encoder.weights else [])}
-        vectors = {name: value for name, value in self.to_meta().items() if name not in elsewhere}
+        irrelevant = {"revision", "folder", *(["model"] if self.encoder.weights else [])}
+        vectors = {name: value for name, value in self.to_meta().items() if name not in irrelevant}
         return json.dumps({**vectors, "chunking": CHUNKING_VERSION}, sort_keys=True)
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], index: str) -> IndexIdentity:
-        """Read the entry back; an index without it was not made by es-latechunk (IndexMismatchError)."""
+        """Read the entry; an index without one was not created by es-latechunk (IndexMismatchError)."""
         entry = meta.get(META_KEY)
         if not isinstance(entry, Mapping):
             raise IndexMismatchError(
                 f"index {index}: its mapping records no model (_meta.{META_KEY} is missing), so its vectors are "
-                "unknown; make the index with: es-latechunk index create"
+                "unknown; create the index with: es-latechunk index create"
             )
         fields = {name: entry[name] for name in EncoderIdentity.__dataclass_fields__ if name in entry}
         try:
             identity = cls(EncoderIdentity(**fields), entry["chunker"], entry["max_tokens"], entry["pooling"])
         except (KeyError, TypeError) as error:
             raise IndexMismatchError(
-                f"index {index}: its _meta.{META_KEY} is incomplete ({error}); make the index again"
+                f"index {index}: its _meta.{META_KEY} is incomplete ({error}); create the index again"
             ) from error
         if identity.pooling not in get_args(Pooling):
             raise IndexMismatchError(
-                f"index {index}: its _meta records the pooling {identity.pooling!r}, not known here"
+                f"index {index}: its _meta records the pooling {identity.pooling!r}, which this version does not know"
             )
         return identity
 
 
 def check_encoder(index: str, recorded: EncoderIdentity, given: EncoderIdentity) -> None:
-    """Refuse an encoder whose vectors cannot be compared with those of the index, naming both values.
+    """Refuse an encoder whose vectors cannot be compared with those of the index; the error has both values.
 
     The same weights under another name (a folder, a hub id) are the same model.
     """
     if recorded.weights != given.weights or (recorded.weights is None and recorded.model != given.model):
         raise IndexMismatchError(
             f"index {index}: holds vectors of {_named(recorded)}, the model given is {_named(given)}; "
-            "use the index's model, or make another index"
+            "use the index's model, or create another index"
         )
     _refuse_differences(
         index, asdict(recorded), asdict(given), ignore=("model", "weights", "revision", "folder")
@@ -77,7 +78,7 @@ def check_encoder(index: str, recorded: EncoderIdentity, given: EncoderIdentity)
 
 
 def check_identity(index: str, recorded: IndexIdentity, given: IndexIdentity) -> None:
-    """`check_encoder`, and the chunker, its size and the pooling too."""
+    """Do what `check_encoder` does, and compare the chunker, its size and the pooling too."""
     check_encoder(index, recorded.encoder, given.encoder)
     encoder = tuple(asdict(recorded.encoder))
     _refuse_differences(index, recorded.to_meta(), given.to_meta(), ignore=encoder)
@@ -89,8 +90,8 @@ def _refuse_differences(
     for name, value in recorded.items():
         if name not in ignore and value != given[name]:
             raise IndexMismatchError(
-                f"index {index}: was made with {name} {value!r}, the setting given is {given[name]!r}; "
-                "leave the setting out to use the index's, or make another index"
+                f"index {index}: was created with {name} {value!r}, the given setting is {given[name]!r}; "
+                "leave it out to use the index's own, or create another index"
             )
 
 

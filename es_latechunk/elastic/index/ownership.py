@@ -1,18 +1,19 @@
-"""One load of an index at a time: who owns an index now, and how a new owner takes over from a dead one.
+"""One load of an index at a time: which run owns an index, and how a new owner takes over from a dead one.
 
 A load writes through an alias of its own, such as `docs-load-1f0c55d2-4711-9a3e07`. That one alias is three things:
 
-- The lock. A run adds its alias and then looks: where it sees no other load's alias, it owns the index. Two runs
-  that start at the same moment both see the other one, and both withdraw and try again after a random wait.
+- The lock. A run adds its alias and then reads the index's aliases: if it sees no other load's alias, it owns the
+  index. Two runs that start at the same moment see each other, and both withdraw and try again after a random wait.
   Elasticsearch applies alias changes one after the other, so two runs cannot both see themselves alone.
-- The fence. A new owner removes a dead owner's alias and adds its own in one request. Whatever the old one
-  still sends is refused, as its alias is gone.
-- The guard against an index that is deleted meanwhile: bulk requests say `require_alias`, and an alias goes with
-  its index, so nothing is made again with a guessed mapping, also where an index of that name is there again.
+- The fence. A new owner removes a dead owner's alias and adds its own in one request. Whatever the old owner still
+  sends is refused, because its alias no longer exists.
+- The guard against an index that is deleted during the load. Bulk requests carry `require_alias`, and an alias
+  disappears with its index, so no request creates the index again with a guessed mapping or writes to a new index of
+  the same name.
 
-Who owns the index since when, and when it last showed a sign of life, stands in the mapping's `_meta`. An owner
-renews that note every `RENEW_SECONDS`; one that has not for `LEASE_SECONDS`, by the clock of the run that watches,
-is dead. A process of this machine that has ended is dead at once.
+An entry in the mapping's `_meta` records which process owns the index, since when, and its last sign of life. An owner
+renews it every `RENEW_SECONDS`. An owner that has not renewed it for `LEASE_SECONDS`, by the clock of the run that
+watches, counts as dead; so does a process of this machine as soon as it has ended.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ _running: set[str] = set()  # the aliases of this process's own loads
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """An index as one look sees it: its uuid, `_meta`, refresh interval, and the aliases of its loads."""
+    """The state of an index at one moment: its uuid, `_meta`, refresh interval, and the aliases of its loads."""
 
     name: str
     uuid: str
@@ -67,14 +68,14 @@ class IndexState:
     owners: frozenset[str]
 
     @property
-    def note(self) -> Mapping[str, Any]:
-        """What a load has noted of itself; empty where none has."""
-        note: Mapping[str, Any] = self.meta.get(LOAD_KEY, {})
-        return note
+    def load_entry(self) -> Mapping[str, Any]:
+        """The entry of the load that owns the index, or did not end; empty without one."""
+        entry: Mapping[str, Any] = self.meta.get(LOAD_KEY, {})
+        return entry
 
 
 def read_state(client: Elasticsearch, name: str) -> IndexState:
-    """Look at one index; `name` may be one of its aliases."""
+    """Read the state of one index; `name` may be one of its aliases."""
     answer = client.indices.get(index=name, features=["aliases", "mappings", "settings"])
     [(index, state)] = answer.items()
     settings = state["settings"]["index"]
@@ -90,8 +91,8 @@ def read_state(client: Elasticsearch, name: str) -> IndexState:
     )
 
 
-def own_alias(index: str) -> str:
-    """A new alias for a load of this process."""
+def new_load_alias(index: str) -> str:
+    """Return a new alias for a load of this process."""
     suffix = f"-load-{machine()}-{os.getpid()}-{secrets.token_hex(3)}"
     start = index.encode()[: LONGEST_ALIAS - len(suffix)].decode(errors="ignore")
     return start + suffix
@@ -99,18 +100,21 @@ def own_alias(index: str) -> str:
 
 @cache
 def machine() -> str:
-    """What tells this machine, and this boot and container of it, from others (8 hexadecimal digits)."""
+    """Return 8 hexadecimal digits that identify this machine, its boot and the container.
+
+    A process id only identifies a process within these.
+    """
     parts = [socket.gethostname()]
     for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
         try:
             parts.append(str(path.readlink()) if path.is_symlink() else path.read_text().strip())
-        except OSError:  # another system than Linux: the name of the host has to do
+        except OSError:  # not Linux: the host name has to be enough
             continue
     return blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()
 
 
 def is_dead(alias: str) -> bool:
-    """True where the alias's load has certainly ended: a process of this machine that is gone."""
+    """Return True if the alias's load has certainly ended: it was a process of this machine that no longer runs."""
     found = OWNER_ALIAS.search(alias)
     if found is None or found["machine"] != machine():
         return False
@@ -131,9 +135,9 @@ def is_dead(alias: str) -> bool:
 
 @dataclass(slots=True)
 class Ownership:
-    """What a load holds while it owns an index: its alias, and the note in `_meta` that it keeps alive.
+    """A load's alias and its entry in the mapping's `_meta`, which it renews while it owns the index.
 
-    `refresh_interval` is what the index had before it was loaded; None: none of its own.
+    `refresh_interval` is that of the index before the load, None if it had no setting of its own.
     """
 
     client: Elasticsearch
@@ -143,16 +147,19 @@ class Ownership:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
 
-    def note(self, **entries: Any) -> None:
-        """Change entries of the mapping's `_meta`; None takes one away. The only way to write it during a load."""
+    def update_meta(self, **entries: Any) -> None:
+        """Change entries of the mapping's `_meta`; None removes one.
+
+        During a load, `_meta` must be written by this method alone: a request replaces all of it.
+        """
         with self._lock:
             meta = {**self.meta, **entries}
             self.meta = {key: value for key, value in meta.items() if value is not None}
             self._put(self.client)
 
     def begin(self) -> None:
-        """Note who loads since when, and what the refresh interval was."""
-        self.note(
+        """Record which process loads since when, and the refresh interval from before."""
+        self.update_meta(
             **{
                 LOAD_KEY: {
                     "refresh_interval": self.refresh_interval,
@@ -170,10 +177,10 @@ class Ownership:
         client.indices.put_mapping(index=self.alias, meta=self.meta)
 
     def renew(self) -> None:
-        """Show a sign of life now and then, until the load ends; runs in a thread of its own.
+        """Renew the entry regularly until the load ends; runs in a thread of its own.
 
-        A renewal that fails is not repeated at once: the load's own requests tell what is wrong. It is short, as
-        whoever ends the load waits for it.
+        A renewal that fails is not repeated at once: the load's own requests report what is wrong. Its timeout is
+        short, because the end of the load waits for a renewal in progress.
         """
         client = self.client.options(request_timeout=RENEWAL_TIMEOUT)
         while not self._ended.wait(RENEW_SECONDS):
@@ -191,39 +198,42 @@ class Ownership:
 
 
 def acquire(client: Elasticsearch, index: IndexState, *, wait: bool, step: Step[Any]) -> Ownership:
-    """Own the index, or raise IndexBusyError, which names who loads it since when; `wait` waits for its end.
+    """Own the index, or raise IndexBusyError, which names the process that loads it and since when.
 
-    `step` runs each request. Raises AuthorizationException where the user may not manage the index's aliases,
-    and WriteError where the index is deleted or made anew meanwhile.
+    `wait` waits for the end of that load instead. `step` runs each request. Raises AuthorizationException if the user
+    may not manage the index's aliases, and WriteError if the index is deleted or created again meanwhile.
     """
-    alias = own_alias(index.name)
-    watch = _Watch(index.name)
+    alias = new_load_alias(index.name)
+    watch = _LivenessWatch(index.name)
     dead: frozenset[str] = frozenset()
     _running.add(alias)
     try:
         while True:
-            _enter(client, index.name, alias, dead, step)
+            _add_alias(client, index.name, alias, dead, step)
             state = step(lambda: read_state(client, index.name))
             others = state.owners - {alias}
             if not others and alias in state.owners and state.uuid == index.uuid:
                 return _owned(client, alias, state)
-            step(lambda: _withdraw(client, index.name, alias))
+            step(lambda: _remove_alias(client, index.name, alias))
             if state.uuid != index.uuid:
                 raise WriteError(
-                    f"index {index.name}: was deleted and made again just now; run the command again"
+                    f"index {index.name}: was deleted and created again just now; run the command again"
                 )
-            dead = watch.dead_among(others, state.note, wait=wait)
+            dead = watch.dead_among(others, state.load_entry, wait=wait)
             if others and not dead:
-                time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - so that two do not keep step
+                time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - random, so that two runs do not stay in step
     except BaseException:
         _running.discard(alias)
-        with suppress(Exception):  # what ended it is what matters, and an alias that stays does no harm
-            _withdraw(client.options(request_timeout=RENEWAL_TIMEOUT), index.name, alias)
+        with suppress(Exception):  # the first error matters more, and an alias that stays does no harm
+            _remove_alias(client.options(request_timeout=RENEWAL_TIMEOUT), index.name, alias)
         raise
 
 
-def _enter(client: Elasticsearch, index: str, alias: str, dead: frozenset[str], step: Step[Any]) -> None:
-    """Add the run's alias; those of dead owners go in the same request, which fails where one is gone already."""
+def _add_alias(client: Elasticsearch, index: str, alias: str, dead: frozenset[str], step: Step[Any]) -> None:
+    """Add the run's alias, and remove those of dead owners in the same request.
+
+    The request fails if another run has removed one of them already.
+    """
     try:
         step(lambda: _change_aliases(client, index, add=alias, remove=sorted(dead)))
     except NotFoundError as error:
@@ -232,8 +242,8 @@ def _enter(client: Elasticsearch, index: str, alias: str, dead: frozenset[str], 
         step(lambda: _change_aliases(client, index, add=alias))
 
 
-def _withdraw(client: Elasticsearch, index: str, alias: str) -> None:
-    with suppress(NotFoundError):  # an earlier attempt, whose answer was lost, has done it
+def _remove_alias(client: Elasticsearch, index: str, alias: str) -> None:
+    with suppress(NotFoundError):  # an earlier attempt, whose answer was lost, has removed it
         _change_aliases(client, index, remove=[alias])
 
 
@@ -247,49 +257,49 @@ def _change_aliases(client: Elasticsearch, index: str, *, add: str = "", remove:
 
 
 def _owned(client: Elasticsearch, alias: str, state: IndexState) -> Ownership:
-    """What the refresh interval was before any load that did not end is taken over from its note."""
-    if state.note:
+    """Return the ownership; if an earlier load did not end, the refresh interval comes from its entry."""
+    if state.load_entry:
         log.warning(
-            "index %s: an earlier load did not end; its settings are set back after this one", state.name
+            "index %s: an earlier load did not end; its settings are restored after this one", state.name
         )
-    before = state.note["refresh_interval"] if state.note else state.refresh_interval
-    return Ownership(client, alias, dict(state.meta), before)
+    interval = state.load_entry["refresh_interval"] if state.load_entry else state.refresh_interval
+    return Ownership(client, alias, dict(state.meta), interval)
 
 
-def release(own: Ownership, index: str) -> None:
-    """Take the run's alias away; what its note said must have been set back."""
-    own.end()
-    _withdraw(own.client, index, own.alias)
+def release(ownership: Ownership, index: str) -> None:
+    """Remove the run's alias; the settings in its entry must have been restored before."""
+    ownership.end()
+    _remove_alias(ownership.client, index, ownership.alias)
 
 
-class _Watch:
-    """Which owners of an index are dead: gone from this machine, or without a sign of life for too long."""
+class _LivenessWatch:
+    """Decides which owners of an index are dead: ended on this machine, or without a sign of life for too long."""
 
     def __init__(self, index: str) -> None:
         self._index = index
         self._seen: tuple[frozenset[str], Any] | None = None
         self._since = 0.0
-        self._told = False
+        self._logged = False
 
-    def dead_among(self, owners: frozenset[str], note: Mapping[str, Any], *, wait: bool) -> frozenset[str]:
-        """The owners that are dead, all of them or none; a live one is an IndexBusyError unless `wait`."""
+    def dead_among(self, owners: frozenset[str], entry: Mapping[str, Any], *, wait: bool) -> frozenset[str]:
+        """Return all of the owners if they are dead, else none; raise IndexBusyError for a live one unless `wait`."""
         if all(is_dead(alias) for alias in owners):
             return owners
-        seen = owners, note.get("renewed")
+        seen = owners, entry.get("renewed")
         before, self._seen = self._seen, seen
         if before is None or seen != before:
             self._since = time.monotonic()
         alive = before is not None and before[0] & owners and seen[1] not in (None, before[1])
         if alive and not wait:
             raise IndexBusyError(
-                f"index {self._index}: is being loaded by process {note.get('pid')} on {note.get('host')} since "
-                f"{note.get('since')}; wait for its end with {setting('wait')}, or try again later"
+                f"index {self._index}: is being loaded by process {entry.get('pid')} on {entry.get('host')} since "
+                f"{entry.get('since')}; wait for its end with {setting('wait')}, or try again later"
             )
-        if not self._told:
-            self._told = True
+        if not self._logged:
+            self._logged = True
             log.info(
-                "index %s: another load of it is noted (process %s on %s, since %s); looking for a sign of life",
-                self._index, note.get("pid"), note.get("host"), note.get("since"),
+                "index %s: its mapping records another load (process %s on %s, since %s); looking for a sign of life",
+                self._index, entry.get("pid"), entry.get("host"), entry.get("since"),
             )  # fmt: skip
         if time.monotonic() - self._since < LEASE_SECONDS:
             return frozenset()
@@ -298,19 +308,19 @@ class _Watch:
 
 
 def lost_cause(client: Elasticsearch, index: IndexState) -> str:
-    """Why a load's alias is gone."""
+    """Return the reason why a load's alias no longer exists."""
     try:
         state = read_state(client, index.name)
     except NotFoundError:
         return "was deleted while it was loaded"
     except ApiError as error:
-        return f"can no longer be looked at ({reason(error)})"
+        return f"can no longer be read ({reason(error)})"
     if state.uuid != index.uuid:
-        return "was deleted and made again while it was loaded"
-    host, pid = state.note.get("host"), state.note.get("pid")
+        return "was deleted and created again while it was loaded"
+    host, pid = state.load_entry.get("host"), state.load_entry.get("pid")
     return (
         f"was taken over by another load (process {pid} on {host})"
-        if state.note
+        if state.load_entry
         else "lost this load's alias"
     )
 

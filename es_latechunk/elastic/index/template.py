@@ -1,4 +1,4 @@
-"""The index template: what an index for a model's vectors looks like, as plain values."""
+"""The index template: the settings and the mapping of an index for a model's vectors, as plain values."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from es_latechunk.elastic.index.identity import META_KEY, IndexIdentity
 from es_latechunk.errors import UsageError, setting
 
 VECTOR_FIELD = "content_embedding"
-CHUNKS = {"exists": {"field": "doc_id"}}  # what es-latechunk has written, in whatever company
-CONTEXT_FIELDS = ("near", "far")  # the words of the chunks next to a chunk, and of those after them
+CHUNKS = {"exists": {"field": "doc_id"}}  # the chunks, without documents that other programs may have written
+# The words of the chunks at distance 1 and at distance 2 from a chunk.
+CONTEXT_FIELDS = ("neighbours_1", "neighbours_2")
 TEMPLATE = "late_chunks.json"
 QUANTIZATIONS = {
     "int8": "int8_hnsw",
@@ -23,7 +24,7 @@ QUANTIZATIONS = {
     "bbq_flat": "bbq_flat",
     "flat": "flat",
 }
-LIMITS = {"bbq": (64, 1), "int4": (1, 2)}  # (least dimensions, a multiple of)
+LIMITS = {"bbq": (64, 1), "int4": (1, 2)}  # Elasticsearch's: (minimum, the number must be a multiple of)
 FIELDS = {
     "content": "text",
     VECTOR_FIELD: "dense_vector",
@@ -39,14 +40,14 @@ FIELDS = {
 
 
 def template_folder() -> Path:
-    """The templates: inside an installed package, or at the top of a checkout."""
+    """Return the folder of the templates: in an installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parents[2]
     installed = package / "mappings"
     return installed if installed.is_dir() else package.parent / "mappings"
 
 
 def load_template(file: Path | None = None) -> dict[str, Any]:
-    """The index template (settings, mappings) of `file`, or our own; a UsageError says what is wrong."""
+    """Read the index template (settings, mappings) of `file`, or our own; a UsageError says what is wrong in it."""
     path = file or template_folder() / TEMPLATE
     try:
         template: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -72,22 +73,22 @@ def load_template(file: Path | None = None) -> dict[str, Any]:
 
 
 def _shape_fault(template: Any) -> str:
-    """What is not as Elasticsearch's create-index request has it, or ""."""
+    """Return how the template differs from the body of a create-index request, or ""."""
     if not isinstance(template, dict):
-        return "is no object"
+        return "is not an object"
     if unknown := sorted(template.keys() - {"settings", "mappings", "aliases"}):
-        return f"has {', '.join(unknown)} beside settings, mappings and aliases"
-    for place in ("mappings", "mappings.properties", "mappings._meta", "settings", "settings.index"):
+        return f"has {', '.join(unknown)} besides settings, mappings and aliases"
+    for path in ("mappings", "mappings.properties", "mappings._meta", "settings", "settings.index"):
         value: Any = template
-        for key in place.split("."):
+        for key in path.split("."):
             value = value.get(key, {})
         if not isinstance(value, dict):
-            return f'its "{place}" is no object'
+            return f'its "{path}" is not an object'
     return ""
 
 
 def _storage_fault(mappings: dict[str, Any]) -> str:
-    """What keeps chunks from being written or shown, or ""."""
+    """Return what would keep chunks from being written or shown, or ""."""
     source = mappings.get("_source", {})
     if source.get("enabled") is False:
         return "keeps no _source, so that chunks could not be shown"
@@ -108,21 +109,21 @@ def index_body(
     context_fields: bool = True,
     language: str | None = None,
 ) -> dict[str, Any]:
-    """The body of the create-index request: the template with dims, index_options and `_meta` filled in.
+    """Return the body of the create-index request: the template with dims, index_options and `_meta` filled in.
 
-    Without `context_fields` the fields for the neighbours' words go, and BM25 is as Elasticsearch has it.
-    `language` is the name of one of Elasticsearch's language analyzers, for all text fields of the chunk.
+    Without `context_fields` the fields for the neighbours' words are left out, and BM25 has Elasticsearch's own
+    parameters. `language` is one of Elasticsearch's language analyzers, for all text fields of the chunk.
     """
     body: dict[str, Any] = json.loads(json.dumps(template))
     mappings = body["mappings"]
     vector = mappings["properties"][VECTOR_FIELD]
-    dims = identity.encoder.dimensions
-    if vector.setdefault("dims", dims) != dims:
+    dimensions = identity.encoder.dimensions
+    if vector.setdefault("dims", dimensions) != dimensions:
         raise UsageError(
             f"{setting('template')}: {VECTOR_FIELD} has {vector['dims']} dims, model {identity.encoder.model} gives "
-            f"{dims}; leave dims out, it is filled in"
+            f"{dimensions}; leave dims out, it is filled in"
         )
-    vector.setdefault("index_options", {"type": _index_type(quantization, dims)})
+    vector.setdefault("index_options", {"type": _index_type(quantization, dimensions)})
     mappings["_meta"] = {**mappings.get("_meta", {}), META_KEY: identity.to_meta()}
     settings = body.setdefault("settings", {})
     if not context_fields:
@@ -154,7 +155,7 @@ def _set_language(properties: dict[str, Any], language: str) -> None:
 
 
 def _share_analyzer(properties: dict[str, Any]) -> None:
-    """A chunk's words and its neighbours' are searched as one text (BM25F), so they must be cut alike."""
+    """Give the context fields the analyzer of the content: BM25F searches them together, so their words must match."""
     analyzer = properties["content"].get("analyzer", "standard")
     for field in CONTEXT_FIELDS:
         if field in properties:
@@ -162,21 +163,21 @@ def _share_analyzer(properties: dict[str, Any]) -> None:
 
 
 def _override(settings: dict[str, Any], name: str, value: Any) -> None:
-    """Set an index setting in the place of each spelling of it that a template may have."""
+    """Set an index setting, and remove the other spellings of it that a template may have."""
     for spelling in (name, f"index.{name}"):
         settings.pop(spelling, None)
     settings.setdefault("index", {})[name] = value
 
 
-def _index_type(quantization: str, dims: int) -> str:
+def _index_type(quantization: str, dimensions: int) -> str:
     if quantization not in QUANTIZATIONS:
         raise UsageError(
             f"{setting('quantization')} {quantization} is not known; choose one of {', '.join(QUANTIZATIONS)}"
         )
-    least, multiple = LIMITS.get(quantization.removesuffix("_flat"), (1, 1))
-    if dims < least or dims % multiple:
-        what = f"at least {least} dimensions" if dims < least else "an even number of dimensions"
+    minimum, multiple = LIMITS.get(quantization.removesuffix("_flat"), (1, 1))
+    if dimensions < minimum or dimensions % multiple:
+        what = f"at least {minimum} dimensions" if dimensions < minimum else "an even number of dimensions"
         raise UsageError(
-            f"{setting('quantization')} {quantization} needs {what}, the model gives {dims}; choose int8"
+            f"{setting('quantization')} {quantization} needs {what}, the model gives {dimensions}; choose int8"
         )
     return QUANTIZATIONS[quantization]

@@ -1,1 +1,1 @@
-"""From a query to hits: filters and requests, candidates, fusion, and the winners' fields."""
+"""From a query to hits: filters and requests, candidates, fusion, and the fields of the hits."""

@@ -1,11 +1,11 @@
-"""The winners' fields: what a search shows is fetched for the few chunks that it shows, after they are ranked.
+"""Fetches the fields of the best chunks of a search, after they are ranked.
 
-A search looks at hundreds of chunks to show ten. Their ids and scores are small; their fields are not, where
-documents carry large metadata. So the first request asks for ids and scores alone, and this one for the rest.
+A search looks at hundreds of chunks to show ten. Their ids and scores are small, but their fields may be large, as
+metadata can be. So the first request returns ids and scores alone, and this one the fields of the hits.
 
-It also looks whether each document is whole: every chunk of one version, and none of another. While a document
-is replaced, a refresh in between shows some chunks of both versions; such a document is left out of the results
-until it is whole again, so that no reader sees half of it.
+The same request checks whether each document is whole: all chunks of one version, and none of another. While a
+document is replaced, a refresh may expose chunks of both versions. Such a document is left out of the results until it
+is whole again, so that nobody sees half of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from es_latechunk.elastic.index.contents import VERSIONS, stored_document
+from es_latechunk.elastic.index.contents import VERSIONS, indexed_document
 from es_latechunk.elastic.search.fusion import Candidate, Key
 from es_latechunk.elastic.search.query import SOURCE_FIELDS, highlight_clause
 from es_latechunk.elastic.write.actions import chunk_id
@@ -27,20 +27,21 @@ FETCH_AT_ONCE = 100  # hits of one answer
 NEEDED = {"doc_id": str, "ordinal": int, "start": int, "end": int, "content": str}
 log = logging.getLogger(__name__)
 
-Ask = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+Search = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(slots=True)
 class Fetched:
-    """The chunks that were fetched, by index and `_id`; None for one that is gone or is none of ours."""
+    """The fetched chunks by index and `_id`; None for one that no longer exists or was not written by us.
+
+    `broken` are the (index, document) pairs whose chunks are of several versions or incomplete.
+    """
 
     hits: dict[Key, Hit | None] = field(default_factory=dict)
-    broken: set[tuple[str, str]] = field(
-        default_factory=set
-    )  # (index, document) of two versions, or of a part
+    broken: set[tuple[str, str]] = field(default_factory=set)
 
     def shown(self, candidates: Iterable[Candidate], k: int) -> list[Hit]:
-        """The first k candidates as hits, without what cannot be shown."""
+        """Return the first k candidates that can be shown as hits."""
         hits = (self._hit(candidate) for candidate in candidates)
         return list(islice((hit for hit in hits if hit is not None), k))
 
@@ -55,18 +56,18 @@ class Fetched:
 
 
 def fetch(
-    ask: Ask,
+    search: Search,
     candidates: Sequence[Candidate],
     into: Fetched,
     *,
     indices: int = 1,
     highlight: str | None = None,
 ) -> None:
-    """Fetch what is not there yet of the candidates and their inner ones, in requests of a bounded size.
+    """Fetch the candidates and their inner ones, unless they are fetched already, in requests of a bounded size.
 
-    `indices` is the number of indices that `ask` searches: each may hold a chunk of the same `_id`. `highlight`
-    marks the words of that text in the content. A request whose answer is too large for the server is halved, down
-    to one chunk.
+    `indices` is the number of indices that `search` reads; each may hold a chunk of the same `_id`. `highlight` is a
+    text whose words are marked in the content. A request whose answer is too large for the server is halved, down to
+    one chunk.
     """
     keys = dict.fromkeys(
         found.key for candidate in candidates for found in (candidate, *(candidate.inner or ()))
@@ -76,7 +77,7 @@ def fetch(
     while wanted:
         group = wanted[:size]
         try:
-            answer = ask(_body(group, indices, highlight))
+            answer = search(_body(group, indices, highlight))
         except TooMuchError:
             if len(group) == 1:
                 raise
@@ -87,7 +88,10 @@ def fetch(
 
 
 def _body(keys: Sequence[Key], indices: int, highlight: str | None) -> dict[str, Any]:
-    """Chunks by `_id`; the aggregation sees all chunks of their documents, in the same look at the index."""
+    """Return a search for chunks by `_id`, with an aggregation over all chunks of their documents.
+
+    One request does both, so that it sees one state of the index.
+    """
     ids = list(dict.fromkeys(chunk for _, chunk in keys))
     documents = sorted({chunk.rpartition("#")[0] for chunk in ids})
     by_index = {"terms": {"field": "_index", "size": indices}, "aggs": VERSIONS}
@@ -111,21 +115,21 @@ def _read(answer: Mapping[str, Any], keys: Sequence[Key], into: Fetched) -> None
         into.hits[key] = read_hit(rows[key]) if key in rows else None
     for document in answer["aggregations"]["documents"]["buckets"]:
         for index in document["indices"]["buckets"]:
-            if not stored_document(index).is_consistent:
+            if not indexed_document(document["key"], index).is_consistent:
                 into.broken.add((index["key"], document["key"]))
 
 
 def read_hit(row: Mapping[str, Any]) -> Hit | None:
-    """A hit from one row of Elasticsearch's answer; None, with a warning, for one that is no chunk of ours."""
+    """Read a hit from a row of the answer; None, with a warning, for a document that is not one of our chunks."""
     if "_source" not in row:
         raise PreconditionError(
-            f"index {row['_index']}: keeps no _source, so its chunks cannot be shown; make it again with the "
+            f"index {row['_index']}: keeps no _source, so its chunks cannot be shown; create it again with the "
             "template of es-latechunk"
         )
     source = row["_source"]
     if fault := _fault(row["_id"], source):
         log.warning(
-            "index %s: %s is no chunk of es-latechunk (%s), so it is left out",
+            "index %s: %s is not a chunk of es-latechunk (%s), so it is left out",
             row["_index"],
             row["_id"],
             fault,
@@ -148,7 +152,10 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
 
 
 def _fault(identifier: str, source: Mapping[str, Any]) -> str:
-    """What shows that somebody else has written this, or "": a field can also be null or a list."""
+    """Return what shows that another program wrote this document, or "".
+
+    The types are checked too, as any field of an Elasticsearch document can be null or a list.
+    """
     if missing := [name for name in NEEDED if name not in source]:
         return f"it has no {', '.join(missing)}"
     for name, kind in NEEDED.items():

@@ -1,4 +1,4 @@
-"""Filters as people write them on a command line."""
+"""Filters in the form that people write on a command line, such as `lang=en`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from es_latechunk.errors import UsageError, setting
 
 FILTER = re.compile(r"\s*([^\s<>=][^<>=]*?)\s*(>=|<=|>|<|=)(.*)", re.DOTALL)
 RANGES = {">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
-# Field types whose values have an order that people mean: strings order "100" before "9".
+# The field types that can be ranges; strings cannot, because they order "100" before "9".
 ORDERED = {
     "byte", "short", "integer", "long", "unsigned_long", "half_float", "float", "double", "scaled_float",
     "date", "date_nanos", "ip", "version",
@@ -19,12 +19,12 @@ ORDERED = {
 
 
 def parse_filter(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The query of one filter, for an index with these fields.
+    """Return the query of one filter, for an index with these fields.
 
-    `field=value` is equality, `field=[a,b]` one of several, `field>=value` (and >, <, <=) a range, both ends
-    by two filters. A name that is no field of the index is a key of the metadata. A range needs a field of
-    numbers, dates or addresses: over strings, as metadata is stored, it is refused with a UsageError. A text field
-    is matched by phrase.
+    `field=value` is equality, `field=[a,b]` one of several values, and `field>=value` (or >, <, <=) a range with one
+    end; two filters make a range with both ends. A name that is not a field of the index is a key of the metadata. A
+    range needs a field of numbers, dates or addresses; a range of strings, such as metadata, is a UsageError. A text
+    field is matched by phrase.
     """
     name, operator, value = split_filter(text)
     field = name if name.split(".")[0] in properties else f"metadata.{name}"
@@ -34,7 +34,7 @@ def parse_filter(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(
                 f"{setting('filters')} {text!r} is a range, and {field} holds "
                 f"{'strings' if kind == 'flattened' else kind}, which "
-                f'order "100" before "9"; write {name}=[a,b] with the values that are meant'
+                f'order "100" before "9"; list the values instead: {name}=[a,b]'
             )
         return {"range": {field: {RANGES[operator]: value}}}
     is_text = kind == "text"
@@ -44,7 +44,7 @@ def parse_filter(text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _field_type(field: str, properties: Mapping[str, Any]) -> str:
-    """The type of a field, or of the nearest field above it that has one: a key of flattened metadata is flattened."""
+    """Return the type of a field, or of its nearest parent with a type: a key of flattened metadata is flattened."""
     kind, inside = "", properties
     for name in field.split("."):
         entry = inside.get(name, {})
@@ -54,7 +54,7 @@ def _field_type(field: str, properties: Mapping[str, Any]) -> str:
 
 
 def split_filter(text: str) -> tuple[str, str, str]:
-    """Field, operator and value of a filter; a UsageError where it has none."""
+    """Return the field, the operator and the value of a filter; a UsageError if it is not one."""
     found = FILTER.fullmatch(text)
     if not found:
         raise UsageError(
@@ -63,7 +63,7 @@ def split_filter(text: str) -> tuple[str, str, str]:
     name, operator, value = found.groups()
     if operator == "=" and (name.endswith("!") or value.startswith("=")):
         raise UsageError(
-            f"{setting('filters')} {text!r} has an operator that is not known here "
+            f"{setting('filters')} {text!r} has an operator that is not known "
             f"({'!=' if name.endswith('!') else '=='}); write "
             'field=value for equality, and field=["=a"] for a value that begins with ='
         )
@@ -71,7 +71,7 @@ def split_filter(text: str) -> tuple[str, str, str]:
 
 
 def _listed(text: str, value: str) -> list[str]:
-    """The values of "[a,b]"; one that holds a comma stands in double quotes, as in CSV."""
+    """Return the values of "[a,b]"; a value with a comma is in double quotes, as in CSV."""
     try:
         rows = list(csv.reader([value[1:-1]], skipinitialspace=True, strict=True))
     except csv.Error as error:

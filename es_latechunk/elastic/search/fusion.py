@@ -1,4 +1,4 @@
-"""Fusing two ranked lists into one, on the client: no licence, and every step in the open."""
+"""Fuses two ranked lists into one on the client; Elasticsearch's own fusion needs an Enterprise licence."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk that a list holds: the index it is in, its `_id`, the document's id, and its score there.
+    """A chunk in a ranked list: its index, its `_id`, and its score in that list.
 
-    `inner` are the other chunks of the same document, where they were asked for.
+    `inner` are other chunks of the same document, if the search collapses.
     """
 
     index: str
@@ -22,37 +22,37 @@ class Candidate:
 
     @property
     def key(self) -> Key:
-        """What tells it from every other chunk: several indices behind an alias may hold the same `_id`."""
+        """The index and the `_id`, as several indices behind an alias may hold the same `_id`."""
         return self.index, self.id
 
     @property
     def doc_id(self) -> str:
-        """The document's id, as the `_id` says it: DOCUMENT#ORDINAL."""
+        """The document's id, taken from the `_id` DOCUMENT#ORDINAL."""
         return self.id.rpartition("#")[0]
 
 
-def convex_sum(bm25: Sequence[Candidate], knn: Sequence[Candidate], *, weight: float) -> list[Candidate]:
-    """Chunks of either list by `weight` * minmax(BM25) + (1 - weight) * minmax(kNN), best first.
+def convex_sum(bm25: Sequence[Candidate], knn: Sequence[Candidate], *, bm25_weight: float) -> list[Candidate]:
+    """Rank the chunks of both lists by `bm25_weight` * minmax(BM25) + (1 - bm25_weight) * minmax(kNN), best first.
 
-    A list's scores are stretched to [0, 1]; a chunk that a list does not hold has 0 there. Source: Bruch et
+    The scores of a list are scaled to [0, 1]; a chunk that is not in a list has 0 for it. Source: Bruch et
     al. 2022, "An Analysis of Fusion Functions for Hybrid Retrieval" (arXiv 2210.11934).
     """
-    return _ranked(bm25, knn, _weighted(_minmax(bm25), weight), _weighted(_minmax(knn), 1 - weight))
+    return _ranked(bm25, knn, _weighted(_minmax(bm25), bm25_weight), _weighted(_minmax(knn), 1 - bm25_weight))
 
 
 def reciprocal_rank(
-    bm25: Sequence[Candidate], knn: Sequence[Candidate], *, weight: float, constant: int
+    bm25: Sequence[Candidate], knn: Sequence[Candidate], *, bm25_weight: float, constant: int
 ) -> list[Candidate]:
-    """Chunks of either list by weighted reciprocal rank: each list gives its weight / (constant + rank).
+    """Rank the chunks of both lists by weighted reciprocal rank: a list adds weight / (constant + rank).
 
     Source: Cormack et al. 2009, "Reciprocal rank fusion outperforms Condorcet".
     """
     first, second = _reciprocal(bm25, constant), _reciprocal(knn, constant)
-    return _ranked(bm25, knn, _weighted(first, weight), _weighted(second, 1 - weight))
+    return _ranked(bm25, knn, _weighted(first, bm25_weight), _weighted(second, 1 - bm25_weight))
 
 
 def _minmax(found: Sequence[Candidate]) -> dict[Key, float]:
-    """Scores stretched to [0, 1]; where all are equal, each is 1: to be found is worth more than not to be."""
+    """Scale scores to [0, 1]; if all are equal, each is 1, as a chunk that was found beats one that was not."""
     if not found:
         return {}
     scores = [candidate.score for candidate in found]
@@ -74,14 +74,14 @@ def _ranked(
     first: Mapping[Key, float],
     second: Mapping[Key, float],
 ) -> list[Candidate]:
-    """The union of the lists, by the sum of both scores; ties keep a fixed order, by id."""
+    """Return the union of the lists, ordered by the sum of both scores; ties are ordered by id."""
     union = {candidate.key: candidate for candidate in [*bm25, *knn]}
     fused = [replace(one, score=first.get(key, 0.0) + second.get(key, 0.0)) for key, one in union.items()]
     return sorted(fused, key=lambda one: (-one.score, one.id, one.index))
 
 
 def collapse(found: Sequence[Candidate], *, inner: int) -> list[Candidate]:
-    """The best chunk of each document, each with up to `inner` others of it."""
+    """Keep the best chunk of each document, with up to `inner` other chunks of it."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in found:
         groups.setdefault(candidate.doc_id, []).append(candidate)

@@ -1,4 +1,4 @@
-"""Runs many queries in few requests: candidates, fusion, the winners' fields, and the passages around them."""
+"""Runs many queries in few requests: candidates, fusion, the fields of the best hits, and their passages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from es_latechunk.types import Encoder, FloatArray, Hit, Passage
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A query's hits, best first, and the milliseconds of the round trips that it shared."""
+    """The hits of a query, best first, and the milliseconds of the requests that it shared with other queries."""
 
     query: str
     hits: list[Hit]
@@ -45,7 +45,10 @@ class Found:
 
 
 class Searcher:
-    """An index opened for searching: an alias is looked up once, so that no two models are ever mixed."""
+    """An index opened for searching.
+
+    An alias is resolved once, so that a search never mixes two models while the alias is swapped.
+    """
 
     def __init__(self, client: Elasticsearch, index: str, options: SearchOptions) -> None:
         options.check()
@@ -58,30 +61,30 @@ class Searcher:
 
     @property
     def identity(self) -> IndexIdentity:
-        """What the index records of its vectors."""
+        """The index's record of its vectors."""
         return self.record.identity
 
     @property
     def mode(self) -> str:
-        """The mode in use: the one asked for, or the best that the index has."""
+        """The mode in use: that of the options, or the default of the index."""
         return self._builder.mode
 
     @property
     def candidates(self) -> int:
-        """The number of chunks that each list of a query holds at most."""
+        """The maximum number of chunks in each list of a query."""
         return self._options.candidates()
 
     def encode(self, queries: Sequence[str], encoder: Encoder) -> list[FloatArray]:
-        """Query vectors (dim,); an encoder that is not the index's own is refused (IndexMismatchError)."""
+        """Encode queries to vectors (dim,); an encoder that is not the index's own is refused (IndexMismatchError)."""
         for query in queries:
             check_query(query)
         check_encoder(self._index, self.record.identity.encoder, encoder.identity)
         return list(encoder.encode_queries(list(queries)))
 
     def requests(self, query: str, vector: FloatArray | None, *, wide: bool = False) -> list[dict[str, Any]]:
-        """The search bodies of one query: two in hybrid mode, the text's and the vector's.
+        """Return the search bodies of one query; in hybrid mode two, one for the text and one for the vector.
 
-        `wide` asks for all candidates where a single list would give k.
+        With `wide`, a single list has all candidates, not only k.
         """
         check_query(query)
         build, options = self._builder, self._options
@@ -98,27 +101,27 @@ class Searcher:
         return [build.bm25(query, size=size), build.knn(query, vector, size=size)]
 
     def run(self, queries: Sequence[str], vectors: Sequence[FloatArray | None]) -> list[Found]:
-        """All queries in one round trip, and the fields of what they show in a second one (see `fetch`)."""
+        """Search for all queries in one request, and fetch the fields of their hits in a second one (see `fetch`)."""
         bodies = [self.requests(query, vector) for query, vector in zip(queries, vectors, strict=True)]
         started = time.perf_counter()
         ranked = self._rank(bodies)
         shown = self._show(queries, ranked)
         k = self._options.k
-        for place, (hits, candidates) in enumerate(zip(shown, ranked, strict=True)):
+        for number, (hits, candidates) in enumerate(zip(shown, ranked, strict=True)):
             if len(hits) < k <= len(candidates) < self._options.candidates():
-                # Some of them cannot be shown, and one list gives no more than it was asked for.
-                wider = self._rank([self.requests(queries[place], vectors[place], wide=True)])
-                [shown[place]] = self._show([queries[place]], wider)
+                # Some hits cannot be shown, and a single list holds k candidates only: search again with more.
+                wider = self._rank([self.requests(queries[number], vectors[number], wide=True)])
+                [shown[number]] = self._show([queries[number]], wider)
         milliseconds = round(1000 * (time.perf_counter() - started), 3)
         return [Found(query, hits, milliseconds) for query, hits in zip(queries, shown, strict=True)]
 
     def _rank(self, bodies: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Candidate]]:
-        """The candidates of each query, best first: ids and scores alone."""
+        """Return the candidates of each query, best first, with ids and scores alone."""
         answers = iter(self._ask([ids_and_scores(body) for group in bodies for body in group]))
         return [self._fuse([read_candidates(next(answers)) for _ in group]) for group in bodies]
 
     def _show(self, queries: Sequence[str], ranked: Sequence[Sequence[Candidate]]) -> list[list[Hit]]:
-        """The best k of each query as hits. What cannot be shown makes room for what comes after it."""
+        """Return the best k hits of each query; a hit that cannot be shown is replaced by the next candidate."""
         k = self._options.k
         together = Fetched()
         shown = []
@@ -147,7 +150,7 @@ class Searcher:
             raise
 
     def fetch_rows(self, ids: Sequence[str]) -> dict[str, Hit]:
-        """Chunks by their `_id`s, whatever their score."""
+        """Fetch chunks by their `_id`s."""
         fetched = Fetched()
         for index in self.record.names:
             self._fetch([Candidate(index, chunk, 0.0) for chunk in ids], fetched)
@@ -181,30 +184,30 @@ class Searcher:
 
     def _fuse(self, lists: list[list[Candidate]]) -> list[Candidate]:
         options = self._options
-        if len(lists) == 1:
+        if len(lists) == 1:  # one mode, or Elasticsearch has fused the lists
             return lists[0]
         bm25, knn = lists
         if options.fusion == "rrf":
-            fused = reciprocal_rank(bm25, knn, weight=options.weight, constant=RRF_CONSTANT)
+            fused = reciprocal_rank(bm25, knn, bm25_weight=options.bm25_weight, constant=RRF_CONSTANT)
         else:
-            fused = convex_sum(bm25, knn, weight=options.weight)
+            fused = convex_sum(bm25, knn, bm25_weight=options.bm25_weight)
         return collapse(fused, inner=INNER_SIZE - 1) if options.collapse else fused
 
 
 def _cause(error: Mapping[str, Any]) -> str:
-    """Why a search failed: the first shard's words where it failed on a shard."""
+    """Return why a search failed; if it failed on shards, the reason of the first one."""
     failed = error.get("failed_shards")
     return cause_text(failed[0]["reason"] if failed else dict(error))
 
 
 def check_query(query: str) -> None:
-    """Raise a UsageError for a query without a word."""
+    """Raise a UsageError for an empty query."""
     if not query.strip():
         raise UsageError("the query is empty; write a few words")
 
 
 def read_candidates(answer: Mapping[str, Any]) -> list[Candidate]:
-    """The ids and scores of one search answer."""
+    """Read the ids and scores of one search answer."""
     return [_candidate(row) for row in answer["hits"]["hits"]]
 
 
@@ -217,7 +220,7 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
 
 
 def add_passages(searcher: Searcher, hits: Sequence[Hit], neighbours: int) -> list[Hit]:
-    """Hits with the passage of up to `neighbours` chunks on each side of the same document."""
+    """Return the hits with their passages: up to `neighbours` chunks of the same document on each side."""
     chunks = {hit.id: hit for hit in hits}
     around = {
         chunk_id(hit.doc_id, ordinal)
@@ -229,7 +232,7 @@ def add_passages(searcher: Searcher, hits: Sequence[Hit], neighbours: int) -> li
 
 
 def join_passage(chunks: Sequence[Hit]) -> Passage:
-    """Chunks of one document, in order, as one text."""
+    """Join consecutive chunks of one document to one text."""
     text = chunks[0].content
     for before, after in pairwise(chunks):
         gap = after.start - before.end
@@ -238,9 +241,9 @@ def join_passage(chunks: Sequence[Hit]) -> Passage:
 
 
 def _neighbourhood(hit: Hit, chunks: Mapping[str, Hit], neighbours: int) -> list[Hit]:
-    """The hit and the chunks on both sides, as far as they follow each other.
+    """Return the hit with the chunks on both sides, up to the first one that is missing or overlaps.
 
-    A document may be replaced between the search and this; chunks of its new version can overlap the hit.
+    A document may be replaced between the search and this request; chunks of its new version can overlap the hit.
     """
     found = [hit]
     for distance in range(1, neighbours + 1):

@@ -1,1 +1,1 @@
-"""Writing an index: bulk actions, a load that owns the index, and aliases that are switched to a new one."""
+"""Writing an index: bulk actions, loads that own an index, and aliases that are swapped to a new one."""

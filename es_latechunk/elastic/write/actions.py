@@ -1,4 +1,4 @@
-"""Bulk actions from chunks: pure functions from values to the bytes of a bulk request."""
+"""Bulk actions for chunks: pure functions that turn values into the bytes of a bulk request."""
 
 from __future__ import annotations
 
@@ -36,27 +36,28 @@ class Action:
 
 
 def chunk_id(doc_id: str, ordinal: int) -> str:
-    """The `_id` of a document's chunk."""
+    """Return the `_id` of a chunk."""
     return f"{doc_id}#{ordinal}"
 
 
 def check_id(doc_id: str, chunks: int) -> None:
-    """Refuse a document whose last chunk's `_id` would be longer than Elasticsearch takes."""
+    """Raise a DocumentError if the `_id` of the document's last chunk is too long for Elasticsearch."""
     size = len(chunk_id(doc_id, chunks - 1).encode())
     if size > ID_BYTES:
         raise DocumentError(
             f"{doc_id[:60]}...",
-            f"its id gives an _id of {size} bytes, Elasticsearch takes {ID_BYTES}; shorten it",
+            f"its id gives an _id of {size} bytes, Elasticsearch accepts {ID_BYTES}; shorten it",
         )
 
 
 def index_actions(
     chunked: ChunkedDocument, first: int, vectors: FloatArray, *, doc_hash: str, packed: bool, context: bool
 ) -> Iterator[Action]:
-    """Actions that write the chunks `first` ... with their `vectors` (N, dim).
+    """Yield the actions that write the chunks from `first` on with their `vectors` (N, dim).
 
-    `context` adds the neighbours' words: `near` of the chunks next to a chunk, `far` of those after them.
-    `packed` sends a vector as base64 of big-endian float32, which Elasticsearch reads from 9.3 on.
+    `context` adds the neighbours' words: `neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those
+    of the chunks at distance 2.
+    `packed` sends a vector as base64 of big-endian float32, which Elasticsearch accepts since 9.3.
     """
     document = chunked.document
     for ordinal, vector in enumerate(vectors, first):
@@ -74,33 +75,33 @@ def index_actions(
             "doc_hash": doc_hash,
         }
         if context:
-            source["near"] = neighbour_text(chunked, ordinal, 1)
-            source["far"] = neighbour_text(chunked, ordinal, 2)
+            source["neighbours_1"] = neighbour_text(chunked, ordinal, 1)
+            source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
 
 
 def _page(document: Document, span: ChunkSpan) -> dict[str, int]:
-    """The page (from 1) on which a chunk begins, where the document has pages."""
+    """Return the page (from 1) on which a chunk begins, if the document has pages."""
     return {"page": bisect_right(document.pages, span.start)} if document.pages else {}
 
 
 def neighbour_text(chunked: ChunkedDocument, ordinal: int, distance: int) -> list[str]:
-    """The texts of the chunks `distance` before and after a chunk, where the document has them."""
-    places = (ordinal - distance, ordinal + distance)
-    spans = [chunked.spans[place] for place in places if 0 <= place < len(chunked.spans)]
+    """Return the texts of the chunks at `distance` before and after a chunk, as far as they exist."""
+    ordinals = (ordinal - distance, ordinal + distance)
+    spans = [chunked.spans[other] for other in ordinals if 0 <= other < len(chunked.spans)]
     return [chunked.document.text[span.start : span.end] for span in spans]
 
 
 def delete_actions(doc_id: str, first: int, last: int) -> Iterator[Action]:
-    """Actions that delete the chunks `first` ... `last`, both included."""
+    """Yield the actions that delete the chunks from `first` to `last`, both included."""
     for ordinal in range(first, last + 1):
         identifier = chunk_id(doc_id, ordinal)
         yield Action(identifier, doc_id, (_json({"delete": {"_id": identifier}}),))
 
 
 def pack_vector(vector: FloatArray) -> str:
-    """A vector (dim,) as base64 of its float32 values in big-endian order."""
+    """Encode a vector (dim,) as base64 of its float32 values in big-endian order."""
     return base64.b64encode(np.asarray(vector, dtype=">f4").tobytes()).decode("ascii")
 
 

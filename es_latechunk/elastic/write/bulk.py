@@ -1,8 +1,8 @@
-"""The bulk writer: actions in, one result each out, whatever happens in between.
+"""The bulk writer: it takes actions and gives one result for each, whatever happens in between.
 
-The client's own bulk helpers retry single items but let a lost connection escape, with no word of which
-actions are still open. Here both are one loop: every attempt sends what is not yet settled, and an
-action is settled only by an item of a complete answer that carries its id.
+The client's own bulk helpers retry single items, but raise when a connection is lost, without saying which actions are
+still open. Here one loop handles both: every attempt sends the actions that are not settled yet, and an action is
+settled only by an item of a complete answer that carries its id.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from typing import Any, Generic, TypeVar
 from elasticsearch import ApiError, Elasticsearch
 
 from es_latechunk.elastic.connection import UNAVAILABLE, cause_text, server_address, server_errors
-from es_latechunk.elastic.retry import DEFAULT_RETRY_FOR, PASSING, PassingError, finish, persist
+from es_latechunk.elastic.retry import TRANSIENT_STATUSES, TransientError, defer_interrupt, retry_transient
 from es_latechunk.elastic.write.actions import Action
 from es_latechunk.errors import IndexRefusedError
+from es_latechunk.types import DEFAULT_RETRY_FOR
 
 BATCH_ACTIONS = 500
 BATCH_BYTES = 5_000_000
 TOO_LARGE = 413
 NOT_FOUND = 404
-# What an item is refused with when the index as a whole is: no other item would be taken either.
+# Item errors that concern the whole index: no other item would be accepted either.
 WHOLE_INDEX = (
     "cluster_block_exception",
     "index_closed_exception",
@@ -37,9 +38,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What became of an action. An empty cause: the index is as the action wants it; any other is for good.
+    """The result of an action. With an empty cause it succeeded; any other cause is final.
 
-    A deleted chunk has the status 404 only where it certainly was not there.
+    A deletion has the status 404 only if the chunk certainly did not exist.
     """
 
     action: Action
@@ -57,15 +58,15 @@ def write(
     require_alias: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[R | T]:
-    """Send actions in requests bounded in number and bytes, and give what `settle` makes of the result of each.
+    """Send actions in requests of bounded length and size, and yield `settle(result)` for each result, unless None.
 
-    What is no action passes through; None of `settle` is nothing to give. `settle` is called for a whole answer
-    before any of it is given, out of the reach of an interrupt, so that what it counts is what was written.
+    Items that are not actions pass through. `settle` is called for all items of an answer before any of its values is
+    yielded, and an interrupt cannot come in between: what it counts is exactly what was written.
 
-    `retry_for` is how long (seconds) a request may be tried again before a WriteError. With `require_alias`, `index`
-    must be an alias, so that no index is ever made by a request. `check` is called before each request, and may
-    raise. An index that takes nothing at all ends the writing with an IndexRefusedError. Where a request is
-    interrupted, what its answer settled is given first, and then the interrupt is raised.
+    `retry_for` is the time (seconds) for which a request is retried before a WriteError. With `require_alias`, `index`
+    must be an alias, so that no request can create an index. `check` is called before each request, and may raise. An
+    index that accepts nothing at all ends the writing with an IndexRefusedError. If a request is interrupted, the
+    values of its answer are yielded first, and then the interrupt is raised.
     """
     sender = _Sender(client, index, retry_for, require_alias, check, settle)
     batch: list[Action] = []
@@ -85,17 +86,17 @@ def write(
 
 @dataclass(slots=True)
 class _Sender(Generic[R]):
-    """Where requests go, and how."""
+    """Sends batches of actions to one index, with one set of options."""
 
     client: Elasticsearch
     index: str
     retry_for: float
     require_alias: bool
     check: Callable[[], None]
-    settled: Callable[[ActionResult], R | None]
+    on_result: Callable[[ActionResult], R | None]
 
     def settle(self, batch: list[Action]) -> Iterator[R]:
-        """Send until every action of the batch is settled."""
+        """Send the batch, as often as needed, until every action of it is settled."""
         waiting = batch
         results: list[R] = []
         again = False
@@ -103,15 +104,15 @@ class _Sender(Generic[R]):
         def attempt() -> None:
             nonlocal waiting, again
             repeated, again = again, True
-            waiting, cause = finish(lambda: self._send(waiting, results, repeated=repeated))
+            waiting, cause = defer_interrupt(lambda: self._send(waiting, results, repeated=repeated))
             if waiting:
-                raise PassingError(cause)
+                raise TransientError(cause)
 
         what = f"{server_address(self.client)}: did not take a request of {len(batch)} actions"
         too_large = False
         with server_errors(self.client, self.index):
             try:
-                persist(attempt, retry_for=self.retry_for, what=what)
+                retry_transient(attempt, retry_for=self.retry_for, what=what)
             except ApiError as error:
                 too_large = error.meta.status == TOO_LARGE
                 if not too_large:
@@ -122,7 +123,7 @@ class _Sender(Generic[R]):
             yield from self._halve(waiting)
 
     def _send(self, actions: list[Action], results: list[R], *, repeated: bool) -> tuple[list[Action], str]:
-        """Send once. What is not settled comes back, with the cause; an exception means that nothing is."""
+        """Send once, and return the actions that are not settled, with the cause; an exception means that none is."""
         self.check()
         lines = [line for action in actions for line in action.lines]
         answer = self.client.bulk(
@@ -138,7 +139,7 @@ class _Sender(Generic[R]):
         outcomes = [next(iter(item.values())) for item in items]
         for action, outcome in zip(actions, outcomes, strict=True):
             if outcome["_id"] != action.id:
-                return actions, f"an answer for {outcome['_id']} in the place of {action.id}"
+                return actions, f"an answer for {outcome['_id']} instead of {action.id}"
         return self._read(actions, outcomes, results, repeated=repeated)
 
     def _read(
@@ -155,7 +156,7 @@ class _Sender(Generic[R]):
             status = outcome["status"]
             if _refuses_all(outcome):
                 refusal = refusal or cause_text(outcome["error"])
-            elif status in PASSING:
+            elif status in TRANSIENT_STATUSES:
                 waiting.append(action)
                 cause = f"{status}: {cause_text(outcome['error'])}"
             elif repeated and action.deletes and status == NOT_FOUND:
@@ -165,19 +166,19 @@ class _Sender(Generic[R]):
                 self._settle_one(ActionResult(action, status, _failure(action, outcome)), results)
         if refusal:
             raise IndexRefusedError(
-                f"index {self.index}: takes no chunk at all ({refusal}); mend that, and run the same command again"
+                f"index {self.index}: accepts no chunk at all ({refusal}); repair that, and run the same command again"
             )
         return waiting, cause
 
     def _settle_one(self, result: ActionResult, results: list[R]) -> None:
-        made = self.settled(result)
-        if made is not None:
-            results.append(made)
+        value = self.on_result(result)
+        if value is not None:
+            results.append(value)
 
     def _halve(self, actions: list[Action]) -> Iterator[R]:
-        """The server takes no request of this size: settle each half, down to one action."""
+        """Settle each half of a batch that is too large for the server, down to one action."""
         if len(actions) == 1:
-            cause = f"the server takes no request of {actions[0].size} bytes (413)"
+            cause = f"the server accepts no request of {actions[0].size} bytes (413)"
             results: list[R] = []
             self._settle_one(ActionResult(actions[0], TOO_LARGE, cause), results)
             yield from results
@@ -188,7 +189,7 @@ class _Sender(Generic[R]):
 
 
 def _refuses_all(outcome: dict[str, Any]) -> bool:
-    """Whether an item is refused for what concerns the whole index, and will not pass by itself."""
+    """Return whether an item was refused for a reason that concerns the whole index and does not pass by itself."""
     error = outcome.get("error")
     kind = error.get("type") if isinstance(error, dict) else None
     return kind in WHOLE_INDEX and outcome["status"] != UNAVAILABLE
