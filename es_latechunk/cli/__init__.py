@@ -14,17 +14,17 @@ import click
 from es_latechunk.errors import LateChunkError
 
 COMMANDS = {
-    "quickstart": "A local node, a sample corpus, three searches, and late next to naive: one screen.",
-    "node": "Start, stop and look at the embedded Elasticsearch.",
+    "quickstart": "Start a local node, index a sample and search it: a tour on one screen.",
+    "node": "Start, stop and inspect the embedded Elasticsearch.",
     "index": "Create, show, promote and delete indices.",
-    "chunk": "Cut documents into chunks: spans as NDJSON, no server.",
-    "embed": "Late-chunk documents: vectors as NDJSON, no server.",
+    "chunk": "Split documents into chunks and print them as NDJSON (no server).",
+    "embed": "Print the chunk vectors of documents as NDJSON (no server).",
     "ingest": "Write documents into an index.",
-    "search": "Find the chunks nearest to a query.",
-    "compare": "Late next to naive similarity, chunk by chunk, no server.",
-    "models": "The models that late chunking fits, and those it does not.",
-    "serve": "The local model over HTTP: embeddings and late chunking.",
-    "inference": "Endpoints by which Elasticsearch itself asks for vectors.",
+    "search": "Find the chunks that answer a query.",
+    "compare": "Compare late with naive similarity, chunk by chunk (no server).",
+    "models": "List the models that late chunking works with, or describe one.",
+    "serve": "Serve the local model over HTTP: embeddings and late chunking.",
+    "inference": "Manage Elasticsearch's inference endpoints for this model.",
 }
 
 

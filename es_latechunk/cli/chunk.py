@@ -22,7 +22,7 @@ from es_latechunk.errors import DocumentError
 def chunk(
     paths: tuple[str, ...], chunker: str, max_tokens: int, reader: Reader, model: ModelChoice, as_json: bool
 ) -> None:
-    """Cut documents into chunks and print them as NDJSON: doc_id, ordinal, start, end, content.
+    """Split documents into chunks and print them as NDJSON: doc_id, ordinal, start, end, content.
 
     Positions are characters (code points) of the document, `end` exclusive. The model lends its tokenizer
     only. "-" reads standard input.

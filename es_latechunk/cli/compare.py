@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--query", required=True, metavar="TEXT")
 @click.option(
-    "-k", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="How many chunks."
+    "-k", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Number of chunks."
 )
 @click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)

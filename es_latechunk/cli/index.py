@@ -31,10 +31,22 @@ def index() -> None:
 @click.option("--pooling", type=click.Choice(["late", "naive"]), default="late", show_default=True)
 @click.option("--quantization", type=click.Choice(list(QUANTIZATIONS)), default="int8", show_default=True)
 @click.option("--shards", type=click.IntRange(1), help="Default: 1.")
-@click.option("--replicas", type=click.IntRange(0), help="Default: 1 where the cluster has a second node.")
-@click.option("--no-context-fields", is_flag=True, help="Leave the neighbours' words out of BM25.")
-@click.option("--language", metavar="NAME", help="A language analyzer of the cluster, such as german.")
-@click.option("--mapping", type=click.Path(path_type=Path), help="Your own template, JSON.")
+@click.option(
+    "--replicas",
+    type=click.IntRange(0),
+    help="Number of replicas. Default: 1 if the cluster has a second data node, else 0.",
+)
+@click.option(
+    "--no-context-fields", is_flag=True, help="Do not index the words of a chunk's neighbours for BM25."
+)
+@click.option(
+    "--language", metavar="NAME", help="Language analyzer of the cluster for the text, such as german."
+)
+@click.option(
+    "--mapping",
+    type=click.Path(path_type=Path),
+    help="Your own index template (JSON) instead of the one that ships.",
+)
 @model_options
 @connection_options
 @json_option
@@ -79,11 +91,11 @@ def create(
 
 @index.command()
 @click.argument("name")
-@click.option("--console", is_flag=True, help="Print requests for Kibana's Dev Tools that look into it.")
+@click.option("--console", is_flag=True, help="Print requests for Kibana's Dev Tools that explore the index.")
 @connection_options
 @json_option
 def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None:
-    """What an index holds: chunks, documents, size, and the model that it records."""
+    """Show what an index holds: chunks, documents, size, and the model that it records."""
     from es_latechunk.elastic.example_requests import console_tour
     from es_latechunk.elastic.index.admin import describe_index
 
@@ -102,7 +114,11 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
 
 @index.command()
 @click.argument("alias")
-@click.option("--allow-failed", is_flag=True, help="Although documents failed in its ingest.")
+@click.option(
+    "--allow-failed",
+    is_flag=True,
+    help="Promote even if documents failed in the ingest that filled the index.",
+)
 @connection_options
 @json_option
 def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool) -> None:
@@ -123,7 +139,7 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
 
 @index.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @json_option
 def delete(name: str, yes: bool, client: Elasticsearch, as_json: bool) -> None:

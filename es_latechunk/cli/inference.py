@@ -28,14 +28,26 @@ def inference() -> None:
 @inference.command()
 @click.argument("name")
 @click.option("--service", type=click.Choice(SERVICES), default="hugging_face", show_default=True)
-@click.option("--serve-url", metavar="URL", help="es-latechunk serve, as Elasticsearch reaches it.")
-@click.option("--model-id", metavar="ID", help="The service's model; for openai what serve prints.")
+@click.option("--serve-url", metavar="URL", help="Address at which Elasticsearch reaches es-latechunk serve.")
 @click.option(
-    "--service-key", metavar="KEY", help="Better in ES_LATECHUNK_TOKEN, or JINA_API_KEY for jinaai."
+    "--model-id", metavar="ID", help="Model id of the service; for openai, the name that serve prints."
 )
-@click.option("--queries", is_flag=True, help="For queries, where the served model has a prefix for them.")
 @click.option(
-    "--wait", type=click.FloatRange(0), default=120.0, show_default=True, help="Seconds, for a vector."
+    "--service-key",
+    metavar="KEY",
+    help="Key of the service. Prefer ES_LATECHUNK_TOKEN, or JINA_API_KEY for jinaai.",
+)
+@click.option(
+    "--queries",
+    is_flag=True,
+    help="Make the endpoint for queries, if the served model has a prefix for them.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=120.0,
+    show_default=True,
+    help="Seconds to wait for the first vector.",
 )
 @connection_options
 @json_option
@@ -81,7 +93,7 @@ def put(
 @connection_options
 @json_option
 def show(name: str, client: Elasticsearch, as_json: bool) -> None:
-    """What Elasticsearch knows of an endpoint; a key is never in it."""
+    """Show what Elasticsearch knows of an endpoint; keys are never shown."""
     from es_latechunk.elastic.console import render_json
     from es_latechunk.elastic.inference import show_endpoint
 
@@ -94,8 +106,8 @@ def show(name: str, client: Elasticsearch, as_json: bool) -> None:
 
 @inference.command()
 @click.argument("name")
-@click.option("--force", is_flag=True, help="Also where an index or a pipeline uses it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Delete it even if an index or a pipeline uses it.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @json_option
 def delete(name: str, force: bool, yes: bool, client: Elasticsearch, as_json: bool) -> None:

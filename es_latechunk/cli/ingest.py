@@ -63,11 +63,11 @@ class Source:
 
 @click.command()
 @click.argument("paths", nargs=-1, metavar="PATH...")
-@click.option("--index", metavar="NAME", help="The index, made by `index create`.")
+@click.option("--index", metavar="NAME", help="Index to write to, made by `index create`.")
 @click.option(
     "--alias",
     metavar="NAME",
-    help="Fill a fresh index for this alias with all of the source; `index promote` swaps it in.",
+    help="Fill a new index for this alias; `index promote` then switches the alias to it.",
 )
 @click.option("--from-index", metavar="NAME", help="Read the documents of another index instead of PATHs.")
 @click.option("--prune", is_flag=True, help="Remove documents that are no longer in the source.")
@@ -76,9 +76,15 @@ class Source:
     help="Refuse to remove more than this share of the index's documents.",
 )  # fmt: skip
 @click.option("--wait", is_flag=True, help="If another load writes the index, wait until it has ended.")
-@click.option("--dead-letter", type=click.Path(path_type=Path, dir_okay=False), help="NDJSON of what failed.")
 @click.option(
-    "--dry-run", is_flag=True, help="Say what would be written, how long and how large; write nothing."
+    "--dead-letter",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the documents that failed to FILE as NDJSON, to be read again later.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Report what would be written, with estimates of time and size, and write nothing.",
 )
 @click.option(
     "--retry-for", type=click.FloatRange(0), default=120.0, show_default=True, metavar="SECONDS",

@@ -11,8 +11,8 @@ import click
 
 from es_latechunk.errors import NodeError
 
-_name = click.option("--name", default="default", show_default=True, help="Which node.")
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_name = click.option("--name", default="default", show_default=True, help="Name of the node.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 _folder = click.Path(file_okay=False, exists=True, path_type=Path)
 
 
@@ -25,14 +25,20 @@ def node() -> None:
 @_name
 @click.option("--port", type=click.IntRange(1, 65535), help="HTTP port.  [default: the last one, or 9200]")
 @click.option("--java-home", type=_folder, help="The Java to run it on.  [default: the best one found]")
-@click.option("--elasticsearch-home", type=_folder, help="Your own unpacked distribution; it is not changed.")
+@click.option(
+    "--elasticsearch-home", type=_folder, help="Folder of your own unpacked distribution; it is not changed."
+)
 @click.option("--elasticsearch-version", metavar="VERSION", help="9.5.0 (needs a full JDK 21) or 9.2.4.")
 @click.option("--heap", metavar="SIZE", help="Such as 768m or 2g.  [default: memory/4, 512m to 1g]")
 @click.option(
     "--secure/--no-secure", default=None, help="TLS and a password.  [default: as last time, or not]"
 )
 @click.option(
-    "--timeout", type=click.FloatRange(min=1), default=180, show_default=True, help="Seconds to boot."
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=180,
+    show_default=True,
+    help="Seconds to wait until it answers.",
 )
 @_json
 def start(
@@ -70,7 +76,11 @@ def start(
 @node.command()
 @_name
 @click.option(
-    "--timeout", type=click.FloatRange(min=1), default=60, show_default=True, help="Seconds, then kill."
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="Seconds to wait before it is killed.",
 )
 @_json
 def stop(name: str, timeout: float, as_json: bool) -> None:

@@ -18,25 +18,51 @@ if TYPE_CHECKING:
     from es_latechunk.types import Encoder, EncoderIdentity, Reranker
 
 CONNECTION = (
-    click.option("--url", metavar="URL", help="Elasticsearch; else ELASTICSEARCH_URL, else the local node."),
     click.option(
-        "--api-key", metavar="KEY", help="Better in ELASTICSEARCH_API_KEY: others see a command line."
+        "--url",
+        metavar="URL",
+        help="Elasticsearch's address. Without it: ELASTICSEARCH_URL, or the running local node.",
     ),
-    click.option("--username", metavar="NAME", help="With --password; else ELASTICSEARCH_USERNAME."),
-    click.option("--password", metavar="WORD", help="Better in ELASTICSEARCH_PASSWORD."),
-    click.option("--ca-certs", metavar="FILE", help="The cluster's CA; else ELASTICSEARCH_CA_CERTS."),
     click.option(
-        "--fingerprint", metavar="SHA256", help="Of its certificate; else ELASTICSEARCH_FINGERPRINT."
+        "--api-key",
+        metavar="KEY",
+        help="API key. Prefer ELASTICSEARCH_API_KEY: other users can see a command line.",
     ),
-    click.option("--insecure", is_flag=True, help="Take any certificate: anyone in between can read along."),
+    click.option(
+        "--username", metavar="NAME", help="User name, used with --password (or ELASTICSEARCH_USERNAME)."
+    ),
+    click.option(
+        "--password",
+        metavar="WORD",
+        help="Password. Prefer ELASTICSEARCH_PASSWORD: other users can see a command line.",
+    ),
+    click.option(
+        "--ca-certs", metavar="FILE", help="CA certificate of the cluster (or ELASTICSEARCH_CA_CERTS)."
+    ),
+    click.option(
+        "--fingerprint",
+        metavar="SHA256",
+        help="Fingerprint of the cluster's certificate (or ELASTICSEARCH_FINGERPRINT).",
+    ),
+    click.option("--insecure", is_flag=True, help="Skip certificate verification (insecure)."),
 )
 MODEL = (
-    click.option("--model", metavar="NAME", help="A folder, a Hugging Face id, or jina-api:NAME."),
-    click.option("--revision", metavar="REV", help="The hub revision: a branch, tag or commit."),
+    click.option("--model", metavar="NAME", help="Model: a folder, a Hugging Face id, or jina-api:NAME."),
     click.option(
-        "--window", type=int, metavar="TOKENS", help="Tokens a window; default: as the model was trained."
+        "--revision", metavar="REV", help="Revision of the model on the hub: a branch, tag or commit."
     ),
-    click.option("--dimensions", type=int, metavar="N", help="Shorter vectors, where the model allows it."),
+    click.option(
+        "--window",
+        type=int,
+        metavar="TOKENS",
+        help="Tokens per window. Default: the length the model was trained at.",
+    ),
+    click.option(
+        "--dimensions",
+        type=int,
+        metavar="N",
+        help="Length of the vectors, if the model can shorten them (Matryoshka).",
+    ),
     click.option("--document-prefix", metavar="TEXT", help="Instead of the model's own."),
     click.option("--query-prefix", metavar="TEXT", help="Instead of the model's own."),
     click.option(
@@ -46,7 +72,9 @@ MODEL = (
         "--query-task", metavar="TASK", help="Of hosted models and Jina v3; default retrieval.query."
     ),
     click.option(
-        "--assume-mean-pooling", is_flag=True, help="For a model whose files do not say how it pools."
+        "--assume-mean-pooling",
+        is_flag=True,
+        help="Use mean pooling for a model whose files do not say how it pools.",
     ),
     click.option(
         "--matryoshka",
@@ -54,14 +82,18 @@ MODEL = (
         help="With --dimensions, for a model whose files do not say that it may be cut.",
     ),
     click.option(
-        "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or mps."
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="DEVICE",
+        help="Device that runs the model: auto, cpu, cuda or mps.",
     ),
     click.option(
         "--dtype",
         type=click.Choice(DTYPES),
         default="auto",
         show_default=True,
-        help="auto: as the hardware has.",
+        help="Precision of the model; auto: bfloat16 if the hardware multiplies it natively.",
     ),
     click.option(
         "--engine",
@@ -70,9 +102,9 @@ MODEL = (
         show_default=True,
         help="What runs the model. auto: OpenVINO on a CPU, where it can, else torch.",
     ),
-    click.option("--offline", is_flag=True, help="Ask no hub; use what is on this machine."),
+    click.option("--offline", is_flag=True, help="Use only files on this machine and contact no hub."),
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ log_format_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_choose_log_format,
-    help="Of what goes to stderr.",
+    help="Format of the messages on stderr.",
 )
 
 

@@ -26,7 +26,7 @@ COMPARED = 5
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Of the local node, where 9200 is taken.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the local node, if 9200 is taken.")
 def quickstart(port: int | None) -> None:
     """Start a local node, index ten short articles, search them, and compare late with naive pooling.
 

@@ -22,39 +22,65 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("query", required=False)
-@click.option("--index", required=True, metavar="NAME", help="An index or an alias.")
-@click.option("-k", type=int, default=10, show_default=True, metavar="N", help="How many hits.")
-@click.option("--mode", type=click.Choice(MODES), help="Default: hybrid, where the chunks' text is indexed.")
+@click.option("--index", required=True, metavar="NAME", help="Index or alias to search.")
+@click.option("-k", type=int, default=10, show_default=True, metavar="N", help="Number of hits.")
 @click.option(
-    "--num-candidates", type=int, metavar="N", help="Chunks each mode looks at; default 10 k, at least 500."
-)
-@click.option("--similarity", type=float, metavar="COSINE", help="The least cosine of a kNN hit.")
-@click.option(
-    "--rescore", type=float, metavar="FACTOR", help="Score FACTOR x k candidates with the full vectors."
+    "--mode",
+    type=click.Choice(MODES),
+    help="Kind of search. Default: hybrid if the index holds the chunks' text, else knn.",
 )
 @click.option(
-    "--fusion", type=click.Choice(FUSIONS), default="convex", show_default=True, help="Of a hybrid search."
+    "--num-candidates", type=int, metavar="N", help="Candidates per list. Default: 10 x k, and at least 500."
+)
+@click.option("--similarity", type=float, metavar="COSINE", help="Minimum cosine similarity of kNN hits.")
+@click.option(
+    "--rescore",
+    type=float,
+    metavar="FACTOR",
+    help="Rescore FACTOR x k quantized candidates with the full vectors.",
 )
 @click.option(
-    "--weight", type=float, default=BM25_WEIGHT, show_default=True, help="BM25's share in a fusion."
+    "--fusion",
+    type=click.Choice(FUSIONS),
+    default="convex",
+    show_default=True,
+    help="How a hybrid search combines its two lists.",
+)
+@click.option(
+    "--weight",
+    type=float,
+    default=BM25_WEIGHT,
+    show_default=True,
+    help="Weight of BM25 in a hybrid search, from 0 to 1; the vectors have the rest.",
 )
 @click.option(
     "--filter", "filters", multiple=True, metavar="FILTER", help="field=value, field=[a,b], field>=value."
 )
-@click.option("--highlight", is_flag=True, help="The content with the query's words marked.")
-@click.option("--collapse", is_flag=True, help="The best chunk of each document.")
+@click.option("--highlight", is_flag=True, help="Mark the query's words in the content.")
+@click.option("--collapse", is_flag=True, help="Show only the best chunk of each document.")
 @click.option(
     "--neighbours",
     type=click.IntRange(0, MAX_NEIGHBOURS),
     default=0,
     metavar="N",
-    help="Join N chunks on each side.",
+    help="Add the N chunks before and after each hit.",
 )
-@click.option("--rerank", metavar="MODEL", help="A cross-encoder: folder, Hugging Face id, or jina-api:NAME.")
 @click.option(
-    "--rank-window-size", type=int, metavar="N", help="Hits that --rerank reads; default 50, at least k."
+    "--rerank",
+    metavar="MODEL",
+    help="Reorder the first hits by a cross-encoder: a folder, a Hugging Face id, or jina-api:NAME.",
 )
-@click.option("--from-file", type=click.Path(path_type=Path), help="Many queries, one a line; - is stdin.")
+@click.option(
+    "--rank-window-size",
+    type=int,
+    metavar="N",
+    help="Number of hits that --rerank reads. Default: 50, and at least k.",
+)
+@click.option(
+    "--from-file",
+    type=click.Path(path_type=Path),
+    help="Read queries from a file, one per line (- is stdin).",
+)
 @click.option(
     "--console", is_flag=True, help="Print the request for Kibana's Dev Tools instead of sending it."
 )

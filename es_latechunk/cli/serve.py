@@ -37,7 +37,7 @@ LIMITS = (
         type=COUNT,
         default=DEFAULTS.inputs,
         show_default=True,
-        help="Texts or chunks a request.",
+        help="Maximum number of texts or chunks per request.",
     ),
     click.option(
         "--max-connections",
@@ -52,7 +52,7 @@ LIMITS = (
         type=COUNT,
         default=DEFAULTS.queue_tokens,
         show_default=True,
-        help="More wait: 503.",
+        help="Maximum number of tokens in the queue; a request beyond it is answered with 503.",
     ),
 )
 
@@ -83,15 +83,17 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 )
         return command(*args, index=None, client=None, **values)
 
-    return click.option("--index", metavar="NAME", help="An index or alias for the page to search.")(
-        with_index
-    )
+    return click.option("--index", metavar="NAME", help="Index or alias that the page searches.")(with_index)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0: any free one.",
 )
 @click.option("--token", envvar=TOKEN, metavar="WORD", help=f"What clients must send; better in {TOKEN}.")
 @click.option(

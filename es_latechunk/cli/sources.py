@@ -24,16 +24,28 @@ from es_latechunk.types import Document
 NAMES = ("format", "include", "exclude", "encoding", "text_field", "id_field", "max_document_bytes")
 OPTIONS = (
     click.option(
-        "--format", type=click.Choice(FORMATS), default="auto", show_default=True, help="auto: by suffix."
+        "--format",
+        type=click.Choice(FORMATS),
+        default="auto",
+        show_default=True,
+        help="Format of the files; auto: by the file name's suffix.",
     ),
     click.option(
-        "--include", multiple=True, metavar="PATTERN", help="Of a folder, these files; as in .gitignore."
+        "--include",
+        multiple=True,
+        metavar="PATTERN",
+        help="Read only files that match PATTERN (gitignore syntax).",
     ),
     click.option(
-        "--exclude", multiple=True, metavar="PATTERN", help="Of a folder, not these; as in .gitignore."
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Skip files that match PATTERN (gitignore syntax).",
     ),
     click.option(
-        "--encoding", metavar="NAME", help="Of files that are not UTF-8, e.g. cp1252; else it is detected."
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of files that are not UTF-8, such as cp1252. Default: detected per file.",
     ),
     click.option(
         "--text-field",
@@ -41,7 +53,11 @@ OPTIONS = (
         help="The CSV column or JSON key that holds the text.  [default: text]",
     ),
     click.option(
-        "--id-field", default="id", show_default=True, metavar="NAME", help="The one that holds the id."
+        "--id-field",
+        default="id",
+        show_default=True,
+        metavar="NAME",
+        help="CSV column or JSON key that holds the id.",
     ),
     click.option(
         "--max-document-bytes",
@@ -49,7 +65,7 @@ OPTIONS = (
         default=DEFAULT_MAX_DOCUMENT_BYTES,
         show_default=True,
         metavar="BYTES",
-        help="A larger document, also one that is larger once unpacked, is an error.",
+        help="Report a document as failed if it is larger than this, before or after unpacking.",
     ),
 )
 
