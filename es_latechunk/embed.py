@@ -32,7 +32,7 @@ def embed_documents(
     """Chunk vectors of a stream of documents, lazily and in order; no server is needed.
 
     A document that cannot be used is a DocumentError in the place of its chunks, and the others go on; `raise_errors`
-    stops at it. `chunker` is "sentences", "paragraph" or "tokens", `max_tokens` the size of a chunk at most;
+    stops at it. `chunker` is "sentences", "paragraphs" or "tokens", `max_tokens` the size of a chunk at most;
     `pooling="naive"` embeds each chunk alone, for comparison. `on_tokens` gets each document's id and tokens, which
     tell how much of it the model cannot read. A setting that cannot work is a UsageError.
     """

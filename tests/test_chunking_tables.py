@@ -12,7 +12,7 @@ from es_latechunk.chunking.token_positions import visible_tokens
 from es_latechunk.documents.html import html_to_text
 
 HEADER = "| no. | city | remark |\n| --- | --- | --- |"
-kept_whole = pytest.mark.parametrize("name", ["sentences", "paragraph"])
+kept_whole = pytest.mark.parametrize("name", ["sentences", "paragraphs"])
 
 
 def chunks(text: str, max_tokens: int, name: str = "sentences", family: str = "mini_lm") -> list[str]:

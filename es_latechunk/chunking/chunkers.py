@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 from es_latechunk.chunking.blocks import find_blocks
 from es_latechunk.chunking.packing import Kind, Unit, cut_long, find_units, full_pieces, join, pack
@@ -16,7 +17,7 @@ from es_latechunk.types import Chunker, ChunkSpan, Tokenizer, Tokens
 
 # Half of the 256 tokens at which the default model was trained, and about the size of a paragraph.
 DEFAULT_MAX_TOKENS = 128
-DEFAULT_CHUNKER = "sentences"
+DEFAULT_CHUNKER: Final = "sentences"
 
 
 def make_chunker(
@@ -83,7 +84,7 @@ class TokenChunker:
 
 CHUNKERS: dict[str, Callable[[StopIds, int], Chunker]] = {
     "sentences": SentenceChunker,
-    "paragraph": ParagraphChunker,
+    "paragraphs": ParagraphChunker,
     "tokens": TokenChunker,
 }
 

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.cli.options import (
+    ModelChoice,
+    chunker_option,
+    json_option,
+    max_tokens_option,
+    model_options,
+)
 from es_latechunk.cli.output import Failures, UnreadableNotes, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
@@ -26,8 +31,8 @@ if TYPE_CHECKING:
 @click.option(
     "-k", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Number of chunks."
 )
-@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
+@chunker_option
+@max_tokens_option
 @reader_options
 @model_options
 @json_option

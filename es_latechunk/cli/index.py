@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from es_latechunk.bootstrap import create_index
-from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
+from es_latechunk.cli.options import (
+    ModelChoice,
+    chunker_option,
+    connection_options,
+    json_option,
+    max_tokens_option,
+    model_options,
+    pooling_option,
+)
 from es_latechunk.cli.output import note, on_screen, print_json
 from es_latechunk.elastic.index.template import QUANTIZATIONS
 from es_latechunk.types import Pooling
@@ -26,11 +33,17 @@ def index() -> None:
 
 @index.command()
 @click.argument("name")
-@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
-@click.option("--pooling", type=click.Choice(["late", "naive"]), default="late", show_default=True)
-@click.option("--quantization", type=click.Choice(list(QUANTIZATIONS)), default="int8", show_default=True)
-@click.option("--shards", type=click.IntRange(1), help="Default: 1.")
+@chunker_option
+@max_tokens_option
+@pooling_option
+@click.option(
+    "--quantization",
+    type=click.Choice(list(QUANTIZATIONS)),
+    default="int8",
+    show_default=True,
+    help="How Elasticsearch compresses the vectors; _flat searches all of them exactly.",
+)
+@click.option("--shards", type=click.IntRange(1), help="Number of primary shards. Default: 1.")
 @click.option(
     "--replicas",
     type=click.IntRange(0),

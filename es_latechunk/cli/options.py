@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.output import note
 from es_latechunk.models import DTYPES, ENGINES, ModelOptions, load_encoder, load_recorded
 
@@ -103,6 +104,27 @@ MODEL = (
         help="What runs the model. auto: OpenVINO on a CPU, where it can, else torch.",
     ),
     click.option("--offline", is_flag=True, help="Use only files on this machine and contact no hub."),
+)
+chunker_option = click.option(
+    "--chunker",
+    type=click.Choice(CHUNKERS),
+    default=DEFAULT_CHUNKER,
+    show_default=True,
+    help="Units that are merged into chunks, up to --max-tokens.",
+)
+max_tokens_option = click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    default=DEFAULT_MAX_TOKENS,
+    show_default=True,
+    help="Maximum number of tokens per chunk.",
+)
+pooling_option = click.option(
+    "--pooling",
+    type=click.Choice(["late", "naive"]),
+    default="late",
+    show_default=True,
+    help="late: encode whole documents, then pool each chunk; naive: encode each chunk alone.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 

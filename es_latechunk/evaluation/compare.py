@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from es_latechunk.chunking import DEFAULT_MAX_TOKENS
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.embed import OnTokens, embed_documents
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkVector, Document, Encoder, FloatArray
@@ -31,7 +31,7 @@ def compare(
     *,
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
-    chunker: str = "sentences",
+    chunker: str = DEFAULT_CHUNKER,
     on_tokens: OnTokens | None = None,
 ) -> list[ComparedChunk | DocumentError]:
     """All chunks of `documents`, nearest to the query by late pooling first.

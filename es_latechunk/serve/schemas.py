@@ -18,11 +18,12 @@ from pydantic import (
 )
 from pydantic.json_schema import models_json_schema
 
-from es_latechunk.chunking import DEFAULT_MAX_TOKENS
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.serve.batcher import Job
 from es_latechunk.types import FloatArray
 
 InputType = Literal["document", "query"]
+ChunkerName = Literal["sentences", "paragraphs", "tokens"]  # the keys of `CHUNKERS`, for the OpenAPI schema
 JSON = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -85,7 +86,7 @@ class LateChunkAsk(Ask):
     title: str = Field(
         "", description="Taken as ingest takes it, so that a document can be sent whole; not embedded."
     )
-    chunker: Literal["sentences", "paragraph", "tokens"] = "sentences"
+    chunker: ChunkerName = DEFAULT_CHUNKER
     max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Tokens a chunk, at most.")
     chunks: list[tuple[int, int]] | None = Field(None, min_length=1)
     pooling: Literal["late", "naive"] = "late"
@@ -120,7 +121,7 @@ class CompareAsk(Ask):
 
     query: Words
     text: Words
-    chunker: Literal["sentences", "paragraph", "tokens"] = "sentences"
+    chunker: ChunkerName = DEFAULT_CHUNKER
     max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Tokens a chunk, at most.")
     k: int = Field(10, ge=1, le=100, description="Hits in each list.")
     neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit, in its passage.")
