@@ -22,7 +22,7 @@ from starlette.routing import Route
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, LateChunkError, ServerError
 from es_latechunk.serve.batcher import Batcher, Job
 from es_latechunk.serve.comparison import Comparison
-from es_latechunk.serve.jobs import Desk
+from es_latechunk.serve.jobs import JobBuilder
 from es_latechunk.serve.limits import Limits, RequestError, busy
 from es_latechunk.serve.metrics import Measured, Metrics
 from es_latechunk.serve.page import FILES, page_routes
@@ -30,10 +30,10 @@ from es_latechunk.serve.schemas import (
     GETS,
     OPEN,
     POSTS,
-    EmbeddingsAsk,
-    FeatureExtractionAsk,
+    EmbeddingsRequest,
+    FeatureExtractionRequest,
     InputType,
-    LateChunkAsk,
+    LateChunkRequest,
     describe,
     error_answer,
     hugging_face_answer,
@@ -59,14 +59,14 @@ class Service:
     """What the routes share: one encoder with its batches, the limits, and the counts."""
 
     def __init__(self, encoder: TokenEncoder, limits: Limits, index: Index | None) -> None:
-        self.desk = Desk(encoder, limits)
+        self.job_builder = JobBuilder(encoder, limits)
         self.limits = limits
         self.metrics = Metrics()
         self.batcher = Batcher(
             encoder, queue_tokens=limits.queue_tokens, on_round=self.metrics.rounds.observe
         )
         self.metrics.waiting.set_function(lambda: self.batcher.tokens)
-        self.comparison = Comparison(self.desk, self.embed, index)
+        self.comparison = Comparison(self.job_builder, self.embed, index)
         self.requests = 0
 
     async def embed(self, job: Job) -> FloatArray:
@@ -158,7 +158,7 @@ def _posts(service: Service, token: str | None) -> list[Route]:
 
 
 def _gets(service: Service, token: str | None, index: Index | None) -> list[Route]:
-    model = service.desk.model
+    model = service.job_builder.model
     description = describe(secured=token is not None, searching=index is not None)
     facts: dict[str, Any] = {
         "/health": {"status": "ok", "model": model},
@@ -200,18 +200,20 @@ def _guarded(endpoint: Endpoint, token: str | None) -> Endpoint:
 
 
 def _embeddings(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
-    ask = EmbeddingsAsk.model_validate_json(body)
-    job = service.desk.embeddings(ask, input_type)
-    return job, lambda vectors: openai_answer(ask, job, vectors, service.desk.model)
+    request = EmbeddingsRequest.model_validate_json(body)
+    job = service.job_builder.embeddings(request, input_type)
+    return job, lambda vectors: openai_answer(request, job, vectors, service.job_builder.model)
 
 
 def _feature_extraction(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
-    job = service.desk.feature_extraction(FeatureExtractionAsk.model_validate_json(body), input_type)
+    job = service.job_builder.feature_extraction(
+        FeatureExtractionRequest.model_validate_json(body), input_type
+    )
     return job, hugging_face_answer
 
 
 def _late_chunk(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
-    job = service.desk.late_chunk(LateChunkAsk.model_validate_json(body))
+    job = service.job_builder.late_chunk(LateChunkRequest.model_validate_json(body))
     return job, lambda vectors: late_chunk_answer(job, vectors)
 
 

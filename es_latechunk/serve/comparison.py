@@ -18,10 +18,10 @@ from es_latechunk.elastic.search.query import Mode, SearchOptions
 from es_latechunk.elastic.search.searcher import Searcher, add_passages
 from es_latechunk.errors import IndexMismatchError
 from es_latechunk.serve.batcher import Job, Kind
-from es_latechunk.serve.jobs import Desk
+from es_latechunk.serve.jobs import JobBuilder
 from es_latechunk.serve.limits import RequestError
 from es_latechunk.serve.passages import Shown, passage_in, pieces, shown_passage
-from es_latechunk.serve.schemas import CompareAsk, SearchAsk
+from es_latechunk.serve.schemas import CompareRequest, SearchRequest
 from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Hit, Pooling
 
 
@@ -138,53 +138,53 @@ T = TypeVar("T")
 class Comparison:
     """Answers with two lists of hits and their passages. All that it encodes goes through `embed`."""
 
-    def __init__(self, desk: Desk, embed: Embed, index: Index | None) -> None:
-        self._desk = desk
+    def __init__(self, builder: JobBuilder, embed: Embed, index: Index | None) -> None:
+        self._builder = builder
         self._embed = embed
         self._index = index
         self._asking = CapacityLimiter(ASKED_AT_ONCE)
 
     async def in_text(self, body: bytes) -> bytes:
         """The chunks of the text that comes along, exactly and without an index."""
-        ask = CompareAsk.model_validate_json(body)
-        [chunked] = (await run_in_threadpool(self._desk.compare, ask)).documents
-        question = await self._question(ask.query)
+        request = CompareRequest.model_validate_json(body)
+        [chunked] = (await run_in_threadpool(self._builder.compare, request)).documents
+        question = await self._question(request.query)
         [late], [naive] = await asyncio.gather(
             self._cosines([chunked], "late", question), self._cosines([chunked], "naive", question)
         )
         ranked = rank(_chunks(chunked), late.tolist(), naive.tolist())
         passages = {
-            row.hit.id: passage_in(chunked.document.text, chunked.spans, row.hit.ordinal, ask.neighbours)
+            row.hit.id: passage_in(chunked.document.text, chunked.spans, row.hit.ordinal, request.neighbours)
             for row in ranked
         }
-        return await self._answer(ask, question, ranked, passages)
+        return await self._answer(request, question, ranked, passages)
 
     async def in_index(self, body: bytes) -> bytes:
         """The chunks that the index finds by late vectors and by words, in late's order and in naive's."""
-        ask, index = SearchAsk.model_validate_json(body), self._index
+        request, index = SearchRequest.model_validate_json(body), self._index
         if index is None:
             raise RequestError(404, "no index is served here; start with: es-latechunk serve --index NAME")
-        question = await self._question(ask.query)
-        found = await self._ask(lambda: index.candidates(ask.query, question, ask.candidates))
+        question = await self._question(request.query)
+        found = await self._ask(lambda: index.candidates(request.query, question, request.candidates))
         late = {hit.id: 2 * hit.score - 1 for hit in found.late}
         hits = list({hit.id: hit for hit in (*found.late, *found.words)}.values())
         ranked = rank(hits, [late.get(hit.id) for hit in hits], await self._naive(hits, question))
-        listed = (*best(ranked, "late", ask.k), *best(ranked, "naive", ask.k))
+        listed = (*best(ranked, "late", request.k), *best(ranked, "naive", request.k))
         shown = list({row.hit.id: row.hit for row in listed}.values())
-        passages = await self._ask(lambda: index.passages(found, shown, ask.neighbours))
+        passages = await self._ask(lambda: index.passages(found, shown, request.neighbours))
         around = {hit.id: passage for hit, passage in zip(shown, passages, strict=True)}
-        return await self._answer(ask, question, ranked, around)
+        return await self._answer(request, question, ranked, around)
 
     async def _ask(self, work: Callable[[], T]) -> T:
         return await to_thread.run_sync(work, limiter=self._asking)
 
     async def _question(self, query: str) -> FloatArray:
-        job = await run_in_threadpool(self._desk.question, query)
+        job = await run_in_threadpool(self._builder.question, query)
         return (await self._embed(job)).reshape(-1)
 
     async def _naive(self, hits: Sequence[Hit], question: FloatArray) -> list[float | None]:
         """Cosines of the texts alone; None for one that has a token only next to its neighbours."""
-        cut = await run_in_threadpool(self._desk.whole, [hit.content for hit in hits])
+        cut = await run_in_threadpool(self._builder.whole, [hit.content for hit in hits])
         cosines = iter(await self._cosines([one for one in cut if len(one.tokens)], "late", question))
         return [float(next(cosines)[0]) if len(one.tokens) else None for one in cut]
 
@@ -194,22 +194,22 @@ class Comparison:
         """For each document, the cosines (chunks,) of its chunks to the query."""
         if not documents:
             return []
-        job = self._desk.with_few_tokens(Job(documents, kind))
+        job = self._builder.with_few_tokens(Job(documents, kind))
         cosines = (await self._embed(job)) @ question
         return np.split(cosines, np.cumsum([len(chunked.spans) for chunked in documents])[:-1])
 
     async def _answer(
         self,
-        ask: SearchAsk | CompareAsk,
+        request: SearchRequest | CompareRequest,
         question: FloatArray,
         ranked: Sequence[Ranked],
         passages: Mapping[str, Shown],
     ) -> bytes:
         late, naive = await asyncio.gather(
-            self._rows(best(ranked, "late", ask.k), "late", question, passages),
-            self._rows(best(ranked, "naive", ask.k), "naive", question, passages),
+            self._rows(best(ranked, "late", request.k), "late", question, passages),
+            self._rows(best(ranked, "naive", request.k), "naive", question, passages),
         )
-        facts = {"query": ask.query, "model": self._desk.model, "candidates": len(ranked)}
+        facts = {"query": request.query, "model": self._builder.model, "candidates": len(ranked)}
         return orjson.dumps({**facts, "late": late, "naive": naive})
 
     async def _rows(
@@ -217,7 +217,7 @@ class Comparison:
     ) -> list[dict[str, Any]]:
         """The rows of one list, with its own vectors' similarity for each sentence."""
         texts = list(dict.fromkeys(passages[row.hit.id].text for row in ranked))
-        cut = await run_in_threadpool(lambda: list(map(self._desk.sentences, texts)))
+        cut = await run_in_threadpool(lambda: list(map(self._builder.sentences, texts)))
         cosines = await self._cosines(cut, kind, question)
         known = {text: (one.spans, near) for text, one, near in zip(texts, cut, cosines, strict=True)}
         shown = [passages[row.hit.id] for row in ranked]

@@ -11,16 +11,16 @@ from es_latechunk.serve.batcher import Job
 from es_latechunk.serve.limits import Limits, RequestError
 from es_latechunk.serve.passages import sentence_spans
 from es_latechunk.serve.schemas import (
-    CompareAsk,
-    EmbeddingsAsk,
-    FeatureExtractionAsk,
+    CompareRequest,
+    EmbeddingsRequest,
+    FeatureExtractionRequest,
     InputType,
-    LateChunkAsk,
+    LateChunkRequest,
 )
 from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, TokenEncoder
 
 
-class Desk:
+class JobBuilder:
     """Takes requests for one encoder. All methods raise RequestError or DocumentError, and may run in any thread."""
 
     def __init__(self, encoder: TokenEncoder, limits: Limits) -> None:
@@ -30,29 +30,31 @@ class Desk:
         self._chunker = lru_cache(maxsize=32)(self._make_chunker)
         self.model = encoder.identity.model
 
-    def embeddings(self, ask: EmbeddingsAsk, input_type: InputType) -> Job:
+    def embeddings(self, request: EmbeddingsRequest, input_type: InputType) -> Job:
         """One vector a text."""
-        if ask.model not in (None, self.model):
+        if request.model not in (None, self.model):
             raise RequestError(404, f"model: {self.model!r} is served here; name that one, or none")
-        return self._texts(ask.input, ask.dimensions, ask.input_type or input_type)
+        return self._texts(request.input, request.dimensions, request.input_type or input_type)
 
-    def feature_extraction(self, ask: FeatureExtractionAsk, input_type: InputType) -> Job:
+    def feature_extraction(self, request: FeatureExtractionRequest, input_type: InputType) -> Job:
         """One vector a text."""
-        return self._texts(ask.inputs, ask.dimensions, ask.prompt_name or input_type)
+        return self._texts(request.inputs, request.dimensions, request.prompt_name or input_type)
 
-    def late_chunk(self, ask: LateChunkAsk) -> Job:
+    def late_chunk(self, request: LateChunkRequest) -> Job:
         """One vector a chunk of one document."""
-        if ask.chunks is not None and ask.model_fields_set & {"chunker", "max_tokens"}:
+        if request.chunks is not None and request.model_fields_set & {"chunker", "max_tokens"}:
             raise RequestError(422, "chunks: are cut already; leave out chunker and max_tokens, or chunks")
-        spans = None if ask.chunks is None else tuple(ChunkSpan(start, end) for start, end in ask.chunks)
-        document = Document(id=ask.id, text=ask.text, title=ask.title, spans=spans)
-        chunker = self._chunker(ask.chunker, ask.max_tokens)
-        return self._within_limits(Job([self._cut(document, chunker)], ask.pooling))
+        spans = (
+            None if request.chunks is None else tuple(ChunkSpan(start, end) for start, end in request.chunks)
+        )
+        document = Document(id=request.id, text=request.text, title=request.title, spans=spans)
+        chunker = self._chunker(request.chunker, request.max_tokens)
+        return self._within_limits(Job([self._cut(document, chunker)], request.pooling))
 
-    def compare(self, ask: CompareAsk) -> Job:
+    def compare(self, request: CompareRequest) -> Job:
         """One vector a chunk of the text that is sent."""
-        chunker = self._chunker(ask.chunker, ask.max_tokens)
-        return self._within_limits(Job([self._cut(Document(id="text", text=ask.text), chunker)]))
+        chunker = self._chunker(request.chunker, request.max_tokens)
+        return self._within_limits(Job([self._cut(Document(id="text", text=request.text), chunker)]))
 
     def question(self, query: str) -> Job:
         """The vector of a query."""

@@ -46,13 +46,13 @@ Texts = Annotated[
 ]
 
 
-class Ask(BaseModel):
+class RequestBody(BaseModel):
     """A request's body, types taken as they are: "5" is no number."""
 
     model_config = ConfigDict(strict=True)
 
 
-class EmbeddingsAsk(Ask):
+class EmbeddingsRequest(RequestBody):
     """OpenAI's request for embeddings, with `input_type` beside it."""
 
     input: Texts
@@ -64,7 +64,7 @@ class EmbeddingsAsk(Ask):
     )
 
 
-class FeatureExtractionAsk(Ask):
+class FeatureExtractionRequest(RequestBody):
     """Hugging Face's request for feature extraction. Texts are never truncated, whatever `truncate` says."""
 
     inputs: Texts
@@ -76,7 +76,7 @@ class FeatureExtractionAsk(Ask):
     dimensions: int | None = Field(None, description="The served model's own, or left out.")
 
 
-class LateChunkAsk(Ask):
+class LateChunkRequest(RequestBody):
     """A document to be chunked late: by a chunker, or into `chunks` given as [start, end) in characters."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -101,7 +101,7 @@ def _not_blank(value: str) -> str:
 Words = Annotated[str, AfterValidator(_not_blank)]
 
 
-class SearchAsk(Ask):
+class SearchRequest(RequestBody):
     """A query to the served index, for the chunks that are nearest by late vectors and by naive ones."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -114,7 +114,7 @@ class SearchAsk(Ask):
     )
 
 
-class CompareAsk(Ask):
+class CompareRequest(RequestBody):
     """A query to a text that comes along, whose chunks are embedded late and naive."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -127,10 +127,10 @@ class CompareAsk(Ask):
     neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit, in its passage.")
 
 
-def openai_answer(ask: EmbeddingsAsk, job: Job, vectors: FloatArray, model: str) -> bytes:
+def openai_answer(request: EmbeddingsRequest, job: Job, vectors: FloatArray, model: str) -> bytes:
     """OpenAI's list of embeddings; base64 holds little-endian float32."""
     data = [
-        {"object": "embedding", "index": index, "embedding": _encoded(row, ask.encoding_format)}
+        {"object": "embedding", "index": index, "embedding": _encoded(row, request.encoding_format)}
         for index, row in enumerate(vectors)
     ]
     usage = {"prompt_tokens": job.tokens, "total_tokens": job.tokens}
@@ -174,21 +174,21 @@ def error_answer(path: str, status: int, message: str) -> dict[str, Any]:
 def validation_message(error: ValidationError) -> str:
     """The first thing that is wrong with a body, without quoting it."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {said}" if place else said
+    field = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
 
 
-POSTS: dict[str, tuple[type[Ask], str]] = {
-    "/v1/embeddings": (EmbeddingsAsk, "One vector a text, as OpenAI's embeddings."),
+POSTS: dict[str, tuple[type[RequestBody], str]] = {
+    "/v1/embeddings": (EmbeddingsRequest, "One vector a text, as OpenAI's embeddings."),
     "/": (
-        FeatureExtractionAsk,
+        FeatureExtractionRequest,
         "One vector a text, as Hugging Face's feature extraction: an array of vectors.",
     ),
-    "/embed": (FeatureExtractionAsk, "The same, at the address that Text Embeddings Inference has."),
-    "/late_chunk": (LateChunkAsk, "A document in, its chunks out, with vectors that know the document."),
-    "/compare": (CompareAsk, "A text and a query in, its chunks by late similarity and by naive."),
-    "/search": (SearchAsk, "A query in, the index's chunks by late similarity and by naive."),
+    "/embed": (FeatureExtractionRequest, "The same, at the address that Text Embeddings Inference has."),
+    "/late_chunk": (LateChunkRequest, "A document in, its chunks out, with vectors that know the document."),
+    "/compare": (CompareRequest, "A text and a query in, its chunks by late similarity and by naive."),
+    "/search": (SearchRequest, "A query in, the index's chunks by late similarity and by naive."),
 }
 GETS = {
     "/": "The page: late next to naive, for a query; needs no token.",
@@ -210,13 +210,13 @@ ERRORS = {
 def describe(*, secured: bool, searching: bool) -> dict[str, Any]:
     """OpenAPI 3.1; /search is served where an index is."""
     posts = {path: post for path, post in POSTS.items() if searching or path != "/search"}
-    asks = {ask for ask, _ in posts.values()}
-    models = [(ask, "validation") for ask in sorted(asks, key=lambda ask: ask.__name__)]
+    bodies = {body for body, _ in posts.values()}
+    models = [(body, "validation") for body in sorted(bodies, key=lambda body: body.__name__)]
     _, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     components: dict[str, Any] = {"schemas": schemas["$defs"]}
-    paths: dict[str, Any] = {path: {"post": _post(path, ask, told)} for path, (ask, told) in posts.items()}
-    for path, told in GETS.items():
-        paths.setdefault(path, {})["get"] = _operation(path, told, at_root="page")
+    paths: dict[str, Any] = {path: {"post": _post(path, *post)} for path, post in posts.items()}
+    for path, summary in GETS.items():
+        paths.setdefault(path, {})["get"] = _operation(path, summary, at_root="page")
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "es-latechunk serve", "version": version("es-latechunk")},
@@ -231,14 +231,14 @@ def describe(*, secured: bool, searching: bool) -> dict[str, Any]:
     return described
 
 
-def _post(path: str, ask: type[Ask], told: str) -> dict[str, Any]:
-    operation = _operation(path, told, at_root="feature_extraction")
-    schema = {"$ref": f"#/components/schemas/{ask.__name__}"}
+def _post(path: str, body: type[RequestBody], summary: str) -> dict[str, Any]:
+    operation = _operation(path, summary, at_root="feature_extraction")
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
     operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     operation["responses"].update({status: {"description": meant} for status, meant in ERRORS.items()})
     return operation
 
 
-def _operation(path: str, told: str, *, at_root: str) -> dict[str, Any]:
+def _operation(path: str, summary: str, *, at_root: str) -> dict[str, Any]:
     name = path.strip("/").replace("/", "_").replace(".", "_") or at_root
-    return {"operationId": name, "summary": told, "responses": {"200": {"description": told}}}
+    return {"operationId": name, "summary": summary, "responses": {"200": {"description": summary}}}
