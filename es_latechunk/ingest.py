@@ -157,7 +157,7 @@ class IngestRun:
                 note_fill(load, self._alias, chunks=None, failed=0)
             for result in self._results(load, seen):
                 if result.error:
-                    seen.set_place(result.doc_id, "")
+                    seen.clear_hash(result.doc_id)
                 yield result
             if self._alias:
                 note_fill(load, self._alias, chunks=self.report.chunks, failed=self.report.failed)
@@ -281,7 +281,7 @@ def _hashed(
         except DocumentError as error:
             yield _failed(error)
             continue
-        if seen.first_place(document.id, doc_hash) is None:
+        if seen.add(document.id, doc_hash):
             yield document, doc_hash
         else:
             yield _failed(DocumentError(shown(document.id), USED_BEFORE), document)
@@ -429,7 +429,7 @@ def interfered(target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentRe
 
     with server_errors(load.client, load.target):
         load.client.indices.refresh(index=load.target)
-    wanted = ((Document(doc_id, ""), doc_hash) for doc_id, doc_hash in seen.places() if doc_hash)
+    wanted = ((Document(doc_id, ""), doc_hash) for doc_id, doc_hash in seen.hashes())
     for comparison in compare_with_index(load.client, load.target, wanted, retry_for=target.retry_for):
         if not comparison.unchanged:
             cause = "was changed by another load while this one ran; run the same command again"
