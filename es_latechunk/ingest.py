@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.bootstrap import fresh_index
 from es_latechunk.chunking import chunk_document, make_chunker
-from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, shown
+from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader, choose_encoder
@@ -284,7 +284,7 @@ def _hashed(
         if seen.add(document.id, doc_hash):
             yield document, doc_hash
         else:
-            yield _failed(DocumentError(shown(document.id), USED_BEFORE), document)
+            yield _failed(DocumentError(printable(document.id), USED_BEFORE), document)
 
 
 def written(
@@ -401,7 +401,7 @@ class _OpenDocument:
 
     def result(self, doc_id: str) -> DocumentResult:
         outcome: Outcome = "indexed" if self.document else "deleted"
-        error = DocumentError(shown(doc_id), self.cause, source=self.document) if self.cause else None
+        error = DocumentError(printable(doc_id), self.cause, source=self.document) if self.cause else None
         return DocumentResult(
             doc_id,
             "failed" if error else outcome,
@@ -433,7 +433,7 @@ def interfered(target: Target, load: Load, seen: SeenIds) -> Iterator[DocumentRe
     for comparison in compare_with_index(load.client, load.target, wanted, retry_for=target.retry_for):
         if not comparison.unchanged:
             cause = "was changed by another load while this one ran; run the same command again"
-            yield _failed(DocumentError(shown(comparison.document.id), cause))
+            yield _failed(DocumentError(printable(comparison.document.id), cause))
 
 
 def count_stale(

@@ -12,7 +12,7 @@ from unicodedata import category
 
 import click
 
-from es_latechunk.documents import shown
+from es_latechunk.documents import printable
 from es_latechunk.errors import DocumentError, LateChunkError, Message
 from es_latechunk.report import UnreadableText
 from es_latechunk.types import ChunkedDocument
@@ -63,7 +63,7 @@ def _now() -> str:
 
 def complain(error: LateChunkError) -> None:
     """An error as one line of stderr, whatever characters an id or a server's answer has in it."""
-    note(shown(with_flags(error.message)), "error")
+    note(printable(with_flags(error.message)), "error")
 
 
 def with_flags(text: str) -> str:
@@ -93,7 +93,7 @@ log_format_option = click.option(
 
 class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        note(shown(record.getMessage()), record.levelname.lower())
+        note(printable(record.getMessage()), record.levelname.lower())
 
 
 @contextmanager
@@ -151,7 +151,7 @@ class UnreadableNotes:
 
     def _add(self, doc_id: str, tokens: int, unknown: int, share: float) -> None:
         if text := self._counted.add(doc_id, tokens=tokens, unknown=unknown, share=share):
-            note(shown(text), "warning")
+            note(printable(text), "warning")
 
     def summary(self) -> None:
         """The line for all documents, where there is something to say."""

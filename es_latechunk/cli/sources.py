@@ -15,8 +15,8 @@ from es_latechunk.documents import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     FORMATS,
     count_bytes,
+    printable,
     read_documents,
-    shown,
 )
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
@@ -127,7 +127,7 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _noted(file_id: str, text: str) -> None:
-    note(shown(f"{file_id}: {with_flags(text)}"))
+    note(printable(f"{file_id}: {with_flags(text)}"))
 
 
 def _ignore(_: int) -> None:

@@ -19,7 +19,7 @@ from xml.parsers.expat import ExpatError
 
 from es_latechunk.documents.form_fields import filled_in
 from es_latechunk.documents.options import Reading
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import read_whole, too_large
 from es_latechunk.documents.text import check_text, markdown_title, without_pictures
 from es_latechunk.errors import UsageError, setting
@@ -113,7 +113,7 @@ def _note_pages(pages: list[str], file_id: str, reading: Reading) -> None:
     for numbers, what in ((blank, NO_TEXT), (unknown, NO_CHARACTERS)):
         if numbers:
             which, has = ("pages", "have") if len(numbers) > 1 else ("page", "has")
-            reading.on_note(shown(file_id), f"{which} {_ranges(numbers)} of {len(pages)} {has} {what}")
+            reading.on_note(printable(file_id), f"{which} {_ranges(numbers)} of {len(pages)} {has} {what}")
 
 
 def _ranges(numbers: list[int]) -> str:
@@ -189,7 +189,9 @@ def _entries(document: PDFDocument, sheets: list[PDFPage], file_id: str, reading
     try:
         return filled_in(document, [sheet.annots for sheet in sheets])
     except (*PARSER_FAULTS, PSException) as error:
-        reading.on_note(shown(file_id), f"has form fields that cannot be read ({_cause(error)}); repair it")
+        reading.on_note(
+            printable(file_id), f"has form fields that cannot be read ({_cause(error)}); repair it"
+        )
         return [[] for _ in sheets]
 
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
@@ -34,7 +34,7 @@ def document_hash(document: Document, *, vectors: str = "") -> str:
         ).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise DocumentError(
-            shown(document.id),
+            printable(document.id),
             f"has a part that JSON cannot hold ({error}); give text, numbers, lists, objects",
         ) from error
     return hashlib.blake2b(encoded, digest_size=16).hexdigest()
@@ -49,7 +49,7 @@ def unique_documents(documents: Iterable[Document | DocumentError]) -> Iterator[
             if isinstance(document, DocumentError) or seen.add(document.id):
                 yield document
             else:
-                yield DocumentError(shown(document.id), USED_BEFORE, source=document)
+                yield DocumentError(printable(document.id), USED_BEFORE, source=document)
 
 
 class SeenIds:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from es_latechunk.documents.encoding import UTF8, decode, decode_as
 from es_latechunk.documents.options import Reading
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import bounded_lines, too_large
 from es_latechunk.documents.text import check_text
 from es_latechunk.errors import DocumentError
@@ -44,12 +44,12 @@ def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Doc
             row = json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_finite)
             yield parse_document(row, place, reading)
         except RecursionError:
-            yield DocumentError(shown(place), "is nested too deeply; write one flat object a line")
+            yield DocumentError(printable(place), "is nested too deeply; write one flat object a line")
         except json.JSONDecodeError as error:
             cause = f"is not JSON ({error.msg} at column {error.colno}); repair it"
-            yield DocumentError(shown(place), cause)
+            yield DocumentError(printable(place), cause)
         except ValueError as error:
-            yield DocumentError(shown(place), str(error))
+            yield DocumentError(printable(place), str(error))
 
 
 def _text(line: bytes, encoding: str | None, limit: int) -> tuple[str, str]:
@@ -84,7 +84,7 @@ def parse_document(row: Any, place: str, reading: Reading) -> Document:
     if not isinstance(row, dict):
         raise ValueError('is not a JSON object; write {"id": "...", "text": "..."}')
     doc_id = _id(row.get(reading.id_field), place)
-    named = f'(id "{shown(doc_id)}") ' if doc_id != place else ""
+    named = f'(id "{printable(doc_id)}") ' if doc_id != place else ""
     try:
         return _document(doc_id, row, reading)
     except ValueError as error:
@@ -94,7 +94,7 @@ def parse_document(row: Any, place: str, reading: Reading) -> Document:
 def _document(doc_id: str, row: dict[str, Any], reading: Reading) -> Document:
     text, title = row.get(reading.text_field), row.get("title")
     if not isinstance(text, str):
-        name = shown(reading.text_field)
+        name = printable(reading.text_field)
         raise ValueError(
             f'has no "{name}"' if text is None else f'has a "{name}" that is no string but {_kind(text)}'
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from es_latechunk.documents.encoding import NEXT_STEP, UTF8, FoundEncoding, check_encoding, decode
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import GZIP, narrowed, wide_encoding
 from es_latechunk.errors import Message, UsageError, setting
 
@@ -84,7 +84,7 @@ class Reading:
             self.on_encoding(file_id, found.name)
         if found.doubt:
             note = Message(f"was read as {found.name}, but {found.doubt}; {NEXT_STEP}")
-            self.on_note(shown(file_id), note)
+            self.on_note(printable(file_id), note)
 
     def by_lines(self, stream: BinaryIO, file_id: str) -> tuple[BinaryIO, str | None]:
         """A stream whose lines end in b"\\n", with their encoding where it is known beforehand."""

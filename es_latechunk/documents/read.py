@@ -14,7 +14,7 @@ from es_latechunk.documents.binary import check_extra, extra_is_complete, read_d
 from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, Reading, kind_of
-from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, shown
+from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, printable
 from es_latechunk.documents.streams import unpacked
 from es_latechunk.documents.tables import read_csv
 from es_latechunk.documents.text import read_markdown, read_text
@@ -113,7 +113,7 @@ def _check(places: list[Path], selection: Selection, reading: Reading) -> None:
     if extra_is_complete():
         return
     for file in _usable_files(files, selection):
-        check_extra(kind_of(file.path.name, reading.format), shown(file.id))
+        check_extra(kind_of(file.path.name, reading.format), printable(file.id))
     if STDIN in places:
         check_extra(reading.format, STDIN_ID)
 
@@ -131,9 +131,9 @@ def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator
             yield from _read_file(file, READERS[kind], reading)
         elif file.named:
             cause = f"is of no known kind ({', '.join(SUFFIXES)}); say which with {setting('format')}"
-            yield DocumentError(shown(file.id), cause)
+            yield DocumentError(printable(file.id), cause)
         else:
-            reading.on_note(shown(file.id), "is of no known kind; it is skipped")
+            reading.on_note(printable(file.id), "is of no known kind; it is skipped")
 
 
 def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document | DocumentError]:
@@ -146,7 +146,7 @@ def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[D
                 yield document
             reading.on_read(stream.tell() - told)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        yield DocumentError(shown(file.id), _cause(error))
+        yield DocumentError(printable(file.id), _cause(error))
 
 
 def _cause(error: Exception) -> str:

@@ -74,7 +74,7 @@ def check_paths(paths: Iterable[Path]) -> None:
             path.lstat()
         except OSError as error:
             raise UsageError(
-                f"{shown(str(path))} cannot be found ({error.strerror}); check the path"
+                f"{printable(str(path))} cannot be found ({error.strerror}); check the path"
             ) from error
 
 
@@ -89,7 +89,7 @@ def _walk(folder: Path, selection: Selection) -> Iterator[SourceFile | DocumentE
         )
         for name in folders:
             if Path(parent, name).is_symlink():
-                yield DocumentError(shown((inside / name).as_posix()), LINK_TO_FOLDER)
+                yield DocumentError(printable((inside / name).as_posix()), LINK_TO_FOLDER)
         for name in sorted(names):
             file_id = (inside / name).as_posix()
             if name[0] != "." and selection.has_file(file_id):
@@ -98,12 +98,12 @@ def _walk(folder: Path, selection: Selection) -> Iterator[SourceFile | DocumentE
 
 
 def _cannot_be_listed(error: OSError) -> DocumentError:
-    return DocumentError(shown(str(error.filename)), f"cannot be listed ({error.strerror})")
+    return DocumentError(printable(str(error.filename)), f"cannot be listed ({error.strerror})")
 
 
 def _checked(path: Path, file_id: str, *, named: bool) -> SourceFile | DocumentError:
     cause = _name_fault(file_id) or _kind_fault(path)
-    return DocumentError(shown(file_id), cause) if cause else SourceFile(path, file_id, named=named)
+    return DocumentError(printable(file_id), cause) if cause else SourceFile(path, file_id, named=named)
 
 
 def _name_fault(file_id: str) -> str:
@@ -122,7 +122,7 @@ def _kind_fault(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else "is not a regular file; pass a file or a folder"
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name as one printable line: control characters and bytes that are not UTF-8 are escaped."""
     escaped = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in escaped)

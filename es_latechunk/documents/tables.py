@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from es_latechunk.documents.encoding import UTF8, DamagedError, FoundEncoding, decode_as, find_encoding
 from es_latechunk.documents.options import Reading
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import bounded_csv_lines, too_large
 from es_latechunk.documents.text import MARK, check_text
 from es_latechunk.errors import DocumentError, setting
@@ -103,7 +103,7 @@ class _Lines:
     @property
     def place(self) -> str:
         """Where the row begins, in one printable line."""
-        return shown(f"{self._file_id}:{self.row}")
+        return printable(f"{self._file_id}:{self.row}")
 
     @property
     def span(self) -> str:
@@ -168,7 +168,7 @@ def _header(lines: _Lines, reading: Reading) -> tuple[list[str], str]:
     if fault and len(most) < 2:
         raise ValueError(f"is not CSV ({fault}, in its header); repair it") from fault
     raise ValueError(
-        f'has no column "{shown(reading.text_field)}" but {_listed(most)}; say which one holds the text with '
+        f'has no column "{printable(reading.text_field)}" but {_listed(most)}; say which one holds the text with '
         f"{setting('text_field')}"
     )
 
@@ -181,7 +181,7 @@ def _check_header(columns: list[str]) -> None:
 
 def _listed(columns: list[str]) -> str:
     """Names of columns in one printable line that a file without columns cannot make endless."""
-    names = shown(", ".join(columns)[: LONGEST_LIST + 1]) or "none"
+    names = printable(", ".join(columns)[: LONGEST_LIST + 1]) or "none"
     return names if len(names) <= LONGEST_LIST else f"{names[:LONGEST_LIST]}..."
 
 
