@@ -9,7 +9,7 @@ from typing import Final
 
 from es_latechunk.chunking.blocks import find_blocks
 from es_latechunk.chunking.packing import Kind, Unit, cut_long, find_units, full_pieces, join, pack
-from es_latechunk.chunking.sentences import StopIds, sentence_ends
+from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
 from es_latechunk.chunking.tables import table_boundaries
 from es_latechunk.chunking.token_positions import VisibleTokens, visible_tokens
 from es_latechunk.errors import UsageError
@@ -31,20 +31,20 @@ def make_chunker(
         raise UsageError(f"chunker: {name!r} is not one of {', '.join(CHUNKERS)}; choose one of these")
     if max_tokens < 1:
         raise UsageError(f"max tokens: {max_tokens} is below 1; give the size of a chunk in tokens, e.g. 128")
-    return CHUNKERS[name](StopIds(tokenizer), max_tokens)
+    return CHUNKERS[name](TerminatorIds(tokenizer), max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceChunker:
     """Whole sentences, merged up to `max_tokens` tokens; a longer sentence is cut between words."""
 
-    stops: StopIds
+    terminators: TerminatorIds
     max_tokens: int
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
         """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
         visible = visible_tokens(text, tokens)
-        units = _sentences(text, tokens, visible, self.stops, self.max_tokens)
+        units = _sentences(text, tokens, visible, self.terminators, self.max_tokens)
         return _spans(text, _pack(units, visible, self.max_tokens))
 
 
@@ -52,7 +52,7 @@ class SentenceChunker:
 class ParagraphChunker:
     """Whole paragraphs, merged up to `max_tokens` tokens; a longer one is cut between sentences."""
 
-    stops: StopIds
+    terminators: TerminatorIds
     max_tokens: int
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
@@ -60,7 +60,7 @@ class ParagraphChunker:
         visible = visible_tokens(text, tokens)
         units: list[Unit] = []
         for paragraph in join(
-            _sentences(text, tokens, visible, self.stops, self.max_tokens), kind=Kind.PARAGRAPH
+            _sentences(text, tokens, visible, self.terminators, self.max_tokens), kind=Kind.PARAGRAPH
         ):
             whole = paragraph[0]._replace(end=paragraph[-1].end)
             fits = visible.length(whole.start, whole.end) <= self.max_tokens
@@ -72,7 +72,7 @@ class ParagraphChunker:
 class TokenChunker:
     """Windows of `max_tokens` tokens, cut between words where that is possible."""
 
-    stops: StopIds
+    terminators: TerminatorIds
     max_tokens: int
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
@@ -82,7 +82,7 @@ class TokenChunker:
         return _spans(text, visible.first[starts[1:]].tolist())
 
 
-CHUNKERS: dict[str, Callable[[StopIds, int], Chunker]] = {
+CHUNKERS: dict[str, Callable[[TerminatorIds, int], Chunker]] = {
     "sentences": SentenceChunker,
     "paragraphs": ParagraphChunker,
     "tokens": TokenChunker,
@@ -90,12 +90,12 @@ CHUNKERS: dict[str, Callable[[StopIds, int], Chunker]] = {
 
 
 def _sentences(
-    text: str, tokens: Tokens, visible: VisibleTokens, stops: StopIds, max_tokens: int
+    text: str, tokens: Tokens, visible: VisibleTokens, terminators: TerminatorIds, max_tokens: int
 ) -> list[Unit]:
     if not len(visible):
         return []
     blocks = find_blocks(text)
-    ends = sentence_ends(text, tokens, stops)
+    ends = sentence_ends(text, tokens, terminators)
     tables = table_boundaries(text, ends, visible, max_tokens=max_tokens)
     return find_units(
         visible,

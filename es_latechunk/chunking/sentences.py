@@ -17,7 +17,7 @@ SPACED = ".?!…⋯‽\u037e։۔܀܁܂߹჻"
 # Marks of scripts that put no space after a sentence, or that have no other use: CJK and halfwidth forms,
 # Devanagari and its kin, Arabic question mark, Ethiopic, Burmese, Khmer, Tibetan, Mongolian, doubled marks.
 UNSPACED = "。！？｡．।॥؟።፧፨။។៕།༎᠃᠉‼⁇⁈⁉﹒﹖﹗"
-STOPS = SPACED + UNSPACED
+TERMINATORS = SPACED + UNSPACED
 
 # Quotes, brackets, Markdown emphasis and direction marks that follow a stop directly belong to it ...
 _CLOSING = "\"'”’»›」』）)]｣】》〉〕］}｝*_`\u200e\u200f\u202c\u2069"
@@ -31,31 +31,31 @@ def _class(characters: str) -> str:
     return f"[{re.escape(characters)}]"
 
 
-STOP = re.compile(_class(STOPS))
-STOP_RUN = re.compile(
-    f"{_class(STOPS)}(?:{_class(STOPS + _CLOSING)}|{_class(_EITHER)}+(?=\\s|$))*"
+TERMINATOR = re.compile(_class(TERMINATORS))
+TERMINATOR_RUN = re.compile(
+    f"{_class(TERMINATORS)}(?:{_class(TERMINATORS + _CLOSING)}|{_class(_EITHER)}+(?=\\s|$))*"
     r"(?:\[\w{1,4}\])*"  # the number of a footnote
     f"(?:[ \u00a0\u202f]{_class(_AFTER_SPACE)}+(?=\\s|$))?"
     r"(?:[ \u00a0\u202f]?[\"']+(?=[\r\n]|$))?"  # alone at a line's end, a straight quote cannot open
 )
 
 
-class StopIds:
+class TerminatorIds:
     """The ids of a vocabulary that hold a sentence-ending mark, gathered once for many texts."""
 
-    _NONE, _STOP, _UNKNOWN = 0, 1, 2
+    _ORDINARY, _TERMINATOR, _UNKNOWN = 0, 1, 2
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         pieces = tokenizer.pieces
         # One more for ids beyond the vocabulary; what is not among the pieces stays unknown.
         self._kinds = np.full(max(pieces, default=-1) + 2, self._UNKNOWN, dtype=np.int8)
         for id_, piece in pieces.items():
-            self._kinds[id_] = self._STOP if STOP.search(piece) else self._NONE
+            self._kinds[id_] = self._TERMINATOR if TERMINATOR.search(piece) else self._ORDINARY
 
     def candidates(self, ids: IntArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Token numbers: those whose piece holds a stop, and those whose piece tells nothing."""
         kinds = self._kinds[np.minimum(ids, len(self._kinds) - 1)]
-        return np.flatnonzero(kinds == self._STOP), np.flatnonzero(kinds == self._UNKNOWN)
+        return np.flatnonzero(kinds == self._TERMINATOR), np.flatnonzero(kinds == self._UNKNOWN)
 
 
 # Zero-width spaces part words without being whitespace.
@@ -63,11 +63,11 @@ _GAP = re.compile(r"[\s\u200b\ufeff]*")
 _OPENING = re.compile(rf"""{_GAP.pattern}["'“‘„«»(\[*_]*""")
 _UNSPACED = re.compile(f"[{re.escape(UNSPACED)}]")
 # What follows goes on with the sentence: a comma, or the next mark of a spaced-out ". . .", but not ".NET".
-_GOES_ON = re.compile(rf"[,;:，、；：،؛]|[{re.escape(STOPS)}]+(?=\s|\Z)")
-_STOP_CODES = np.array(sorted(map(ord, STOPS)), dtype=np.uint32)
+_GOES_ON = re.compile(rf"[,;:，、；：،؛]|[{re.escape(TERMINATORS)}]+(?=\s|\Z)")
+_TERMINATOR_CODES = np.array(sorted(map(ord, TERMINATORS)), dtype=np.uint32)
 
 
-def sentence_ends(text: str, tokens: Tokens, stops: StopIds) -> IntArray:
+def sentence_ends(text: str, tokens: Tokens, terminators: TerminatorIds) -> IntArray:
     """Positions (N,) just behind the sentences that end with a mark, closing quotes and brackets included.
 
     In a text that begins its sentences with capital letters, a mark before a small letter ends none
@@ -75,10 +75,10 @@ def sentence_ends(text: str, tokens: Tokens, stops: StopIds) -> IntArray:
     """
     ends: list[tuple[int, str]] = []
     scanned = 0
-    for start, end in tokens.offsets[_candidates(text, tokens, stops)].tolist():
+    for start, end in tokens.offsets[_candidates(text, tokens, terminators)].tolist():
         scanned = max(scanned, start)
-        while scanned < end and (mark := STOP.search(text, scanned, end)):
-            scanned = _skip(STOP_RUN, text, mark.start())
+        while scanned < end and (mark := TERMINATOR.search(text, scanned, end)):
+            scanned = _skip(TERMINATOR_RUN, text, mark.start())
             if _ends_sentence(text, mark.start(), scanned):
                 sure = _UNSPACED.search(text, mark.start(), scanned)
                 ends.append((scanned, "" if sure else _letter_after(text, scanned)))
@@ -89,10 +89,10 @@ def sentence_ends(text: str, tokens: Tokens, stops: StopIds) -> IntArray:
     return np.array(kept, dtype=np.int32)
 
 
-def _candidates(text: str, tokens: Tokens, stops: StopIds) -> npt.NDArray[np.intp]:
+def _candidates(text: str, tokens: Tokens, terminators: TerminatorIds) -> npt.NDArray[np.intp]:
     """Numbers of the tokens with a stop: by id, or where the id tells nothing, by the text under it."""
-    known, unknown = stops.candidates(tokens.ids)
-    marks = positions_of(code_points(text), _STOP_CODES)
+    known, unknown = terminators.candidates(tokens.ids)
+    marks = positions_of(code_points(text), _TERMINATOR_CODES)
     starts, ends = tokens.offsets[unknown].T
     under = np.searchsorted(marks, ends) > np.searchsorted(marks, starts)
     return np.union1d(known, unknown[under])

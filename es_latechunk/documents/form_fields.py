@@ -28,14 +28,14 @@ def filled_in(document: PDFDocument, annotations: Sequence[object]) -> list[list
     on no page belongs to the last one.
     """
     pages: list[list[str]] = [[] for _ in annotations]
-    shown: set[int] = set()
+    seen: set[int] = set()
     for page, listed in zip(pages, annotations, strict=True):
         for annotation, number in _resolved(listed):
-            shown.add(number)
+            seen.add(number)
             page.extend(_entered(annotation))
     if pages:
         for field, number in _leaves(document):
-            if number not in shown:
+            if number not in seen:
                 pages[-1].extend(_field(field))
     return pages
 

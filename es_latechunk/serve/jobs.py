@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from es_latechunk.chunking import chunk_document, make_chunker
-from es_latechunk.chunking.sentences import StopIds
+from es_latechunk.chunking.sentences import TerminatorIds
 from es_latechunk.serve.batcher import Job
 from es_latechunk.serve.limits import Limits, RequestError
 from es_latechunk.serve.passages import sentence_spans
@@ -26,7 +26,7 @@ class JobBuilder:
     def __init__(self, encoder: TokenEncoder, limits: Limits) -> None:
         self._encoder = encoder
         self._limits = limits
-        self._stops = StopIds(encoder.tokenizer)
+        self._terminators = TerminatorIds(encoder.tokenizer)
         self._chunker = lru_cache(maxsize=32)(self._make_chunker)
         self.model = encoder.identity.model
 
@@ -71,7 +71,7 @@ class JobBuilder:
 
     def sentences(self, text: str) -> ChunkedDocument:
         """A text with each sentence as a chunk."""
-        spans = sentence_spans(text, self._encoder.tokenizer.tokenize(text), self._stops)
+        spans = sentence_spans(text, self._encoder.tokenizer.tokenize(text), self._terminators)
         return self._cut(Document(id="passage", text=text, spans=spans), self._chunker("tokens", 1))
 
     def _within_limits(self, job: Job) -> Job:

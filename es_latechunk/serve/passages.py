@@ -11,7 +11,7 @@ import numpy as np
 
 from es_latechunk.chunking.blocks import find_blocks
 from es_latechunk.chunking.chunkers import trimmed
-from es_latechunk.chunking.sentences import StopIds, sentence_ends
+from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
 from es_latechunk.types import ChunkSpan, FloatArray, Hit, Passage, Tokens
 
 
@@ -43,11 +43,11 @@ def passage_in(text: str, spans: Sequence[ChunkSpan], ordinal: int, neighbours: 
     return Shown(text, around[0].start, around[-1].end, spans[ordinal])
 
 
-def sentence_spans(text: str, tokens: Tokens, stops: StopIds) -> tuple[ChunkSpan, ...]:
+def sentence_spans(text: str, tokens: Tokens, terminators: TerminatorIds) -> tuple[ChunkSpan, ...]:
     """Every sentence, heading and list item of a text, without the whitespace at both ends."""
     blocks = find_blocks(text)
     begins = (blocks.paragraphs, blocks.headings, blocks.bodies, blocks.lines)
-    cuts = np.unique(np.concatenate([sentence_ends(text, tokens, stops), *begins]))
+    cuts = np.unique(np.concatenate([sentence_ends(text, tokens, terminators), *begins]))
     bounds = [0, *cuts.tolist(), len(text)]
     spans = (trimmed(text, start, end) for start, end in pairwise(bounds))
     return tuple(span for span in spans if span.start < span.end)
