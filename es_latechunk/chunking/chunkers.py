@@ -11,7 +11,7 @@ from es_latechunk.chunking.blocks import find_blocks
 from es_latechunk.chunking.packing import Kind, Unit, cut_long, find_units, full_pieces, join, pack
 from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
 from es_latechunk.chunking.tables import table_boundaries
-from es_latechunk.chunking.token_positions import VisibleTokens, visible_tokens
+from es_latechunk.chunking.token_positions import TokenPositions, find_token_positions
 from es_latechunk.errors import UsageError
 from es_latechunk.types import Chunker, ChunkSpan, Tokenizer, Tokens
 
@@ -43,9 +43,9 @@ class SentenceChunker:
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
         """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
-        visible = visible_tokens(text, tokens)
-        units = _sentences(text, tokens, visible, self.terminators, self.max_tokens)
-        return _spans(text, _pack(units, visible, self.max_tokens))
+        positions = find_token_positions(text, tokens)
+        units = _sentences(text, tokens, positions, self.terminators, self.max_tokens)
+        return _spans(text, _pack(units, positions, self.max_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +57,15 @@ class ParagraphChunker:
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
         """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
-        visible = visible_tokens(text, tokens)
+        positions = find_token_positions(text, tokens)
         units: list[Unit] = []
         for paragraph in join(
-            _sentences(text, tokens, visible, self.terminators, self.max_tokens), kind=Kind.PARAGRAPH
+            _sentences(text, tokens, positions, self.terminators, self.max_tokens), kind=Kind.PARAGRAPH
         ):
             whole = paragraph[0]._replace(end=paragraph[-1].end)
-            fits = visible.length(whole.start, whole.end) <= self.max_tokens
+            fits = positions.length(whole.start, whole.end) <= self.max_tokens
             units += [whole] if fits else paragraph
-        return _spans(text, _pack(units, visible, self.max_tokens))
+        return _spans(text, _pack(units, positions, self.max_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ class TokenChunker:
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
         """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
-        visible = visible_tokens(text, tokens)
-        starts = list(full_pieces(visible, max_tokens=self.max_tokens))
-        return _spans(text, visible.first[starts[1:]].tolist())
+        positions = find_token_positions(text, tokens)
+        starts = list(full_pieces(positions, max_tokens=self.max_tokens))
+        return _spans(text, positions.first[starts[1:]].tolist())
 
 
 CHUNKERS: dict[str, Callable[[TerminatorIds, int], Chunker]] = {
@@ -90,15 +90,15 @@ CHUNKERS: dict[str, Callable[[TerminatorIds, int], Chunker]] = {
 
 
 def _sentences(
-    text: str, tokens: Tokens, visible: VisibleTokens, terminators: TerminatorIds, max_tokens: int
+    text: str, tokens: Tokens, positions: TokenPositions, terminators: TerminatorIds, max_tokens: int
 ) -> list[Unit]:
-    if not len(visible):
+    if not len(positions):
         return []
     blocks = find_blocks(text)
     ends = sentence_ends(text, tokens, terminators)
-    tables = table_boundaries(text, ends, visible, max_tokens=max_tokens)
+    tables = table_boundaries(text, ends, positions, max_tokens=max_tokens)
     return find_units(
-        visible,
+        positions,
         [
             (tables.sentence_ends, Kind.SENTENCE),
             (tables.cells, Kind.SENTENCE),
@@ -112,8 +112,8 @@ def _sentences(
     )
 
 
-def _pack(units: Sequence[Unit], visible: VisibleTokens, max_tokens: int) -> list[int]:
-    return pack(list(cut_long(units, visible, max_tokens=max_tokens)), visible, max_tokens=max_tokens)
+def _pack(units: Sequence[Unit], positions: TokenPositions, max_tokens: int) -> list[int]:
+    return pack(list(cut_long(units, positions, max_tokens=max_tokens)), positions, max_tokens=max_tokens)
 
 
 def _spans(text: str, positions: Sequence[int]) -> list[ChunkSpan]:

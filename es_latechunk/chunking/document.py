@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from es_latechunk.chunking.chunkers import trimmed
-from es_latechunk.chunking.token_positions import code_points, first_visible, visible_characters
+from es_latechunk.chunking.token_positions import code_points, first_visible_characters, visible_characters
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, IntArray, Tokenizer, Tokens
 
@@ -19,7 +19,7 @@ def token_owner(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> IntArr
     A token belongs to the chunk that holds its first visible character; one of whitespace alone belongs
     with the token before it (the first chunk, if there is none).
     """
-    number, first = first_visible(visible_characters(code_points(text)), tokens)
+    number, first = first_visible_characters(visible_characters(code_points(text)), tokens)
     starts = np.array([span.start for span in spans])
     owner = np.zeros(len(tokens), dtype=np.int32)
     owner[number] = np.maximum(np.searchsorted(starts, first, side="right") - 1, 0)
@@ -73,17 +73,17 @@ def merge_tokenless(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> tu
 def _check_spans(document: Document, spans: Sequence[ChunkSpan]) -> None:
     text, reached = document.text, 0
     for number, span in enumerate(spans):
-        place = f"chunk {number} [{span.start}, {span.end})"
+        named = f"chunk {number} [{span.start}, {span.end})"
         if not 0 <= span.start < span.end <= len(text):
             raise DocumentError(
                 document.id,
-                f"{place} is empty or not inside the text of {len(text)} characters; "
+                f"{named} is empty or not inside the text of {len(text)} characters; "
                 "give 0 <= start < end <= length, in code points",
             )
         if span.start < reached:
             raise DocumentError(
                 document.id,
-                f"{place} begins before the end of the chunk before it ({reached}); "
+                f"{named} begins before the end of the chunk before it ({reached}); "
                 "give chunks in order, without overlap",
             )
         _check_gap(document, reached, span.start)

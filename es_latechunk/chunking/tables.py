@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from es_latechunk.chunking.blocks import LINE_START, WITHIN_LINE
-from es_latechunk.chunking.token_positions import VisibleTokens
+from es_latechunk.chunking.token_positions import TokenPositions
 from es_latechunk.types import IntArray
 
 _ROW = re.compile(rf"{LINE_START}(?P<row>\|{WITHIN_LINE}*)")
@@ -34,7 +34,7 @@ class TableBoundaries:
 
 
 def table_boundaries(
-    text: str, sentence_ends: IntArray, visible: VisibleTokens, *, max_tokens: int
+    text: str, sentence_ends: IntArray, positions: TokenPositions, *, max_tokens: int
 ) -> TableBoundaries:
     """Where the tables of a text may be cut.
 
@@ -46,11 +46,11 @@ def table_boundaries(
     if not rows:
         return TableBoundaries(_NONE, _NONE, _NONE, sentence_ends)
     # All at once: each search by itself would copy the positions.
-    places = np.searchsorted(visible.first, np.array(rows, dtype=np.int32)).tolist()
+    token_ranges = np.searchsorted(positions.first, np.array(rows, dtype=np.int32)).tolist()
 
     def fits(top: int, last: int) -> bool:
-        first, after = places[top][0], places[last][1]
-        return bool(first == after or visible.length(first, after) <= max_tokens)
+        first, after = token_ranges[top][0], token_ranges[last][1]
+        return bool(first == after or positions.length(first, after) <= max_tokens)
 
     lines: list[int] = []
     bodies: list[int] = []

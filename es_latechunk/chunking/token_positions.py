@@ -44,19 +44,19 @@ def positions_of(codes: npt.NDArray[np.uint32], wanted: npt.NDArray[np.uint32]) 
 
 
 @dataclass(frozen=True, slots=True)
-class VisibleTokens:
+class TokenPositions:
     """The V tokens of a text that stand for visible characters; whitespace-only ones are left out.
 
     `number` (V,) counts among all tokens; `first` (V,) is the position of the token's first visible
-    character, never falling; `read` (V,) counts the characters that it and the tokens before it stand for;
-    `places` (V + 1,) holds for each token how good a place to cut lies before
+    character, never falling; `characters` (V,) counts the characters that it and the tokens before it stand for;
+    `cut_kinds` (V + 1,) holds for each token how good a place to cut lies before
     it; the last entry, for the end of the text, is 0.
     """
 
     number: IntArray
     first: IntArray
-    read: IntArray
-    places: bytes
+    characters: IntArray
+    cut_kinds: bytes
 
     def __len__(self) -> int:
         return len(self.number)
@@ -66,35 +66,37 @@ class VisibleTokens:
 
         It is at least a CHARACTERS_PER_TOKEN-th of the characters that they stand for.
         """
-        characters = int(self.read[end - 1]) - self._read_before(start)
+        characters = int(self.characters[end - 1]) - self._characters_before(start)
         return max(int(self.number[end - 1] - self.number[start]) + 1, -(-characters // CHARACTERS_PER_TOKEN))
 
     def reach(self, start: int, tokens: int) -> int:
         """The end of the longest run of visible tokens from `start` whose size is at most `tokens`; one at least."""
         by_tokens = np.searchsorted(self.number, self.number[start] + tokens)
-        most = self._read_before(start) + tokens * CHARACTERS_PER_TOKEN
-        return max(start + 1, int(min(by_tokens, np.searchsorted(self.read, most, side="right"))))
+        most = self._characters_before(start) + tokens * CHARACTERS_PER_TOKEN
+        return max(start + 1, int(min(by_tokens, np.searchsorted(self.characters, most, side="right"))))
 
-    def _read_before(self, start: int) -> int:
-        return int(self.read[start - 1]) if start else 0
+    def _characters_before(self, start: int) -> int:
+        return int(self.characters[start - 1]) if start else 0
 
 
-def visible_tokens(text: str, tokens: Tokens) -> VisibleTokens:
+def find_token_positions(text: str, tokens: Tokens) -> TokenPositions:
     """Find the visible tokens of a text, in time linear in characters and tokens."""
     codes = code_points(text)
     visible = visible_characters(codes)
-    number, first = first_visible(visible, tokens)
-    return VisibleTokens(number, first, _read(number, first, tokens), _places(codes, visible, first))
+    number, first = first_visible_characters(visible, tokens)
+    return TokenPositions(
+        number, first, _count_characters(number, first, tokens), _cut_kinds(codes, visible, first)
+    )
 
 
-def _read(number: IntArray, first: IntArray, tokens: Tokens) -> IntArray:
+def _count_characters(number: IntArray, first: IntArray, tokens: Tokens) -> IntArray:
     """Characters that each visible token and those before it stand for; several tokens of one count it once."""
     end = np.maximum.accumulate(tokens.offsets[number, 1]) if len(number) else first
     before = np.concatenate([np.zeros(1, dtype=np.int32), end[:-1]])[: len(end)]
     return np.cumsum(np.maximum(end - np.maximum(first, before), 0), dtype=np.int32)
 
 
-def first_visible(visible: npt.NDArray[np.bool_], tokens: Tokens) -> tuple[IntArray, IntArray]:
+def first_visible_characters(visible: npt.NDArray[np.bool_], tokens: Tokens) -> tuple[IntArray, IntArray]:
     """The tokens that have a visible character (V,), and the position of the first one of each (V,)."""
     first = tokens.offsets[:, 0].copy()
     end = np.minimum(tokens.offsets[:, 1], len(visible))
@@ -111,16 +113,16 @@ def first_visible(visible: npt.NDArray[np.bool_], tokens: Tokens) -> tuple[IntAr
     return number, np.maximum.accumulate(first[number]) if len(number) else first[number]
 
 
-def _places(codes: npt.NDArray[np.uint32], visible: npt.NDArray[np.bool_], first: IntArray) -> bytes:
-    places = np.zeros(len(first) + 1, dtype=np.uint8)
+def _cut_kinds(codes: npt.NDArray[np.uint32], visible: npt.NDArray[np.bool_], first: IntArray) -> bytes:
+    cut_kinds = np.zeros(len(first) + 1, dtype=np.uint8)
     breaks = positions_of(codes, _LINE_BREAKS)
     for start in range(1, len(first), _BLOCK):  # block by block, as it takes several times its size
         part = first[start - 1 : start + _BLOCK]
-        places[start : start + len(part) - 1] = _places_after_first(codes, visible, breaks, part)
-    return places.tobytes()
+        cut_kinds[start : start + len(part) - 1] = _cut_kinds_after_first(codes, visible, breaks, part)
+    return cut_kinds.tobytes()
 
 
-def _places_after_first(
+def _cut_kinds_after_first(
     codes: npt.NDArray[np.uint32],
     visible: npt.NDArray[np.bool_],
     breaks: npt.NDArray[np.intp],
@@ -128,16 +130,16 @@ def _places_after_first(
 ) -> npt.NDArray[np.uint8]:
     """How good a place lies before each token but the first one."""
     here = first[1:]
-    places = np.full(len(here), IN_WORD, dtype=np.uint8)
-    places[_in_cluster(codes, here)] = IN_CLUSTER
+    cut_kinds = np.full(len(here), IN_WORD, dtype=np.uint8)
+    cut_kinds[_in_cluster(codes, here)] = IN_CLUSTER
     wide = _wide(codes[first])
-    places[wide[1:] & wide[:-1] & (places == IN_WORD)] = BETWEEN_WIDE
+    cut_kinds[wide[1:] & wide[:-1] & (cut_kinds == IN_WORD)] = BETWEEN_WIDE
     spaced = ~visible[here - 1]
-    places[spaced] = AT_SPACE
+    cut_kinds[spaced] = AT_SPACE
     lines = np.searchsorted(breaks, first)
-    places[spaced & (lines[1:] > lines[:-1])] = AT_LINE_BREAK
-    places[here == first[:-1]] = 0
-    return places
+    cut_kinds[spaced & (lines[1:] > lines[:-1])] = AT_LINE_BREAK
+    cut_kinds[here == first[:-1]] = 0
+    return cut_kinds
 
 
 def _in_cluster(codes: npt.NDArray[np.uint32], here: IntArray) -> npt.NDArray[np.bool_]:
