@@ -116,9 +116,9 @@ def _pack(units: Sequence[Unit], positions: TokenPositions, max_tokens: int) -> 
     return pack(list(cut_long(units, positions, max_tokens=max_tokens)), positions, max_tokens=max_tokens)
 
 
-def _spans(text: str, positions: Sequence[int]) -> list[ChunkSpan]:
+def _spans(text: str, starts: Sequence[int]) -> list[ChunkSpan]:
     """Spans between the positions, without the whitespace at both ends; none if the text has no other."""
-    bounds = [0, *positions, len(text)]
+    bounds = [0, *starts, len(text)]
     spans = (trimmed(text, start, end) for start, end in pairwise(bounds))
     return [span for span in spans if span.start < span.end]
 

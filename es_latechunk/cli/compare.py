@@ -93,6 +93,6 @@ def compared_table(rows: Sequence[ComparedChunk]) -> Table:
     table.add_column("chunk", no_wrap=True, overflow="ellipsis")
     for row in rows:
         content = " ".join(row.chunk.content.split())
-        place = Text(on_screen(f"{row.chunk.doc_id}: {content}"))
-        table.add_row(f"{row.late:.3f}", str(row.late_rank), f"{row.naive:.3f}", str(row.naive_rank), place)
+        chunk = Text(on_screen(f"{row.chunk.doc_id}: {content}"))
+        table.add_row(f"{row.late:.3f}", str(row.late_rank), f"{row.naive:.3f}", str(row.naive_rank), chunk)
     return table

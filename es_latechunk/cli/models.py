@@ -64,10 +64,10 @@ def _where(found: ModelSurvey) -> str:
 
 
 def _show_all(found: list[ModelSurvey], *, as_json: bool) -> None:
-    here = {row.model: find_local(row.model) for row in found}
+    folders = {row.model: find_local(row.model) for row in found}
     if as_json:
         for row in found:
-            print_json({**asdict(row), "folder": str(here[row.model] or "")})
+            print_json({**asdict(row), "folder": str(folders[row.model] or "")})
         return
     from rich.console import Console
     from rich.table import Table
@@ -78,8 +78,8 @@ def _show_all(found: list[ModelSurvey], *, as_json: bool) -> None:
             column, no_wrap=True, justify="right" if column in ("window", "dimensions") else "left"
         )
     for row in found:
-        fits, place = ("yes" if row.late_chunking else "no"), ("yes" if here[row.model] else "no")
-        table.add_row(row.model, fits, row.pooling, str(row.window), str(row.dimensions), place)
+        fits, is_local = ("yes" if row.late_chunking else "no"), ("yes" if folders[row.model] else "no")
+        table.add_row(row.model, fits, row.pooling, str(row.window), str(row.dimensions), is_local)
     Console(highlight=False, soft_wrap=True).print(table)
     click.echo(
         "\nAny other mean-pooled model: a folder or a Hugging Face id. Hosted: jina-api:jina-embeddings-v3."

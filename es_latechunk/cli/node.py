@@ -113,15 +113,15 @@ def status(name: str | None, as_json: bool) -> None:
 
 
 def _show(nodes: list[dict[str, object]], *, as_json: bool) -> None:
-    for shown in nodes:
+    for facts in nodes:
         if as_json:
-            click.echo(json.dumps(shown))
+            click.echo(json.dumps(facts))
             continue
-        click.echo(f"{shown['name']}  {shown['status']}  {shown['url']}  Elasticsearch {shown['version']}")
+        click.echo(f"{facts['name']}  {facts['status']}  {facts['url']}  Elasticsearch {facts['version']}")
         details = ("pid", "java", "home", "username", "password_file", "ca_certs")
         for key in details:
-            if shown.get(key) is not None:
-                click.echo(f"  {key:14}{shown[key]}")
+            if facts.get(key) is not None:
+                click.echo(f"  {key:14}{facts[key]}")
 
 
 def _say(message: str) -> None:

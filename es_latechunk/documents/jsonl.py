@@ -30,26 +30,26 @@ def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Doc
     cannot be used is a DocumentError in its place.
     """
     stream, encoding = reading.by_lines(stream, file_id)
-    lines, told = bounded_lines(stream, reading.max_document_bytes), False
+    lines, reported = bounded_lines(stream, reading.max_document_bytes), False
     for number, line in enumerate(lines, 1):
         line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
         if not line.strip():
             continue
-        place = f"{file_id}:{number}"
+        location = f"{file_id}:{number}"
         try:
             text, found = _text(line, encoding, reading.max_document_bytes)
-            if found != UTF8 and not told:
-                told = True
+            if found != UTF8 and not reported:
+                reported = True
                 reading.on_encoding(file_id, found)
             row = json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_finite)
-            yield parse_document(row, place, reading)
+            yield parse_document(row, location, reading)
         except RecursionError:
-            yield DocumentError(printable(place), "is nested too deeply; write one flat object a line")
+            yield DocumentError(printable(location), "is nested too deeply; write one flat object a line")
         except json.JSONDecodeError as error:
             cause = f"is not JSON ({error.msg} at column {error.colno}); repair it"
-            yield DocumentError(printable(place), cause)
+            yield DocumentError(printable(location), cause)
         except ValueError as error:
-            yield DocumentError(printable(place), str(error))
+            yield DocumentError(printable(location), str(error))
 
 
 def _text(line: bytes, encoding: str | None, limit: int) -> tuple[str, str]:
@@ -79,12 +79,12 @@ def _finite(number: str) -> float:
     return float(number)
 
 
-def parse_document(row: Any, place: str, reading: Reading) -> Document:
+def parse_document(row: Any, location: str, reading: Reading) -> Document:
     """A document from one JSON object; a ValueError says what is wrong with it."""
     if not isinstance(row, dict):
         raise ValueError('is not a JSON object; write {"id": "...", "text": "..."}')
-    doc_id = _id(row.get(reading.id_field), place)
-    named = f'(id "{printable(doc_id)}") ' if doc_id != place else ""
+    doc_id = _id(row.get(reading.id_field), location)
+    named = f'(id "{printable(doc_id)}") ' if doc_id != location else ""
     try:
         return _document(doc_id, row, reading)
     except ValueError as error:
@@ -108,9 +108,9 @@ def _document(doc_id: str, row: dict[str, Any], reading: Reading) -> Document:
     )
 
 
-def _id(value: Any, place: str) -> str:
+def _id(value: Any, location: str) -> str:
     if value is None:
-        return place
+        return location
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ValueError(f'has an "id" that is neither a string nor an integer but {_kind(value)}')
     return str(value)

@@ -80,10 +80,10 @@ def read_documents(
         on_read=on_read,
         on_encoding=on_encoding,
     )
-    selection, places = Selection(include, exclude), [Path(path) for path in paths]
-    _check(places, selection, reading)
-    for place in places:
-        yield from _read_place(place, selection, reading)
+    selection, sources = Selection(include, exclude), [Path(path) for path in paths]
+    _check(sources, selection, reading)
+    for path in sources:
+        yield from _read_path(path, selection, reading)
 
 
 def count_bytes(
@@ -94,35 +94,35 @@ def count_bytes(
     exclude: Iterable[str] = (),
 ) -> int | None:
     """The bytes that `read_documents` will read of these paths; None where standard input is among them."""
-    places = [Path(path) for path in paths]
-    check_paths(place for place in places if place != STDIN)
-    if STDIN in places:
+    sources = [Path(path) for path in paths]
+    check_paths(path for path in sources if path != STDIN)
+    if STDIN in sources:
         return None
-    files = _usable_files(places, Selection(include, exclude))
+    files = _usable_files(sources, Selection(include, exclude))
     return sum(file.path.stat().st_size for file in files if kind_of(file.path.name, format))
 
 
-def _usable_files(places: list[Path], selection: Selection) -> Iterator[SourceFile]:
-    return (file for file in find_files(places, selection) if isinstance(file, SourceFile))
+def _usable_files(paths: list[Path], selection: Selection) -> Iterator[SourceFile]:
+    return (file for file in find_files(paths, selection) if isinstance(file, SourceFile))
 
 
-def _check(places: list[Path], selection: Selection, reading: Reading) -> None:
+def _check(paths: list[Path], selection: Selection, reading: Reading) -> None:
     """Raise a UsageError for a path that is not there, and for a file that needs what is not installed."""
-    files = [place for place in places if place != STDIN]
+    files = [path for path in paths if path != STDIN]
     check_paths(files)
     if extra_is_complete():
         return
     for file in _usable_files(files, selection):
         check_extra(kind_of(file.path.name, reading.format), printable(file.id))
-    if STDIN in places:
+    if STDIN in paths:
         check_extra(reading.format, STDIN_ID)
 
 
-def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator[Document | DocumentError]:
-    if place == STDIN:
+def _read_path(path: Path, selection: Selection, reading: Reading) -> Iterator[Document | DocumentError]:
+    if path == STDIN:
         yield from _read_stdin(reading)
         return
-    for file in find_files([place], selection):
+    for file in find_files([path], selection):
         if isinstance(file, DocumentError):
             yield file
             continue
@@ -137,14 +137,14 @@ def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator
 
 
 def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document | DocumentError]:
-    told = 0
+    reported = 0  # bytes
     try:
         with file.path.open("rb") as stream:
             for document in reader(unpacked(stream, file.path.name), file.id, reading):
-                reading.on_read(stream.tell() - told)
-                told = stream.tell()
+                reading.on_read(stream.tell() - reported)
+                reported = stream.tell()
                 yield document
-            reading.on_read(stream.tell() - told)
+            reading.on_read(stream.tell() - reported)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         yield DocumentError(printable(file.id), _cause(error))
 

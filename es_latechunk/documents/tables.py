@@ -42,13 +42,13 @@ def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
         except StopIteration:
             return
         except csv.Error as error:
-            yield DocumentError(lines.place, f"is not CSV ({error}, {lines.span}); repair it")
+            yield DocumentError(lines.location, f"is not CSV ({error}, {lines.span}); repair it")
         except _RowTooLargeError as error:
             # A quote that is never closed, or no CSV: what follows cannot be told from what belongs to it.
-            yield DocumentError(lines.place, f"{error}; the rest of the file is left out")
+            yield DocumentError(lines.location, f"{error}; the rest of the file is left out")
             return
         except ValueError as error:
-            yield DocumentError(lines.place, str(error))
+            yield DocumentError(lines.location, str(error))
 
 
 class _Rows:
@@ -101,7 +101,7 @@ class _Lines:
         self._encoding = found.name
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the row begins, in one printable line."""
         return printable(f"{self._file_id}:{self.row}")
 
@@ -185,10 +185,10 @@ def _listed(columns: list[str]) -> str:
     return names if len(names) <= LONGEST_LIST else f"{names[:LONGEST_LIST]}..."
 
 
-def _document(columns: list[str], row: list[str], place: str, reading: Reading) -> Document:
+def _document(columns: list[str], row: list[str], location: str, reading: Reading) -> Document:
     if len(row) != len(columns):
         raise ValueError(f"has {len(row)} fields where the header has {len(columns)}; repair the row")
     fields = {column: value for column, value in zip(columns, row, strict=True) if column and value}
     text = fields.pop(reading.text_field, "")
     check_text(text)
-    return Document(fields.pop(reading.id_field, place), text, fields.pop("title", ""), fields)
+    return Document(fields.pop(reading.id_field, location), text, fields.pop("title", ""), fields)

@@ -146,8 +146,10 @@ class Batcher:
 
     def _fail(self, waiting: _Waiting, error: BaseException) -> None:
         # Without the error's message, which may quote the text.
-        places = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("encoding failed with %s\n%s", type(error).__name__, places)
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("encoding failed with %s\n%s", type(error).__name__, trace)
         if not waiting.answer.done():
-            told = f"the model failed on this request ({type(error).__name__}); the server's log says where"
-            waiting.answer.set_exception(RequestError(500, told))
+            message = (
+                f"the model failed on this request ({type(error).__name__}); the server's log says where"
+            )
+            waiting.answer.set_exception(RequestError(500, message))

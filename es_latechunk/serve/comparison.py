@@ -62,14 +62,14 @@ def rank(hits: Sequence[Hit], late: Sequence[float | None], naive: Sequence[floa
 
 def best(ranked: Sequence[Ranked], pooling: Pooling, k: int) -> list[Ranked]:
     """The first k by one of the two."""
-    places = {row.late_rank if pooling == "late" else row.naive_rank: row for row in ranked}
-    return [places[place] for place in range(1, k + 1) if place in places]
+    by_rank = {row.late_rank if pooling == "late" else row.naive_rank: row for row in ranked}
+    return [by_rank[rank] for rank in range(1, k + 1) if rank in by_rank]
 
 
 def _ranks(cosines: Sequence[float | None]) -> list[int | None]:
-    known = sorted((-cosine, place) for place, cosine in enumerate(cosines) if cosine is not None)
-    ranks = {place: rank for rank, (_, place) in enumerate(known, 1)}
-    return [ranks.get(place) for place in range(len(cosines))]
+    known = sorted((-cosine, row) for row, cosine in enumerate(cosines) if cosine is not None)
+    rank_of = {row: rank for rank, (_, row) in enumerate(known, 1)}
+    return [rank_of.get(row) for row in range(len(cosines))]
 
 
 @dataclass(frozen=True, slots=True)
