@@ -11,7 +11,7 @@ import numpy as np
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.embed import OnTokens, embed_documents
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkVector, Document, Encoder, FloatArray
+from es_latechunk.types import ChunkVector, Document, Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def compare(
     chunks = [item for item in late if isinstance(item, ChunkVector) and (item.doc_id, item.ordinal) in alone]
     late_scores = np.array([chunk.vector @ wanted for chunk in chunks])
     naive_scores = np.array([alone[chunk.doc_id, chunk.ordinal].vector @ wanted for chunk in chunks])
-    late_ranks, naive_ranks = _ranks(late_scores), _ranks(naive_scores)
+    late_ranks, naive_ranks = rank_scores(late_scores.tolist()), rank_scores(naive_scores.tolist())
     return [
         *errors.values(),
         *(
@@ -64,8 +64,8 @@ def compare(
     ]
 
 
-def _ranks(scores: FloatArray) -> list[int]:
-    """The place of each score, the highest first, from 1."""
+def rank_scores(scores: Sequence[float]) -> list[int]:
+    """Return the rank of each score: 1 for the highest, and equal scores in the order in which they come."""
     ranks = np.empty(len(scores), dtype=np.int64)
-    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    ranks[np.argsort(-np.array(scores), kind="stable")] = np.arange(1, len(scores) + 1)
     return [int(rank) for rank in ranks]

@@ -17,6 +17,7 @@ from es_latechunk.elastic.index.identity import IndexIdentity, check_encoder
 from es_latechunk.elastic.search.query import Mode, SearchOptions
 from es_latechunk.elastic.search.searcher import Searcher, add_passages
 from es_latechunk.errors import IndexMismatchError
+from es_latechunk.evaluation.compare import rank_scores
 from es_latechunk.serve.batcher import Job, Kind
 from es_latechunk.serve.jobs import JobBuilder
 from es_latechunk.serve.limits import RequestError
@@ -67,9 +68,9 @@ def best(ranked: Sequence[Ranked], pooling: Pooling, k: int) -> list[Ranked]:
 
 
 def _ranks(cosines: Sequence[float | None]) -> list[int | None]:
-    known = sorted((-cosine, row) for row, cosine in enumerate(cosines) if cosine is not None)
-    rank_of = {row: rank for rank, (_, row) in enumerate(known, 1)}
-    return [rank_of.get(row) for row in range(len(cosines))]
+    known = {row: cosine for row, cosine in enumerate(cosines) if cosine is not None}
+    ranks = dict(zip(known, rank_scores(list(known.values())), strict=True))
+    return [ranks.get(row) for row in range(len(cosines))]
 
 
 @dataclass(frozen=True, slots=True)
