@@ -1,4 +1,4 @@
-"""`es-latechunk chunk`: documents to spans."""
+"""`es-latechunk chunk`: cut documents into spans."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def chunk(
 ) -> None:
     """Split documents into chunks and print them as NDJSON: doc_id, ordinal, start, end, content.
 
-    Positions are characters (code points) of the document, `end` exclusive. The model lends its tokenizer
-    only. "-" reads standard input.
+    start and end count characters (Unicode code points); end is exclusive. Only the model's tokenizer is used.
+    "-" reads standard input.
     """
     failures, unreadable = Failures(), UnreadableNotes()
     tokenizer = model.load().tokenizer

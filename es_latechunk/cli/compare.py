@@ -1,4 +1,4 @@
-"""`es-latechunk compare`: late next to naive."""
+"""`es-latechunk compare`: the same chunks pooled late and naive, side by side."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--query", required=True, metavar="TEXT")
+@click.option("--query", required=True, metavar="TEXT", help="Query that the chunks are compared with.")
 @click.option(
     "-k", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Number of chunks."
 )
@@ -46,9 +46,9 @@ def compare(
     model: ModelChoice,
     as_json: bool,
 ) -> None:
-    """Show how near each chunk is to a query (cosine), pooled late and naive, with its rank either way.
+    """Show each chunk's cosine similarity to a query, and its rank, with late and with naive pooling.
 
-    Needs no server. The chunks are listed by late similarity.
+    The chunks are listed by their late similarity. No server is needed.
     """
     from rich.console import Console
 
@@ -68,7 +68,7 @@ def compare(
 
 
 def compared_row(row: ComparedChunk) -> dict[str, Any]:
-    """A compared chunk as a JSON row."""
+    """Return a compared chunk as a JSON row."""
     return {
         "doc_id": row.chunk.doc_id,
         "ordinal": row.chunk.ordinal,
@@ -83,7 +83,7 @@ def compared_row(row: ComparedChunk) -> dict[str, Any]:
 
 
 def compared_table(rows: Sequence[ComparedChunk]) -> Table:
-    """Similarities with ranks, and the beginning of each chunk."""
+    """Return a table of the similarities, the ranks, and the beginning of each chunk."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""`es-latechunk embed`: documents to chunk vectors."""
+"""`es-latechunk embed`: print the chunk vectors of documents."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def embed(
     model: ModelChoice,
     as_json: bool,
 ) -> None:
-    """Late-chunk documents and print NDJSON: doc_id, ordinal, start, end, content, vector.
+    """Print the chunk vectors of documents as NDJSON: doc_id, ordinal, start, end, content, vector.
 
-    Vectors have length 1. --pooling naive embeds each chunk alone, for comparison. "-" reads standard input.
+    Every vector has length 1. "-" reads standard input.
     """
     failures, unreadable = Failures(), UnreadableNotes()
     chunks = embed_documents(

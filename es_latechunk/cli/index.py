@@ -1,4 +1,4 @@
-"""`es-latechunk index`: create, show, promote and delete."""
+"""`es-latechunk index`: create, show, promote and delete indices."""
 
 from __future__ import annotations
 
@@ -50,15 +50,17 @@ def index() -> None:
     help="Number of replicas. Default: 1 if the cluster has a second data node, else 0.",
 )
 @click.option(
-    "--no-context-fields", is_flag=True, help="Do not index the words of a chunk's neighbours for BM25."
+    "--no-context-fields",
+    is_flag=True,
+    help="Do not make a chunk findable (BM25) by the words of its neighbours.",
 )
 @click.option(
-    "--language", metavar="NAME", help="Language analyzer of the cluster for the text, such as german."
+    "--language", metavar="NAME", help="Elasticsearch language analyzer for the text, such as german."
 )
 @click.option(
     "--mapping",
     type=click.Path(path_type=Path),
-    help="Your own index template (JSON) instead of the one that ships.",
+    help="Index template (JSON) to use instead of the built-in one.",
 )
 @model_options
 @connection_options
@@ -78,7 +80,10 @@ def create(
     client: Elasticsearch,
     as_json: bool,
 ) -> None:
-    """Create an index for a model's vectors; an index that is there with the same settings is fine."""
+    """Create an index for the vectors of a model.
+
+    If the index exists with the same settings, nothing is changed; other settings are refused.
+    """
     encoder = model.load()
     created = create_index(
         name,
@@ -98,17 +103,17 @@ def create(
     if as_json:
         print_json({"index": name, "created": created, "model": identity.model, "dims": identity.dimensions})
         return
-    state = "created" if created else "was there already, for the same model and chunks"
+    state = "created" if created else "exists already, for the same model and chunks"
     note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {pooling} pooling")
 
 
 @index.command()
 @click.argument("name")
-@click.option("--console", is_flag=True, help="Print requests for Kibana's Dev Tools that explore the index.")
+@click.option("--console", is_flag=True, help="Print requests that explore the index in Kibana's Dev Tools.")
 @connection_options
 @json_option
 def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None:
-    """Show what an index holds: chunks, documents, size, and the model that it records."""
+    """Show the chunks, documents and size of an index, and the model that it records."""
     from es_latechunk.elastic.example_requests import console_tour
     from es_latechunk.elastic.index.admin import describe_index
 
@@ -135,9 +140,10 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
 @connection_options
 @json_option
 def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool) -> None:
-    """Swap an alias to the index that `ingest --alias` has filled, in one step.
+    """Switch an alias to the index that `ingest --alias` has filled.
 
-    The index before it stays until you delete it, so that you can look, and go back.
+    The switch is atomic: no search sees a mixture. The index that the alias had before is kept until you delete
+    it, so that you can go back.
     """
     from es_latechunk.elastic.write.alias import promote as run_promote
 
@@ -145,9 +151,9 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
     if as_json:
         print_json(asdict(done))
         return
-    note(f"alias {alias} stands for {done.index} ({done.chunks} chunks)")
+    note(f"alias {alias} now points to {done.index} ({done.chunks} chunks)")
     for old in done.before:
-        note(f"the index before it stays; delete it with: es-latechunk index delete {old}")
+        note(f"the previous index is kept; delete it with: es-latechunk index delete {old}")
 
 
 @index.command()
@@ -156,7 +162,7 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
 @connection_options
 @json_option
 def delete(name: str, yes: bool, client: Elasticsearch, as_json: bool) -> None:
-    """Delete an index with all its chunks. Asks, unless --yes is given."""
+    """Delete an index with all its chunks, after a confirmation."""
     from es_latechunk.elastic.index.admin import delete_index, describe_index
 
     facts = describe_index(client, name)

@@ -1,4 +1,4 @@
-"""`es-latechunk inference`: endpoints by which Elasticsearch itself asks for vectors."""
+"""`es-latechunk inference`: endpoints through which Elasticsearch itself computes vectors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,21 @@ QUESTION = "How many people live in Berlin?"
 
 @click.group()
 def inference() -> None:
-    """Inference endpoints: Elasticsearch embeds texts and queries by itself."""
+    """Create, show and delete inference endpoints, with which Elasticsearch embeds texts by itself."""
 
 
 @inference.command()
 @click.argument("name")
-@click.option("--service", type=click.Choice(SERVICES), default="hugging_face", show_default=True)
+@click.option(
+    "--service",
+    type=click.Choice(SERVICES),
+    default="hugging_face",
+    show_default=True,
+    help="Protocol or provider of the endpoint.",
+)
 @click.option("--serve-url", metavar="URL", help="Address at which Elasticsearch reaches es-latechunk serve.")
 @click.option(
-    "--model-id", metavar="ID", help="Model id of the service; for openai, the name that serve prints."
+    "--model-id", metavar="ID", help="Model id at the service; for openai, the model name that serve prints."
 )
 @click.option(
     "--service-key",
@@ -40,7 +46,7 @@ def inference() -> None:
 @click.option(
     "--queries",
     is_flag=True,
-    help="Make the endpoint for queries, if the served model has a prefix for them.",
+    help="Embed texts as queries, for a served model with separate prefixes.",
 )
 @click.option(
     "--wait",
@@ -62,10 +68,10 @@ def put(
     client: Elasticsearch,
     as_json: bool,
 ) -> None:
-    """Create an endpoint, wait until it gives vectors, and show what to do with it.
+    """Create an inference endpoint, wait for its first vector, and print example requests.
 
-    hugging_face and openai ask `es-latechunk serve`, jinaai asks Jina with late chunking, elasticsearch runs a
-    model inside the cluster. The cluster needs an Enterprise licence or a trial.
+    hugging_face and openai call `es-latechunk serve`; jinaai calls the Jina API with late chunking; elasticsearch
+    runs a model inside the cluster. The cluster needs an Enterprise licence or a trial.
     """
     from es_latechunk.elastic.console import console_request
     from es_latechunk.elastic.inference import (
@@ -93,7 +99,7 @@ def put(
 @connection_options
 @json_option
 def show(name: str, client: Elasticsearch, as_json: bool) -> None:
-    """Show what Elasticsearch knows of an endpoint; keys are never shown."""
+    """Show the settings of an endpoint; keys are never shown."""
     from es_latechunk.elastic.console import render_json
     from es_latechunk.elastic.inference import show_endpoint
 
@@ -111,7 +117,7 @@ def show(name: str, client: Elasticsearch, as_json: bool) -> None:
 @connection_options
 @json_option
 def delete(name: str, force: bool, yes: bool, client: Elasticsearch, as_json: bool) -> None:
-    """Delete an endpoint. Asks, unless --yes is given."""
+    """Delete an endpoint, after a confirmation."""
     from es_latechunk.elastic.inference import delete_endpoint
 
     if not yes:

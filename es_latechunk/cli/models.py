@@ -1,4 +1,4 @@
-"""`es-latechunk models`: what is known of models, and what is on this machine."""
+"""`es-latechunk models`: the known models, and which of them are on this machine."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from es_latechunk.models import find_local
 if TYPE_CHECKING:
     from es_latechunk.models.info import ModelSurvey
 
-COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "here")
+COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "downloaded")
 
 
 @click.command()
 @click.argument("name", required=False)
 @json_option
 def models(name: str | None, as_json: bool) -> None:
-    """List the known models, or tell all about one: a folder, a Hugging Face id, or jina-api:NAME.
+    """List the known models, or describe one. NAME is a folder, a Hugging Face id, or jina-api:NAME.
 
-    Nothing is downloaded. A model that late chunking does not fit is told with the reason.
+    If late chunking does not work with a model, the reason is given. Nothing is downloaded.
     """
     from es_latechunk.models.info import survey, survey_known
 
@@ -47,7 +47,7 @@ def _show_one(found: ModelSurvey, *, as_json: bool) -> None:
         "dimensions": str(found.dimensions or ""),
         "shorter dimensions": ", ".join(map(str, found.shorter_dimensions)) or "none",
         **(prefixes if found.window else {}),
-        "licence": found.licence or "not known here; see the model's own page",
+        "licence": found.licence or "unknown; see the model's own page",
         "weights": found.folder or _where(found),
         "fingerprint": found.weights,
         "revision": found.revision or "",
@@ -59,7 +59,7 @@ def _show_one(found: ModelSurvey, *, as_json: bool) -> None:
 
 def _where(found: ModelSurvey) -> str:
     if found.model.startswith("jina-api:"):
-        return "at the service; texts leave this machine"
+        return "at the service (texts leave this machine)"
     return "not on this machine" + ("; the first use downloads them" if found.late_chunking else "")
 
 
@@ -84,4 +84,6 @@ def _show_all(found: list[ModelSurvey], *, as_json: bool) -> None:
     click.echo(
         "\nAny other mean-pooled model: a folder or a Hugging Face id. Hosted: jina-api:jina-embeddings-v3."
     )
-    click.echo("Why one does not fit, and its prefixes and licence: es-latechunk models NAME")
+    click.echo(
+        "For the prefixes and the licence of a model, and why it does not fit: es-latechunk models NAME"
+    )

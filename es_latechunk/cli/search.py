@@ -1,4 +1,4 @@
-"""`es-latechunk search`: queries to hits."""
+"""`es-latechunk search`: find chunks for one query or many."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ if TYPE_CHECKING:
     help="Weight of BM25 in a hybrid search, from 0 to 1; the vectors have the rest.",
 )
 @click.option(
-    "--filter", "filters", multiple=True, metavar="FILTER", help="field=value, field=[a,b], field>=value."
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="FILTER",
+    help="Condition on a field: field=value, field=[a,b] or field>=value. Repeat it to combine.",
 )
 @click.option("--highlight", is_flag=True, help="Mark the query's words in the content.")
 @click.option("--collapse", is_flag=True, help="Show only the best chunk of each document.")
@@ -79,7 +83,7 @@ if TYPE_CHECKING:
 @click.option(
     "--from-file",
     type=click.Path(path_type=Path),
-    help="Read queries from a file, one per line (- is stdin).",
+    help="Read the queries from a file, one per line (- is standard input).",
 )
 @click.option(
     "--console", is_flag=True, help="Print the request for Kibana's Dev Tools instead of sending it."
@@ -102,9 +106,9 @@ def search(
 ) -> None:
     """Find the chunks that answer QUERY.
 
-    knn: nearest vectors, the score is (1 + cosine) / 2. bm25: the words of the chunk and, where they are
-    indexed, of its neighbours. hybrid: both lists of --num-candidates chunks, each score stretched to 0..1
-    over its list, and summed by --weight. With --rerank, the order of the first hits is the reranker's.
+    --mode knn finds the nearest vectors; the score is (1 + cosine) / 2. bm25 finds the words of a chunk and, if they
+    are indexed, of its neighbours. hybrid does both: the scores of each list are scaled to 0..1 and summed, weighted
+    by --weight. With --rerank, a reranker puts the first hits in its own order.
     """
     from es_latechunk.elastic.search.searcher import check_query
     from es_latechunk.search import search_many
@@ -152,7 +156,7 @@ def _requests(
     options: SearchOptions,
     **reading: Any,
 ) -> Iterator[str]:
-    """What the search would send for each query, in the syntax of Dev Tools."""
+    """Yield the request that the search would send for each query, in the syntax of Dev Tools."""
     from es_latechunk.search import open_searcher
 
     searcher = open_searcher(client, index, options, **reading)

@@ -1,4 +1,4 @@
-"""Options of the commands that read documents, so that all of them read alike."""
+"""Options of the commands that read documents, so that all of them read in the same way."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPTIONS = (
         type=click.Choice(FORMATS),
         default="auto",
         show_default=True,
-        help="Format of the files; auto: by the file name's suffix.",
+        help="Format of the files; auto: by the suffix of the file name.",
     ),
     click.option(
         "--include",
@@ -50,7 +50,7 @@ OPTIONS = (
     click.option(
         "--text-field",
         metavar="NAME",
-        help="The CSV column or JSON key that holds the text.  [default: text]",
+        help="CSV column or JSON key that holds the text.  [default: text]",
     ),
     click.option(
         "--id-field",
@@ -72,7 +72,7 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What the command line says of how to read. `encodings` counts files by encoding, UTF-8 left out."""
+    """The reading options of the command line. `encodings` counts the files by encoding, without UTF-8."""
 
     format: str
     include: Sequence[str]
@@ -89,7 +89,7 @@ class Reader:
         *,
         on_read: Callable[[int], None] | None = None,
     ) -> Iterator[Document | DocumentError]:
-        """The documents; says on stderr what the user should know of some of them, and which encodings were found."""
+        """Yield the documents; print notes about some of them, and the encodings that were found, on stderr."""
         yield from read_documents(
             paths,
             format=self.format,
@@ -99,7 +99,7 @@ class Reader:
             text_field=self.text_field or "text",
             id_field=self.id_field,
             max_document_bytes=self.max_document_bytes,
-            on_note=_noted,
+            on_note=_print_note,
             on_read=on_read or _ignore,
             on_encoding=self._found,
         )
@@ -107,7 +107,7 @@ class Reader:
             note(f"read as {name}: {count} {'file' if count == 1 else 'files'}")
 
     def count_bytes(self, paths: Sequence[str]) -> int | None:
-        """The bytes on disk of what will be read; None where standard input is among the paths."""
+        """Return the number of bytes on disk that will be read; None if standard input is among the paths."""
         return count_bytes(paths, format=self.format, include=self.include, exclude=self.exclude)
 
     def _found(self, file_id: str, encoding: str) -> None:
@@ -115,7 +115,7 @@ class Reader:
 
 
 def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of reading; the command gets `reader`, a Reader."""
+    """Add the options of reading; the command gets `reader`, a Reader."""
 
     @wraps(command)
     def with_reader(*args: Any, **values: Any) -> Any:
@@ -126,9 +126,9 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_reader
 
 
-def _noted(file_id: str, text: str) -> None:
+def _print_note(file_id: str, text: str) -> None:
     note(printable(f"{file_id}: {with_flags(text)}"))
 
 
 def _ignore(_: int) -> None:
-    """Nobody shows how far it is."""
+    """Do nothing: no progress is shown."""
