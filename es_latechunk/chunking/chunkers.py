@@ -1,4 +1,4 @@
-"""The three chunkers, behind one door."""
+"""The three chunkers: by sentences, by paragraphs, and by tokens alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_CHUNKER: Final = "sentences"
 def make_chunker(
     name: str = DEFAULT_CHUNKER, *, tokenizer: Tokenizer, max_tokens: int = DEFAULT_MAX_TOKENS
 ) -> Chunker:
-    """The chunker called `name`, for texts cut by `tokenizer` into chunks of up to `max_tokens` tokens.
+    """Make the chunker called `name`, whose chunks have at most `max_tokens` tokens of `tokenizer`.
 
     Raises UsageError for an unknown name or a `max_tokens` below 1.
     """
@@ -36,13 +36,13 @@ def make_chunker(
 
 @dataclass(frozen=True, slots=True)
 class SentenceChunker:
-    """Whole sentences, merged up to `max_tokens` tokens; a longer sentence is cut between words."""
+    """Merges whole sentences up to `max_tokens` tokens; a longer sentence is cut between words."""
 
     terminators: TerminatorIds
     max_tokens: int
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
-        """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
+        """Return the chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
         positions = find_token_positions(text, tokens)
         units = _sentences(text, tokens, positions, self.terminators, self.max_tokens)
         return _spans(text, _pack(units, positions, self.max_tokens))
@@ -50,13 +50,13 @@ class SentenceChunker:
 
 @dataclass(frozen=True, slots=True)
 class ParagraphChunker:
-    """Whole paragraphs, merged up to `max_tokens` tokens; a longer one is cut between sentences."""
+    """Merges whole paragraphs up to `max_tokens` tokens; a longer paragraph is cut between sentences."""
 
     terminators: TerminatorIds
     max_tokens: int
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
-        """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
+        """Return the chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
         positions = find_token_positions(text, tokens)
         units: list[Unit] = []
         for paragraph in join(
@@ -70,13 +70,13 @@ class ParagraphChunker:
 
 @dataclass(frozen=True, slots=True)
 class TokenChunker:
-    """Windows of `max_tokens` tokens, cut between words where that is possible."""
+    """Cuts after every `max_tokens` tokens, or at the last word boundary before."""
 
-    terminators: TerminatorIds
+    terminators: TerminatorIds  # unused: all chunkers are made in the same way
     max_tokens: int
 
     def split(self, text: str, tokens: Tokens) -> list[ChunkSpan]:
-        """Chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
+        """Return the chunks in order, without whitespace at their ends; see `types.Chunker.split`."""
         positions = find_token_positions(text, tokens)
         starts = list(full_pieces(positions, max_tokens=self.max_tokens))
         return _spans(text, positions.first[starts[1:]].tolist())
@@ -117,14 +117,14 @@ def _pack(units: Sequence[Unit], positions: TokenPositions, max_tokens: int) -> 
 
 
 def _spans(text: str, starts: Sequence[int]) -> list[ChunkSpan]:
-    """Spans between the positions, without the whitespace at both ends; none if the text has no other."""
+    """Return the spans between the starts, without whitespace at their ends; none is empty."""
     bounds = [0, *starts, len(text)]
     spans = (trimmed(text, start, end) for start, end in pairwise(bounds))
     return [span for span in spans if span.start < span.end]
 
 
 def trimmed(text: str, start: int, end: int) -> ChunkSpan:
-    """The span [start, end) without the whitespace at both ends."""
+    """Return the span [start, end) without the whitespace at both ends."""
     part = text[start:end]
     start += len(part) - len(part.lstrip())
     return ChunkSpan(start, start + len(part.strip()))

@@ -1,4 +1,4 @@
-"""A document with its chunks, cut here or by the caller and checked, and which chunk each token belongs to."""
+"""Cut a document into chunks, or check those that it brings along, and find the chunk of each token."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, In
 
 
 def token_owner(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> IntArray:
-    """Index (T,) int32 of the chunk that each token belongs to; `spans` are in order, at least one.
+    """Return the index (T,) int32 of the chunk that owns each token; there is at least one span, and they are in order.
 
-    A token belongs to the chunk that holds its first visible character; one of whitespace alone belongs
-    with the token before it (the first chunk, if there is none).
+    The owner is the chunk that contains the first visible character of the token. A token of nothing but whitespace
+    has the same owner as the token before it; at the beginning of the text, that is the first chunk.
     """
     number, first = first_visible_characters(visible_characters(code_points(text)), tokens)
     starts = np.array([span.start for span in spans])
@@ -33,9 +33,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def chunk_document(document: Document, *, chunker: Chunker, tokenizer: Tokenizer) -> ChunkedDocument:
     """Cut a document into chunks, each with at least one token.
 
-    Spans that the document brings along are used after a check; one without a token of its own is merged
-    into its neighbour. Raises DocumentError for a text without any token, a text that is not valid
-    Unicode, and spans that are out of order, overlap, lie outside the text or leave a part of it out.
+    If the document has spans, they are checked and used instead of the chunker. A span without a token is merged into
+    its neighbour. Raises DocumentError for a text without any token, for a text that is not valid Unicode, and for
+    spans that are out of order, overlap, lie outside the text or leave a part of it out.
     """
     text = document.text
     if not text.strip():
@@ -51,14 +51,15 @@ def chunk_document(document: Document, *, chunker: Chunker, tokenizer: Tokenizer
     tokens = tokenizer.tokenize(text)
     if not len(tokens):
         raise DocumentError(
-            document.id, f"none of its {len(text)} characters gives a token; choose a model that knows them"
+            document.id,
+            f"the tokenizer gives no token for its {len(text)} characters; choose a model that knows them",
         )
     spans = document.spans if document.spans is not None else tuple(chunker.split(text, tokens))
     return ChunkedDocument(document, merge_tokenless(spans, text, tokens), tokens)
 
 
 def merge_tokenless(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> tuple[ChunkSpan, ...]:
-    """Merge each span without a token into the one before it, at the beginning into the one after it."""
+    """Merge each span without a token into the span before it; at the beginning, into the span after it."""
     owned = np.bincount(token_owner(spans, text, tokens), minlength=len(spans)) > 0
     merged: list[ChunkSpan] = []
     start = spans[0].start

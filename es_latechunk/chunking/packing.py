@@ -1,4 +1,4 @@
-"""From boundaries to chunks: units between boundaries, put together as long as they fit, cut where they do not."""
+"""From boundaries to chunks: units are merged while they fit into a chunk, and cut if they are too long for one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from es_latechunk.chunking.token_positions import (
 )
 from es_latechunk.types import IntArray
 
+# In the order of preference. Inside a word, or even a character cluster, only if there is no other way.
 _WORD_BOUNDARIES = (AT_LINE_BREAK, AT_SPACE, BETWEEN_WIDE)
 _EMERGENCIES = (IN_WORD, IN_CLUSTER)
 
 
 def even_pieces(positions: TokenPositions, start: int, end: int, *, max_tokens: int) -> Iterator[int]:
-    """Starts of the pieces of visible tokens [start, end), each near the same size, none too long."""
+    """Yield the starts of pieces of the visible tokens [start, end): about equally long, and none too long."""
     while (length := positions.length(start, end)) > max_tokens:
         share = math.ceil(length / math.ceil(length / max_tokens))
         yield start
@@ -36,7 +37,7 @@ def even_pieces(positions: TokenPositions, start: int, end: int, *, max_tokens: 
 
 
 def full_pieces(positions: TokenPositions, *, max_tokens: int) -> Iterator[int]:
-    """Starts of pieces of all visible tokens, each as long as `max_tokens` and the word boundaries allow."""
+    """Yield the starts of pieces of all visible tokens, each as long as `max_tokens` and the word boundaries allow."""
     start, end = 0, len(positions)
     while start < end:
         yield start
@@ -45,9 +46,13 @@ def full_pieces(positions: TokenPositions, *, max_tokens: int) -> Iterator[int]:
 
 
 def _cut(positions: TokenPositions, start: int, end: int, *, target: int, max_tokens: int) -> int:
-    """Where to cut visible tokens [start, end): in a word only if the piece has no word boundary at all."""
+    """Return the token before which to cut [start, end), near `target`.
+
+    The cut is inside a word only if the piece has no word boundary at all.
+    """
     kinds = positions.cut_kinds
     limit = positions.reach(start, max_tokens)
+    # A boundary in the second half of the piece is good enough; one in the first half makes it too short.
     near = max(start + 1, (start + target) // 2)
     for choices in (_WORD_BOUNDARIES, _EMERGENCIES):
         for kind in choices:
@@ -64,7 +69,7 @@ def _cut(positions: TokenPositions, start: int, end: int, *, target: int, max_to
 
 
 def _nearest(kinds: bytes, kind: int, low: int, high: int, target: int) -> int:
-    """The position of `kind` in [low, high] that is nearest to `target`; -1 where there is none."""
+    """Return the position of `kind` in [low, high] that is nearest to `target`; -1 if there is none."""
     left, right = kinds.rfind(kind, low, target + 1), kinds.find(kind, target, high + 1)
     if left < 0 or right < 0:
         return max(left, right)
@@ -72,7 +77,7 @@ def _nearest(kinds: bytes, kind: int, low: int, high: int, target: int) -> int:
 
 
 class Kind(IntEnum):
-    """What begins at a boundary; where several meet, the highest counts."""
+    """The kind of unit that begins at a boundary; if boundaries coincide, the highest kind counts."""
 
     PIECE = 0  # the rest of a sentence that is too long
     SENTENCE = 1
@@ -82,7 +87,7 @@ class Kind(IntEnum):
 
 
 class Unit(NamedTuple):
-    """Visible tokens [start, end) that begin at character `position` and should stay together."""
+    """The visible tokens [start, end), which begin at character `position` and should stay in one chunk."""
 
     start: int
     end: int
@@ -91,8 +96,11 @@ class Unit(NamedTuple):
 
 
 def find_units(positions: TokenPositions, boundaries: Iterable[tuple[IntArray, Kind]]) -> list[Unit]:
-    """Units between the boundaries (positions in characters). Each has a token: one without is merged
-    into the unit before it, or at the text's beginning into the one after it."""
+    """Return the units between the boundaries, which are positions in characters.
+
+    Each unit has a token. What has none is merged into the unit before it, or at the beginning of the text into the
+    unit after it.
+    """
     begun: dict[int, tuple[int, Kind]] = {}
     for characters, kind in boundaries:
         tokens = np.searchsorted(positions.first, characters)
@@ -120,7 +128,7 @@ def join(units: Iterable[Unit], *, kind: Kind) -> Iterator[list[Unit]]:
 
 
 def cut_long(units: Iterable[Unit], positions: TokenPositions, *, max_tokens: int) -> Iterator[Unit]:
-    """The units, those of more than `max_tokens` tokens in even pieces, with the heading before them."""
+    """Yield the units, but cut each of more than `max_tokens` tokens, with its heading, into even pieces."""
     for unit in _with_headings(units, positions, max_tokens):
         starts = list(even_pieces(positions, unit.start, unit.end, max_tokens=max_tokens))
         bounds = [*starts, unit.end]
@@ -130,7 +138,7 @@ def cut_long(units: Iterable[Unit], positions: TokenPositions, *, max_tokens: in
 
 
 def _with_headings(units: Iterable[Unit], positions: TokenPositions, max_tokens: int) -> Iterator[Unit]:
-    """The units, each that is too long anyway joined to its heading, which would else stand alone."""
+    """Yield the units, but join each that is too long to its heading, which would otherwise be a chunk of its own."""
     before: Unit | None = None
     for unit in units:
         long = positions.length(unit.start, unit.end) > max_tokens
@@ -145,10 +153,10 @@ def _with_headings(units: Iterable[Unit], positions: TokenPositions, max_tokens:
 
 
 def pack(units: Sequence[Unit], positions: TokenPositions, *, max_tokens: int) -> list[int]:
-    """Positions (characters) where chunks begin, the first one left out.
+    """Return the positions, in characters, at which all chunks but the first one begin.
 
-    Units are merged while they fit. A chunk that is half full ends where a paragraph does, and none ends
-    with a heading if the heading fits into the next one.
+    Units are merged while they fit. A chunk that is at least half full ends at the end of a paragraph, and no chunk
+    ends with a heading if the heading fits into the next chunk.
     """
     starts = []
     begin = 0
@@ -168,8 +176,10 @@ def pack(units: Sequence[Unit], positions: TokenPositions, *, max_tokens: int) -
 def _with_its_headings(
     units: Sequence[Unit], begin: int, index: int, positions: TokenPositions, max_tokens: int
 ) -> int:
-    """The first of the headings before the unit `index` that can move into the chunk that it begins; at least
-    one unit stays in the chunk that begins with `begin`."""
+    """Return the first heading before unit `index` that fits into the chunk that this unit begins.
+
+    At least one unit stays in the chunk before, which begins with unit `begin`.
+    """
     first = index
     while (
         units[first].kind == Kind.BODY

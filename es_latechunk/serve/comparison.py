@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import orjson
 from anyio import CapacityLimiter, to_thread
-from elasticsearch import Elasticsearch
 from starlette.concurrency import run_in_threadpool
 
 from es_latechunk.elastic.index.identity import IndexIdentity, check_encoder
 from es_latechunk.elastic.search.query import Mode, SearchOptions
-from es_latechunk.elastic.search.searcher import Searcher, add_passages
 from es_latechunk.errors import IndexMismatchError
 from es_latechunk.evaluation.compare import rank_scores
 from es_latechunk.serve.batcher import Job, Kind
@@ -24,6 +22,11 @@ from es_latechunk.serve.limits import RequestError
 from es_latechunk.serve.passages import Shown, passage_in, pieces, shown_passage
 from es_latechunk.serve.schemas import CompareRequest, SearchRequest
 from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Hit, Pooling
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from es_latechunk.elastic.search.searcher import Searcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,15 @@ class Index:
 
     def passages(self, found: Candidates, hits: Sequence[Hit], neighbours: int) -> list[Shown]:
         """The passage of each hit, with up to `neighbours` chunks on each side."""
+        from es_latechunk.elastic.search.searcher import add_passages
+
         around = add_passages(self._searcher(found.names, 1, None), hits, neighbours)
         return [shown_passage(hit, hit.passage) for hit in around if hit.passage]
 
     def _searcher(self, name: str, count: int, mode: Mode | None) -> Searcher:
+        # Imported here, so that a server without an index does not load Elasticsearch's client.
+        from es_latechunk.elastic.search.searcher import Searcher
+
         searcher = Searcher(self._client, name, SearchOptions(k=count, mode=mode))
         identity = searcher.record.identity
         check_index(self.name, identity)
