@@ -1,4 +1,4 @@
-"""Sources of documents: files, folders and standard input, one document at a time."""
+"""Read documents from files, folders and standard input, one at a time."""
 
 from es_latechunk.documents.ids import USED_BEFORE, SeenIds, document_hash, unique_documents
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, FORMATS

@@ -1,4 +1,4 @@
-"""What tells documents apart: their ids within a run, and the hash of their content between runs."""
+"""Identify documents: by their ids within a run, and by a hash of their content between runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ USED_BEFORE = "its id was used before in this run; give it another id"
 
 
 def document_hash(document: Document, *, vectors: str = "") -> str:
-    """A hash (hex, 32 characters) of all that is indexed of a document; it changes when any of it does.
+    """Return a hash (hex, 32 characters) of everything that is indexed of a document.
 
-    `vectors` says what makes its vectors: the model, the chunker, the pooling. Raises DocumentError for a document
-    with a part that JSON, and so Elasticsearch, cannot hold.
+    `vectors` describes what makes the vectors: model, chunker and pooling. Raises DocumentError for a document with a
+    part that JSON, and therefore Elasticsearch, cannot represent.
     """
     spans = None if document.spans is None else [[span.start, span.end] for span in document.spans]
     content: list[object] = [document.text, document.title, dict(document.metadata), spans]
@@ -41,8 +41,9 @@ def document_hash(document: Document, *, vectors: str = "") -> str:
 
 
 def unique_documents(documents: Iterable[Document | DocumentError]) -> Iterator[Document | DocumentError]:
-    """The documents whose id comes for the first time; any other becomes a DocumentError, as its chunks would have
-    the ids of the first one's.
+    """Yield each document whose id is new; any other becomes a DocumentError.
+
+    Its chunks would have the same ids as those of the first document, and overwrite them.
     """
     with SeenIds() as seen:
         for document in documents:

@@ -1,4 +1,4 @@
-"""JSON Lines: one document a line, each line good or bad by itself."""
+"""Read JSON Lines: one document per line; a bad line does not affect the others."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from es_latechunk.documents.text import check_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkSpan, Document
 
-PAGES_KEY, CAUSE_KEY = "_pages", "_cause"  # what a dead-letter file tells beside the document's own keys
+PAGES_KEY, CAUSE_KEY = "_pages", "_cause"  # keys that a dead-letter file adds to those of the document
 OWN_KEYS = ("title", "chunks", "metadata", PAGES_KEY, CAUSE_KEY)
 MOST_DIGITS, LONGEST_NUMBER = 4300, 40
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document | DocumentError]:
-    """Documents of the lines `{"id", "text", "title", "chunks", ...}`; blank lines are passed over.
+    """Yield one document for each line `{"id": ..., "text": ..., ...}`; blank lines are skipped.
 
-    `id` is a string or an integer; without one, it is the file's id and the line's number. `chunks`, where
-    given, are the caller's own chunk boundaries, [[start, end], ...] in characters. Any other key, and each
-    key of an object named `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed. A line that
-    cannot be used is a DocumentError in its place.
+    `id` is a string or an integer; without it, the id is that of the file with the number of the line. `chunks` are
+    chunk boundaries of the caller, [[start, end], ...] in characters. Any other key, and each key of an object named
+    `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed. A line that cannot be used becomes a
+    DocumentError.
     """
     stream, encoding = reading.by_lines(stream, file_id)
     lines, reported = bounded_lines(stream, reading.max_document_bytes), False
@@ -66,7 +66,7 @@ def _refuse(constant: str) -> None:
 
 
 def _integer(number: str) -> int:
-    # Python's own limit, where it has one: longer ones take time that grows with the square of their length.
+    # The limit of newer Pythons, applied to all: reading a longer integer takes time quadratic in its length.
     if len(number.lstrip("-")) > MOST_DIGITS:
         raise ValueError(f"holds an integer of {len(number.lstrip('-')):,} digits; write it as a string")
     return int(number)
@@ -80,7 +80,7 @@ def _finite(number: str) -> float:
 
 
 def parse_document(row: Any, location: str, reading: Reading) -> Document:
-    """A document from one JSON object; a ValueError says what is wrong with it."""
+    """Return the document of one JSON object; a ValueError says what is wrong with it."""
     if not isinstance(row, dict):
         raise ValueError('is not a JSON object; write {"id": "...", "text": "..."}')
     doc_id = _id(row.get(reading.id_field), location)

@@ -1,4 +1,4 @@
-"""Finding files: paths and folders in, one place a file out, in the same order every time."""
+"""Find the files of paths and folders, always in the same order."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LINK_TO_FOLDER = (
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read. `id` is its path inside the folder that was named, or its own name."""
+    """A file to read. `id` is its path inside the given folder, or its name if the file itself was given."""
 
     path: Path
     id: str
-    named: bool  # the user named this file itself, not a folder above it
+    named: bool  # the user gave the path of this file, not of a folder above it
 
 
 class Selection:
-    """Which files inside a folder are meant: patterns as in .gitignore, on the path inside the folder.
+    """Selects files inside a folder by patterns in gitignore syntax, which match the path inside the folder.
 
-    Without `include`, all that `exclude` does not match; a folder that it matches is not looked into.
+    Without `include`, every file is selected that `exclude` does not match. An excluded folder is not read at all.
     """
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
@@ -55,10 +55,11 @@ def _patterns(option: str, patterns: Iterable[str]) -> GitIgnoreSpec:
 
 
 def find_files(paths: Iterable[Path], selection: Selection) -> Iterator[SourceFile | DocumentError]:
-    """Regular files of `paths`, folders walked in sorted order; hidden files and folders are passed over.
+    """Yield the regular files of `paths`; folders are walked in sorted order, without hidden files and folders.
 
-    Symbolic links to files are followed. A link to a folder is not (a loop has no end) and gives a DocumentError, as
-    does what is neither a file nor a folder. A file that is named itself is meant, whatever the selection.
+    Symbolic links to files are followed. A link to a folder is not, because it could lead in a circle; it becomes a
+    DocumentError, and so does anything that is neither a file nor a folder. The selection does not apply to a file
+    whose own path was given.
     """
     for path in paths:
         if path.is_dir():
@@ -68,7 +69,7 @@ def find_files(paths: Iterable[Path], selection: Selection) -> Iterator[SourceFi
 
 
 def check_paths(paths: Iterable[Path]) -> None:
-    """Raise a UsageError for the first path that is not there: nothing can be meant by it."""
+    """Raise a UsageError for the first path that does not exist, as that is probably a typing error."""
     for path in paths:
         try:
             path.lstat()
@@ -123,6 +124,6 @@ def _kind_fault(path: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """A name as one printable line: control characters and bytes that are not UTF-8 are escaped."""
+    """Return a text as one printable line: control characters and bytes that are not UTF-8 are escaped."""
     escaped = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in escaped)

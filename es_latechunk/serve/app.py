@@ -1,4 +1,4 @@
-"""The HTTP application: who may ask, how much, and which answer goes where."""
+"""The HTTP application: routes, authorisation, limits, and error responses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Read = Callable[["Service", bytes, InputType], tuple[Job, Answer]]
 
 
 class Service:
-    """What the routes share: one encoder with its batches, the limits, and the counts."""
+    """The state that all routes share: one encoder with its batches, the limits, and the metrics."""
 
     def __init__(self, encoder: TokenEncoder, limits: Limits, index: Index | None) -> None:
         self.job_builder = JobBuilder(encoder, limits)
@@ -70,18 +70,18 @@ class Service:
         self.requests = 0
 
     async def embed(self, job: Job) -> FloatArray:
-        """The job's vectors, once it is its turn."""
+        """Return the vectors of a job; it waits in the queue of the encoder."""
         vectors = await self.batcher.embed(job)
         self.metrics.tokens.inc(job.tokens)
         return vectors
 
     async def vectors(self, read: Read, body: bytes, input_type: InputType) -> bytes:
-        """Read a body, encode what it asks for, and write the answer; only the encoding waits in line."""
+        """Parse a body, encode its texts, and return the response; only the encoding waits in the queue."""
         job, write = await run_in_threadpool(read, self, body, input_type)
         return await run_in_threadpool(write, await self.embed(job))
 
     async def answer(self, request: Request, work: Work) -> Response:
-        """What `work` makes of the request's body, if not too many others are being answered."""
+        """Respond with the result of `work` on the request's body; RequestError 503 if too many requests are open."""
         if self.requests >= self.limits.requests:
             raise busy(f"{self.requests} requests are under way already")
         self.requests += 1
@@ -101,10 +101,10 @@ def create_app(
     index: Index | None = None,
     hosts: Sequence[str] = (),
 ) -> Starlette:
-    """The application for one encoder, and for an index of its vectors.
+    """Create the application for one encoder, and optionally for an index of its vectors.
 
-    With a token, all asks for it but /health and the page, which holds nothing but how to ask. Without one, `hosts`
-    are the DNS names that it may be asked by.
+    If a token is given, every route requires it except /health and the page, which contains no data. Without a
+    token, `hosts` are the DNS names that the `Host` header of a request may contain.
     """
     service = Service(encoder, limits or Limits(), index)
 
@@ -239,18 +239,18 @@ async def _read_body(request: Request, limit: int) -> bytes:
     except TimeoutError:
         raise RequestError(408, f"the body did not come within {BODY_SECONDS:.0f} s") from None
     except ClientDisconnect:
-        raise RequestError(CLIENT_GONE, "the client is gone") from None
+        raise RequestError(CLIENT_GONE, "the client has disconnected") from None
     return bytes(body)
 
 
 async def _while_connected(request: Request, work: Awaitable[bytes]) -> bytes:
-    """The work's result; where the client goes first, the work is given up."""
+    """Return the result of the work, but cancel it if the client disconnects first."""
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
     await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
     gone.cancel()
     if not working.done():
         working.cancel()
-        raise RequestError(CLIENT_GONE, "the client is gone")
+        raise RequestError(CLIENT_GONE, "the client has disconnected")
     return working.result()
 
 
