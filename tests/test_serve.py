@@ -275,4 +275,4 @@ def test_command_refuses_what_cannot_work(folder: Path, monkeypatch: pytest.Monk
     assert "--token" in error_of(run("serve", "--token", "two words"), 2)
     assert "--token" in error_of(run("serve", "--token", ""), 2)
     hosted = run("serve", "--port", 0, "--model", "jina-api:jina-embeddings-v3")
-    assert "hosted elsewhere" in error_of(hosted, 2)
+    assert "is hosted by a service" in error_of(hosted, 2)
