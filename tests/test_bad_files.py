@@ -53,5 +53,7 @@ def test_the_command_line_says_the_same_and_exits_with_1(folder: Path) -> None:
         "windows.txt: was read as cp1252, but that is a guess from few characters; say which it is with --encoding",
         "read as cp1252: 1 file",
         "read as utf-16-le: 1 file",
+        "warning: 33% of the tokens of 1 document are unknown to this model; choose one that knows their language, "
+        "a multilingual one for instance (es-latechunk models lists some)",
     ]
     assert sorted({json.loads(line)["doc_id"] for line in done.stdout.splitlines()}) == good
