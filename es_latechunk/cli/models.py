@@ -14,7 +14,7 @@ from es_latechunk.models import find_local
 if TYPE_CHECKING:
     from es_latechunk.models.info import ModelSurvey
 
-COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "downloaded")
+COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "here")
 
 
 @click.command()
@@ -47,7 +47,7 @@ def _show_one(found: ModelSurvey, *, as_json: bool) -> None:
         "dimensions": str(found.dimensions or ""),
         "shorter dimensions": ", ".join(map(str, found.shorter_dimensions)) or "none",
         **(prefixes if found.window else {}),
-        "licence": found.licence or "unknown; see the model's own page",
+        "licence": found.licence or "not known here; see the model's own page",
         "weights": found.folder or _where(found),
         "fingerprint": found.weights,
         "revision": found.revision or "",
