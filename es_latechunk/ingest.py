@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.bootstrap import stage_index
 from es_latechunk.chunking import chunk_document, make_chunker
-from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, shown
+from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader, choose_encoder
@@ -159,7 +159,7 @@ class IngestRun:
                 record_fill(session, self._alias, chunks=None, failed=0)
             for result in self._results(session, seen):
                 if result.error:
-                    seen.set_place(result.doc_id, "")
+                    seen.clear_hash(result.doc_id)
                 yield result
             if self._alias:
                 record_fill(session, self._alias, chunks=self.report.chunks, failed=self.report.failed)
@@ -294,10 +294,10 @@ def _hashed(
         except DocumentError as error:
             yield _failed(error)
             continue
-        if seen.first_place(document.id, doc_hash) is None:
+        if seen.add(document.id, doc_hash):
             yield document, doc_hash
         else:
-            yield _failed(DocumentError(shown(document.id), USED_BEFORE), document)
+            yield _failed(DocumentError(printable(document.id), USED_BEFORE), document)
 
 
 def written(
@@ -415,7 +415,7 @@ class _OpenDocument:
 
     def result(self, doc_id: str) -> DocumentResult:
         outcome: Outcome = "indexed" if self.document else "deleted"
-        error = DocumentError(shown(doc_id), self.cause, source=self.document) if self.cause else None
+        error = DocumentError(printable(doc_id), self.cause, source=self.document) if self.cause else None
         return DocumentResult(
             doc_id,
             "failed" if error else outcome,
@@ -443,11 +443,11 @@ def interfered(target: Target, session: LoadSession, seen: SeenIds) -> Iterator[
 
     with server_errors(session.client, session.target):
         session.client.indices.refresh(index=session.target)
-    wanted = ((Document(doc_id, ""), doc_hash) for doc_id, doc_hash in seen.places() if doc_hash)
+    wanted = ((Document(doc_id, ""), doc_hash) for doc_id, doc_hash in seen.hashes())
     for comparison in compare_with_index(session.client, session.target, wanted, retry_for=target.retry_for):
         if not comparison.unchanged:
             cause = "was changed by another load while this one ran; run the same command again"
-            yield _failed(DocumentError(shown(comparison.document.id), cause))
+            yield _failed(DocumentError(printable(comparison.document.id), cause))
 
 
 def count_stale(

@@ -73,7 +73,7 @@ def test_an_empty_text_is_refused(text: str) -> None:
 
 
 def test_a_text_without_a_token_is_refused() -> None:
-    with pytest.raises(DocumentError, match="doc: none of its 2 characters gives a token"):
+    with pytest.raises(DocumentError, match="doc: the tokenizer gives no token for its 2 characters"):
         chunk("\u200b\ufeff")
 
 

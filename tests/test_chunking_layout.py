@@ -104,13 +104,13 @@ def test_windows_of_tokens_are_full() -> None:
 
 def test_paragraphs_are_kept_whole_and_merged_while_they_fit() -> None:
     one, two = f"{words(3)}. {words(3)}.", f"{words(4)}."
-    assert chunks(f"{two}\n\n{one}\n\n{two}", "paragraph", 13) == [f"{two}\n\n{one}", two]
-    assert chunks(f"{two}\n\n{one}", "paragraph", 10) == [two, one]
+    assert chunks(f"{two}\n\n{one}\n\n{two}", "paragraphs", 13) == [f"{two}\n\n{one}", two]
+    assert chunks(f"{two}\n\n{one}", "paragraphs", 10) == [two, one]
 
 
 def test_a_long_paragraph_is_cut_between_sentences() -> None:
     text = "One fox runs. Two foxes run. Three run"
-    assert chunks(text, "paragraph", 9) == ["One fox runs. Two foxes run.", "Three run"]
+    assert chunks(text, "paragraphs", 9) == ["One fox runs. Two foxes run.", "Three run"]
 
 
 def test_text_after_the_last_stop_is_kept() -> None:
@@ -129,8 +129,8 @@ def test_text_without_a_token_is_still_one_chunk(name: str) -> None:
 
 
 def test_an_unknown_chunker_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"'paragraphs' is not one of sentences, paragraph, tokens"):
-        make_chunker("paragraphs", tokenizer=TOKENIZERS["mini_lm"], max_tokens=5)
+    with pytest.raises(UsageError, match=r"'words' is not one of sentences, paragraphs, tokens"):
+        make_chunker("words", tokenizer=TOKENIZERS["mini_lm"], max_tokens=5)
 
 
 def test_a_chunk_of_no_tokens_is_refused() -> None:

@@ -9,7 +9,7 @@ from abbreviation_sentences import marked_sentences
 from tiny_tokenizers import TOKENIZERS
 
 from es_latechunk.chunking import make_chunker
-from es_latechunk.chunking.sentences import StopIds, sentence_ends
+from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
 
 families = pytest.mark.parametrize("family", list(TOKENIZERS))
 
@@ -17,7 +17,7 @@ families = pytest.mark.parametrize("family", list(TOKENIZERS))
 def sentences(text: str, family: str = "mini_lm") -> list[str]:
     """The text cut at its sentence ends alone."""
     tokenizer = TOKENIZERS[family]
-    ends = sentence_ends(text, tokenizer.tokenize(text), StopIds(tokenizer)).tolist()
+    ends = sentence_ends(text, tokenizer.tokenize(text), TerminatorIds(tokenizer)).tolist()
     bounds = [0, *ends, len(text)]
     parts = (text[start:end].strip() for start, end in pairwise(bounds))
     return [part for part in parts if part]
@@ -154,7 +154,7 @@ def test_stops_come_from_the_vocabulary() -> None:
 
     text = "One. Two."
     tokenizer = WithoutStops()
-    assert sentence_ends(text, tokenizer.tokenize(text), StopIds(tokenizer)).tolist() == []
+    assert sentence_ends(text, tokenizer.tokenize(text), TerminatorIds(tokenizer)).tolist() == []
 
 
 def test_short_chunks_show_the_same_boundaries() -> None:

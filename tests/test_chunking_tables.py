@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from tiny_tokenizers import TOKENIZERS
 
 from es_latechunk.chunking import make_chunker
-from es_latechunk.chunking.token_positions import visible_tokens
+from es_latechunk.chunking.token_positions import find_token_positions
 from es_latechunk.documents.html import html_to_text
 
 HEADER = "| no. | city | remark |\n| --- | --- | --- |"
-kept_whole = pytest.mark.parametrize("name", ["sentences", "paragraph"])
+kept_whole = pytest.mark.parametrize("name", ["sentences", "paragraphs"])
 
 
 def chunks(text: str, max_tokens: int, name: str = "sentences", family: str = "mini_lm") -> list[str]:
@@ -108,7 +108,7 @@ FRAGMENTS = [
 def test_a_row_is_torn_only_where_it_is_too_long(name: str, family: str, text: str, size: int) -> None:
     tokenizer = TOKENIZERS[family]
     tokens = tokenizer.tokenize(text)
-    visible = visible_tokens(text, tokens)
+    positions = find_token_positions(text, tokens)
     cut = [
         span.start for span in make_chunker(name, tokenizer=tokenizer, max_tokens=size).split(text, tokens)
     ]
@@ -118,6 +118,6 @@ def test_a_row_is_torn_only_where_it_is_too_long(name: str, family: str, text: s
         places.append(places[-1] + len(line))
     for line, start in zip(lines, places, strict=False):
         begin, end = start + len(line) - len(line.lstrip()), start + len(line.rstrip())
-        first, after = visible.first.searchsorted([begin, end]).tolist()
-        if line.lstrip().startswith("|") and first < after and visible.length(first, after) <= size:
+        first, after = positions.first.searchsorted([begin, end]).tolist()
+        if line.lstrip().startswith("|") and first < after and positions.length(first, after) <= size:
             assert not [place for place in cut if begin < place < end], line

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from indices import LETTERS, make_index, stored_chunks
 
 from es_latechunk import ChunkSpan, Document
-from es_latechunk.documents import read_documents, shown
+from es_latechunk.documents import printable, read_documents
 from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.errors import DocumentError
 
@@ -104,7 +104,7 @@ def test_what_the_mapping_refuses_is_kept_counted_and_repaired(
     [kept] = read_documents([dead])
     assert kept == original
     row = json.loads(dead.read_text())
-    assert line == shown(f"error: bad: {row['_cause']}")
+    assert line == printable(f"error: bad: {row['_cause']}")
 
     again = run("ingest", dead, "--index", index_name, "--dead-letter", tmp_path / "more.jsonl")
     assert again.exit_code == 1, "it is not mended by itself"

@@ -76,11 +76,16 @@ def test_what_has_no_json_form_is_the_document_s_error(document: Document) -> No
 
 
 @given(st.lists(st.text(max_size=3)))
-def test_seen_ids_remember_the_first_place(ids: list[str]) -> None:
+def test_seen_ids_remember_the_first_hash(ids: list[str]) -> None:
     first: dict[str, str] = {}
     with SeenIds() as seen:
-        for place, doc_id in enumerate(ids):
-            assert seen.first_place(doc_id, str(place)) == first.get(doc_id)
-            first.setdefault(doc_id, str(place))
+        for number, doc_id in enumerate(ids):
+            assert seen.add(doc_id, str(number)) == (doc_id not in first)
+            first.setdefault(doc_id, str(number))
             assert doc_id in seen
         assert len(seen) == len(first)
+        assert dict(seen.hashes()) == first
+        for doc_id in first:
+            seen.clear_hash(doc_id)
+            assert doc_id in seen
+        assert list(seen.hashes()) == []

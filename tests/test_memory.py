@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from es_latechunk.chunking import token_positions as visible
+from es_latechunk.chunking import token_positions
 from es_latechunk.types import Tokens
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "memory.py"
@@ -49,12 +49,12 @@ def test_memory_for_one_long_document_is_a_small_multiple_of_it() -> None:
     assert facts["peak_mb"] - facts["before_mb"] < 40 * 4 < token_vectors
 
 
-def test_places_to_cut_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_of_cuts_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "One two.\nThree 東京都 e\u0301te\u0301 \U0001f469\u200d\U0001f4bb end\u2028of it" * 3
     offsets = np.array([(at, at + 1) for at in range(len(text))], dtype=np.int32)
     tokens = Tokens(np.zeros(len(text), dtype=np.int32), offsets)
-    whole = visible.visible_tokens(text, tokens)
-    assert set(whole.places) == {0, *range(1, 6)}
+    whole = token_positions.find_token_positions(text, tokens)
+    assert set(whole.cut_kinds) == {0, *range(1, 6)}
     for block in (1, 2, 3, 7, len(whole) - 1, len(whole)):
-        monkeypatch.setattr(visible, "_BLOCK", block)
-        assert visible.visible_tokens(text, tokens).places == whole.places
+        monkeypatch.setattr(token_positions, "_BLOCK", block)
+        assert token_positions.find_token_positions(text, tokens).cut_kinds == whole.cut_kinds

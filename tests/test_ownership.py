@@ -94,7 +94,7 @@ IDENTITY = IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences"
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 8, 64), "sentences", 128),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64, document_prefix="p"), "sentences", 128),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64, document_task="t"), "sentences", 128),
-        IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "paragraph", 128),
+        IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "paragraphs", 128),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 64),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128, "naive"),
     ],

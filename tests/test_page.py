@@ -136,7 +136,7 @@ def test_sentences_are_late_in_one_list_and_alone_in_the_other(
             assert [piece["similarity"] for piece in sentences] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("chunker", ["sentences", "paragraph", "tokens"])
+@pytest.mark.parametrize("chunker", ["sentences", "paragraphs", "tokens"])
 def test_a_text_is_compared_as_compare_does(url: str, chunker: str) -> None:
     encoder = WordEncoder()
     query = "old lakes"

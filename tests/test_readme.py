@@ -88,3 +88,18 @@ def test_links_in_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text("utf-8"))
     assert links
     assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+def test_the_calls_that_contributing_reads_aloud_visit_files_and_functions_that_exist() -> None:
+    root = README.parent
+    page = (root / "CONTRIBUTING.md").read_text("utf-8").partition("read aloud\n")[2].partition("\n## ")[0]
+    calls = re.split(r"^`\w+\(.*\)`:$", page, flags=re.MULTILINE)[1:]
+    assert len(calls) == 2
+    for call in calls:
+        steps = re.findall(r"^\d+\. `([\w/]+\.py)`: ((?:`\w+`,? )+)", call, re.MULTILINE)
+        assert len(steps) == len(re.findall(r"^\d+\. ", call, re.MULTILINE))
+        assert len({file for file, _ in steps}) == len(steps), "a file is visited twice"
+        for file, names in steps:
+            code = (root / "es_latechunk" / file).read_text("utf-8")
+            for name in re.findall(r"\w+", names):
+                assert re.search(rf"^(?:def|class) {name}\b", code, re.MULTILINE), f"{file} has no {name}"

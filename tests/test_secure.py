@@ -138,7 +138,7 @@ def test_insecure_says_so_each_time(asked: Node, filled: WordEncoder) -> None:
         assert done.exit_code == 0
         assert (
             done.stderr
-            == "warning: --insecure: the server's certificate is not checked, so it may be anyone\n"
+            == "warning: --insecure: the server's certificate is not verified, so it may be an impostor\n"
         )
 
 

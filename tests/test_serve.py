@@ -169,10 +169,20 @@ def test_late_chunk_takes_chunks_that_are_cut_already(url: str) -> None:
         ("/late_chunk", {"text": "a", "max_tokens": 0}, 422, "max_tokens"),
         ("/late_chunk", {"text": "a", "max_tokens": 10**30}, 422, "max_tokens"),
         ("/late_chunk", {"text": "a b", "chunks": [[0, 1]]}, 422, "are in no chunk"),
-        ("/late_chunk", {"text": "a b", "chunks": [[0, 3]], "max_tokens": 3}, 422, "are cut already"),
+        (
+            "/late_chunk",
+            {"text": "a b", "chunks": [[0, 3]], "max_tokens": 3},
+            422,
+            "have no effect on given chunks",
+        ),
         ("/late_chunk", {"text": "a " * 61, "max_tokens": 1}, 422, "61 texts or chunks"),
         ("/compare", {"query": " \n", "text": "a"}, 422, "query: is empty; write a few words"),
-        ("/compare", {"query": "\u200b", "text": "a"}, 422, "query: none of its 1 characters gives a token"),
+        (
+            "/compare",
+            {"query": "\u200b", "text": "a"},
+            422,
+            "query: the tokenizer gives no token for its 1 characters",
+        ),
         ("/compare", {"query": "a", "text": ""}, 422, "text: is empty; write a few words"),
         ("/compare", {"query": "a", "text": "b", "k": 0}, 422, "k: "),
         ("/compare", {"query": "a", "text": "b", "neighbors": 2}, 422, "neighbors"),
@@ -265,4 +275,4 @@ def test_command_refuses_what_cannot_work(folder: Path, monkeypatch: pytest.Monk
     assert "--token" in error_of(run("serve", "--token", "two words"), 2)
     assert "--token" in error_of(run("serve", "--token", ""), 2)
     hosted = run("serve", "--port", 0, "--model", "jina-api:jina-embeddings-v3")
-    assert "hosted elsewhere" in error_of(hosted, 2)
+    assert "is hosted by a service" in error_of(hosted, 2)

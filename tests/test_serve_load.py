@@ -251,7 +251,7 @@ def test_a_signal_ends_it_after_the_last_answer(folder: Path, number: signal.Sig
     assert (answer.status_code, len(answer.json())) == (200, 30)
     assert (process.returncode, printed) == (0, "")
     assert ready == {"url": url, "model": "tiny", "dimensions": 32}
-    assert logged.splitlines() == [f"tiny, 32 dimensions, on {url}; Ctrl-C ends it", "stopped"]
+    assert logged.splitlines() == [f"tiny, 32 dimensions, on {url}; stop it with Ctrl-C", "stopped"]
 
 
 def test_a_port_in_use_is_named() -> None:

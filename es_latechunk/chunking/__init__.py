@@ -1,4 +1,4 @@
-"""Cutting documents into chunks: boundaries, then units, then chunks as long as the token budget allows."""
+"""Cut documents into chunks: find boundaries, make units between them, and merge units up to a number of tokens."""
 
 from es_latechunk.chunking.chunkers import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
 from es_latechunk.chunking.document import chunk_document, token_owner

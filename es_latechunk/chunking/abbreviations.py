@@ -1,14 +1,14 @@
-"""Full stops that end no sentence: abbreviations, initials and ordinals in languages of the Latin script.
+"""Recognise full stops that end no sentence: after abbreviations, initials and ordinals, in the Latin script.
 
-A text's language is not known, so the words of all languages count at once. What is a word of its own in one of them
-("no", "art", "max") is an abbreviation only before a number.
+The language of a text is not known, so the abbreviations of all languages apply to every text. One that is also a word
+in any of them ("no", "art", "max") counts as an abbreviation only before a number.
 """
 
 from __future__ import annotations
 
 import re
 
-# Always followed by what they belong to. Those that a small letter always follows need no list.
+# Never the last word of a sentence. Abbreviations that are always followed by a small letter need no list.
 _NEVER_BY_LANGUAGE = {
     "en": "Mr Mrs Ms Messrs Dr Drs prof Rev Hon Gov Pres Sen Reps Rep Capt Cpt Cmdr Cdr Col Cpl Gen Lt Maj Sgt Adm "
     "Insp Supt Mt Ft Fig Figs Eq Eqs e.g i.e cf vs viz approx resp incl excl esp ibid dept Natl Intl Univ",
@@ -31,7 +31,7 @@ _BEFORE_A_NUMBER_BY_LANGUAGE = {
     "pt": "dez",
     "nl": "nr blz mrt okt",
 }
-# What a sentence may well end with: it does if the next word is one that sentences begin with.
+# Sometimes the last word of a sentence: it is, if the next word is one with which sentences begin.
 _SOMETIMES_BY_LANGUAGE = {
     "en": "al Jr Sr Inc Ltd Corp Co Bros St Ave Blvd Rd ed eds Ph.D M.D B.A M.A a.m p.m",
     "de": "str Chr Jh Jhd Std Bd Mio Mrd qm ff",
@@ -78,7 +78,7 @@ NAME_PARTS = frozenset(_NAME_PARTS.split())
 STARTERS = NAME_PARTS | {word for words in _STARTERS_BY_LANGUAGE.values() for word in words.split()}
 NOTHING: frozenset[str] = frozenset()
 
-_LONGEST = 24  # characters before a full stop that are looked at
+_LONGEST = 24  # characters before a full stop that are examined
 # The word before a full stop, with the abbreviated one before it ("z. B", "Ph.D"); of "Hauptstr" the end.
 _BEFORE = re.compile(r"(?:(?<![^\W_])([^\W\d_]{1,4}\.[ \u00a0\u202f]?))?(?<![^\W_])([^\W\d_]+)\Z")
 _STREET = "str"
@@ -99,7 +99,7 @@ _SPACES = str.maketrans("", "", " \u00a0\u202f")
 
 
 def goes_on(text: str, stop: int, after: int) -> bool:
-    """Whether the full stop at `stop` ends no sentence, as the word before it and the one at `after` tell."""
+    """Return whether the sentence goes on after the full stop at `stop`, judged by the words around it."""
     before = text[max(0, stop - _LONGEST) : stop]
     word = _BEFORE.search(before)
     prior, last = (word[1] or "", word[2]) if word else ("", "")
@@ -123,7 +123,7 @@ def goes_on(text: str, stop: int, after: int) -> bool:
 
 
 def _begins_sentence(text: str, position: int, *, names: frozenset[str]) -> bool:
-    """Whether the word at `position` is one that sentences begin with, and none of `names`."""
+    """Return whether the word at `position` is one with which sentences begin, and not one of `names`."""
     match = _NEXT_WORD.match(text, position)
     if match is None:
         return False

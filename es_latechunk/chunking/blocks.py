@@ -1,4 +1,4 @@
-"""Where a text's layout ends one thought and begins another: blank lines, list items, headings, rules."""
+"""Boundaries in the layout of a text: blank lines, list items, headings and rules."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ITEM = re.compile(
     rf"{LINE_START}(?P<start>(?:[-*+•‣◦▪·–—]|\(?\d{{1,3}}[.)]|\(?[^\W\d_]\)|\[\^?\w{{1,4}}\]:?)[ \t]+\S)"
 )
 _HEADING = re.compile(rf"{LINE_START}(?P<start>\#{{1,6}}[ \t]+\S)[^\r\n]*")
-# A line of dashes or equals signs ends the heading above it, or parts two sections.
+# A line of dashes or equals signs underlines the heading above it, or separates two sections.
 _RULE = re.compile(rf"{LINE_START}(?:-{{3,}}|={{3,}}|\*{{3,}}|_{{3,}})[ \t]*(?=[\r\n]|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Positions in characters where something begins.
+    """Positions, in characters, at which parts of a text begin.
 
-    `paragraphs` after blank lines, `headings`, the `bodies` after them, and `lines` that stand alone.
+    `paragraphs` begin after blank lines, `bodies` after headings; `lines` are list items and what follows a rule.
     """
 
     paragraphs: IntArray
@@ -37,9 +37,9 @@ class Blocks:
 
 
 def find_blocks(text: str) -> Blocks:
-    """Find a text's blocks, in Markdown or plain.
+    """Find the blocks of a Markdown or plain text.
 
-    A single line break is no boundary, as much text is hard-wrapped.
+    A single line break is not a boundary, because many texts break their lines at a fixed width.
     """
     headings = [(match.start("start"), match.end()) for match in _HEADING.finditer(text)]
     lines = [match.start("start") for match in _ITEM.finditer(text)]

@@ -1,4 +1,4 @@
-"""A document with its chunks, cut here or by the caller and checked, and which chunk each token belongs to."""
+"""Cut a document into chunks, or check those that it brings along, and find the chunk of each token."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from es_latechunk.chunking.chunkers import trimmed
-from es_latechunk.chunking.token_positions import code_points, first_visible, visible_characters
+from es_latechunk.chunking.token_positions import code_points, first_visible_characters, visible_characters
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, IntArray, Tokenizer, Tokens
 
 
 def token_owner(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> IntArray:
-    """Index (T,) int32 of the chunk that each token belongs to; `spans` are in order, at least one.
+    """Return the index (T,) int32 of the chunk that owns each token; there is at least one span, and they are in order.
 
-    A token belongs to the chunk that holds its first visible character; one of whitespace alone belongs
-    with the token before it (the first chunk, if there is none).
+    The owner is the chunk that contains the first visible character of the token. A token of nothing but whitespace
+    has the same owner as the token before it; at the beginning of the text, that is the first chunk.
     """
-    number, first = first_visible(visible_characters(code_points(text)), tokens)
+    number, first = first_visible_characters(visible_characters(code_points(text)), tokens)
     starts = np.array([span.start for span in spans])
     owner = np.zeros(len(tokens), dtype=np.int32)
     owner[number] = np.maximum(np.searchsorted(starts, first, side="right") - 1, 0)
@@ -33,9 +33,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def chunk_document(document: Document, *, chunker: Chunker, tokenizer: Tokenizer) -> ChunkedDocument:
     """Cut a document into chunks, each with at least one token.
 
-    Spans that the document brings along are used after a check; one without a token of its own is merged
-    into its neighbour. Raises DocumentError for a text without any token, a text that is not valid
-    Unicode, and spans that are out of order, overlap, lie outside the text or leave a part of it out.
+    If the document has spans, they are checked and used instead of the chunker. A span without a token is merged into
+    its neighbour. Raises DocumentError for a text without any token, for a text that is not valid Unicode, and for
+    spans that are out of order, overlap, lie outside the text or leave a part of it out.
     """
     text = document.text
     if not text.strip():
@@ -51,14 +51,15 @@ def chunk_document(document: Document, *, chunker: Chunker, tokenizer: Tokenizer
     tokens = tokenizer.tokenize(text)
     if not len(tokens):
         raise DocumentError(
-            document.id, f"none of its {len(text)} characters gives a token; choose a model that knows them"
+            document.id,
+            f"the tokenizer gives no token for its {len(text)} characters; choose a model that knows them",
         )
     spans = document.spans if document.spans is not None else tuple(chunker.split(text, tokens))
     return ChunkedDocument(document, merge_tokenless(spans, text, tokens), tokens)
 
 
 def merge_tokenless(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> tuple[ChunkSpan, ...]:
-    """Merge each span without a token into the one before it, at the beginning into the one after it."""
+    """Merge each span without a token into the span before it; at the beginning, into the span after it."""
     owned = np.bincount(token_owner(spans, text, tokens), minlength=len(spans)) > 0
     merged: list[ChunkSpan] = []
     start = spans[0].start
@@ -73,17 +74,17 @@ def merge_tokenless(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> tu
 def _check_spans(document: Document, spans: Sequence[ChunkSpan]) -> None:
     text, reached = document.text, 0
     for number, span in enumerate(spans):
-        place = f"chunk {number} [{span.start}, {span.end})"
+        named = f"chunk {number} [{span.start}, {span.end})"
         if not 0 <= span.start < span.end <= len(text):
             raise DocumentError(
                 document.id,
-                f"{place} is empty or not inside the text of {len(text)} characters; "
+                f"{named} is empty or not inside the text of {len(text)} characters; "
                 "give 0 <= start < end <= length, in code points",
             )
         if span.start < reached:
             raise DocumentError(
                 document.id,
-                f"{place} begins before the end of the chunk before it ({reached}); "
+                f"{named} begins before the end of the chunk before it ({reached}); "
                 "give chunks in order, without overlap",
             )
         _check_gap(document, reached, span.start)

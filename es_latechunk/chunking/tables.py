@@ -1,4 +1,4 @@
-"""Tables in Markdown, which HTML's become too: a line that begins with `|` is a row, and a row is kept whole."""
+"""Tables in Markdown, into which HTML tables are converted too. A line that begins with `|` is a row, kept whole."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from itertools import pairwise
 import numpy as np
 
 from es_latechunk.chunking.blocks import LINE_START, WITHIN_LINE
-from es_latechunk.chunking.token_positions import VisibleTokens
+from es_latechunk.chunking.token_positions import TokenPositions
 from es_latechunk.types import IntArray
 
 _ROW = re.compile(rf"{LINE_START}(?P<row>\|{WITHIN_LINE}*)")
 # The row between the header and those below it: `| --- | :---: |`.
 _SEPARATOR = re.compile(r"[|: \t]*-[|:\- \t]*")
-# The mark before a cell that is not empty, and not the one that closes the row.
+# The `|` before a cell that is not empty; the one that closes the row does not match.
 _CELL = re.compile(r"\|(?=[ \t]*[^|\s])")
 _NONE: IntArray = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
 class TableBoundaries:
-    """Positions in characters: `lines` where rows begin and tables end, `bodies` where the first row below a header
-    begins, `cells` of the rows that are too long to be kept whole, and the `sentence_ends` that count.
+    """The boundaries of tables, as positions in characters.
+
+    `lines` are the beginnings of rows and the ends of tables, `bodies` the beginnings of the first row below each
+    header, `cells` the beginnings of cells in rows that are too long to be kept whole, and `sentence_ends` those of
+    the text that do not lie inside a row that is kept whole.
     """
 
     lines: IntArray
@@ -34,23 +37,23 @@ class TableBoundaries:
 
 
 def table_boundaries(
-    text: str, sentence_ends: IntArray, visible: VisibleTokens, *, max_tokens: int
+    text: str, sentence_ends: IntArray, positions: TokenPositions, *, max_tokens: int
 ) -> TableBoundaries:
-    """Where the tables of a text may be cut.
+    """Find the positions at which the tables of a text may be cut.
 
-    A mark in a cell ends no sentence, and a header is kept with its separator: unless that alone has more than
-    `max_tokens` tokens, when a row is cut at its sentence ends and between its cells.
+    A row is kept whole, and so is a header with its separator: a full stop in a cell ends no sentence. Only a row of
+    more than `max_tokens` tokens is cut, at its sentence ends and between its cells.
     """
     found = list(_ROW.finditer(text))
     rows = [match.span("row") for match in found]
     if not rows:
         return TableBoundaries(_NONE, _NONE, _NONE, sentence_ends)
-    # All at once: each search by itself would copy the positions.
-    places = np.searchsorted(visible.first, np.array(rows, dtype=np.int32)).tolist()
+    # One search for all rows, because each search copies the positions.
+    token_ranges = np.searchsorted(positions.first, np.array(rows, dtype=np.int32)).tolist()
 
     def fits(top: int, last: int) -> bool:
-        first, after = places[top][0], places[last][1]
-        return bool(first == after or visible.length(first, after) <= max_tokens)
+        first, after = token_ranges[top][0], token_ranges[last][1]
+        return bool(first == after or positions.length(first, after) <= max_tokens)
 
     lines: list[int] = []
     bodies: list[int] = []
@@ -79,7 +82,7 @@ def table_boundaries(
 
 
 def _tables(rows: Sequence[re.Match[str]]) -> Iterator[tuple[int, int]]:
-    """The numbers of the first and the last row of each table: between its rows stands one line end."""
+    """Yield the numbers of the first and the last row of each table; rows of one table are one line end apart."""
     top = 0
     for number, (above, row) in enumerate(pairwise(rows), 1):
         if above.end() != row.start():
@@ -93,7 +96,7 @@ def _positions(found: list[int]) -> IntArray:
 
 
 def _outside(positions: IntArray, ranges: list[tuple[int, int]]) -> IntArray:
-    """The positions that lie inside none of the ranges, which are in order; the ends of a range are outside."""
+    """Return the positions that lie inside none of the ranges, which are in order; the end of a range is outside."""
     if not ranges:
         return positions
     starts, ends = np.array(ranges, dtype=np.int32).T

@@ -1,4 +1,4 @@
-"""The command line: one thin file a command, loaded when it is called."""
+"""The command line: one thin file per command, imported only when that command runs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import click
 from es_latechunk.errors import LateChunkError
 
 COMMANDS = {
-    "quickstart": "A local node, a sample corpus, three searches, and late next to naive: one screen.",
-    "node": "Start, stop and look at the embedded Elasticsearch.",
+    "quickstart": "Start a local node, index sample articles and search them.",
+    "node": "Start, stop and inspect the embedded Elasticsearch.",
     "index": "Create, show, promote and delete indices.",
-    "chunk": "Cut documents into chunks: spans as NDJSON, no server.",
-    "embed": "Late-chunk documents: vectors as NDJSON, no server.",
+    "chunk": "Split documents into chunks and print them as NDJSON (no server).",
+    "embed": "Print the chunk vectors of documents as NDJSON (no server).",
     "ingest": "Write documents into an index.",
-    "search": "Find the chunks nearest to a query.",
-    "compare": "Late next to naive similarity, chunk by chunk, no server.",
-    "models": "The models that late chunking fits, and those it does not.",
-    "serve": "The local model over HTTP: embeddings and late chunking.",
-    "inference": "Endpoints by which Elasticsearch itself asks for vectors.",
+    "search": "Find the chunks that answer a query.",
+    "compare": "Compare late with naive pooling for a query, chunk by chunk (no server).",
+    "models": "List the known models, or describe one.",
+    "serve": "Serve a local model over HTTP: embeddings and late chunking.",
+    "inference": "Create, show and delete Elasticsearch's inference endpoints.",
 }
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, or SIGHUP of a terminal that is gone: the same as Ctrl-C, with another exit code."""
+    """The process got SIGTERM, or SIGHUP because its terminal closed: handled like Ctrl-C, with another exit code."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -41,7 +41,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 class LazyGroup(click.Group):
-    """Knows every command's name and one-line help, and imports a command only to run it."""
+    """A group that knows every command's name and one-line help, and imports a command only to run it.
+
+    So `--help` is fast: it imports no model library and no client.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -60,7 +63,9 @@ class LazyGroup(click.Group):
         before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _terminate)
-            if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not where nohup has it ignored
+            if (
+                signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+            ):  # nohup has made the process ignore it otherwise
                 before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _terminate)
         try:
             return super().invoke(ctx)
@@ -70,7 +75,7 @@ class LazyGroup(click.Group):
             complain(error)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as interrupt:
-            with suppress(OSError):  # the terminal may be what is gone
+            with suppress(OSError):  # it fails if the terminal is closed
                 click.echo("interrupted", err=True)
             number = interrupt.number if isinstance(interrupt, TerminatedError) else signal.SIGINT
             ctx.exit(128 + number)
@@ -82,8 +87,8 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="es-latechunk")
 def main() -> None:
-    """Late chunking for Elasticsearch: chunk vectors that know their document.
+    """Late chunking for Elasticsearch: chunk vectors with the context of their whole document.
 
-    Results go to stdout, progress and errors to stderr. Exit code 0: done; 1: something failed, and it is
-    named; 2: wrong usage, or something that must stand beforehand does not.
+    Results go to stdout, progress and errors to stderr. The exit code is 0 on success, 1 if something failed (it
+    is named on stderr), and 2 for wrong usage or a missing precondition, such as an index that does not exist.
     """

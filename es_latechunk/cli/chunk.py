@@ -1,11 +1,17 @@
-"""`es-latechunk chunk`: documents to spans."""
+"""`es-latechunk chunk`: cut documents into spans."""
 
 from __future__ import annotations
 
 import click
 
-from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
-from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.chunking import chunk_document, make_chunker
+from es_latechunk.cli.options import (
+    ModelChoice,
+    chunker_option,
+    json_option,
+    max_tokens_option,
+    model_options,
+)
 from es_latechunk.cli.output import Failures, UnreadableNotes, chunk_rows, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
@@ -14,18 +20,18 @@ from es_latechunk.errors import DocumentError
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
+@chunker_option
+@max_tokens_option
 @reader_options
 @model_options
 @json_option
 def chunk(
     paths: tuple[str, ...], chunker: str, max_tokens: int, reader: Reader, model: ModelChoice, as_json: bool
 ) -> None:
-    """Cut documents into chunks and print them as NDJSON: doc_id, ordinal, start, end, content.
+    """Split documents into chunks and print them as NDJSON: doc_id, ordinal, start, end, content.
 
-    Positions are characters (code points) of the document, `end` exclusive. The model lends its tokenizer
-    only. "-" reads standard input.
+    start and end count characters (Unicode code points); end is exclusive. Only the model's tokenizer is used.
+    "-" reads standard input.
     """
     failures, unreadable = Failures(), UnreadableNotes()
     tokenizer = model.load().tokenizer

@@ -1,4 +1,4 @@
-"""`es-latechunk compare`: late next to naive."""
+"""`es-latechunk compare`: the same chunks pooled late and naive, side by side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.cli.options import (
+    ModelChoice,
+    chunker_option,
+    json_option,
+    max_tokens_option,
+    model_options,
+)
 from es_latechunk.cli.output import Failures, UnreadableNotes, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
@@ -22,12 +27,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--query", required=True, metavar="TEXT")
+@click.option("--query", required=True, metavar="TEXT", help="Query that the chunks are compared with.")
 @click.option(
-    "-k", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="How many chunks."
+    "-k", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Number of chunks."
 )
-@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
+@chunker_option
+@max_tokens_option
 @reader_options
 @model_options
 @json_option
@@ -41,9 +46,9 @@ def compare(
     model: ModelChoice,
     as_json: bool,
 ) -> None:
-    """Show how near each chunk is to a query (cosine), pooled late and naive, with its rank either way.
+    """Show each chunk's cosine similarity to a query, and its rank, with late and with naive pooling.
 
-    Needs no server. The chunks are listed by late similarity.
+    The chunks are listed by their late similarity. No server is needed.
     """
     from rich.console import Console
 
@@ -63,7 +68,7 @@ def compare(
 
 
 def compared_row(row: ComparedChunk) -> dict[str, Any]:
-    """A compared chunk as a JSON row."""
+    """Return a compared chunk as a JSON row."""
     return {
         "doc_id": row.chunk.doc_id,
         "ordinal": row.chunk.ordinal,
@@ -78,7 +83,7 @@ def compared_row(row: ComparedChunk) -> dict[str, Any]:
 
 
 def compared_table(rows: Sequence[ComparedChunk]) -> Table:
-    """Similarities with ranks, and the beginning of each chunk."""
+    """Return a table of the similarities, the ranks, and the beginning of each chunk."""
     from rich.table import Table
     from rich.text import Text
 
@@ -88,6 +93,6 @@ def compared_table(rows: Sequence[ComparedChunk]) -> Table:
     table.add_column("chunk", no_wrap=True, overflow="ellipsis")
     for row in rows:
         content = " ".join(row.chunk.content.split())
-        place = Text(on_screen(f"{row.chunk.doc_id}: {content}"))
-        table.add_row(f"{row.late:.3f}", str(row.late_rank), f"{row.naive:.3f}", str(row.naive_rank), place)
+        chunk = Text(on_screen(f"{row.chunk.doc_id}: {content}"))
+        table.add_row(f"{row.late:.3f}", str(row.late_rank), f"{row.naive:.3f}", str(row.naive_rank), chunk)
     return table

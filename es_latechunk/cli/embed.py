@@ -1,11 +1,17 @@
-"""`es-latechunk embed`: documents to chunk vectors."""
+"""`es-latechunk embed`: print the chunk vectors of documents."""
 
 from __future__ import annotations
 
 import click
 
-from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.options import ModelChoice, json_option, model_options
+from es_latechunk.cli.options import (
+    ModelChoice,
+    chunker_option,
+    json_option,
+    max_tokens_option,
+    model_options,
+    pooling_option,
+)
 from es_latechunk.cli.output import Failures, UnreadableNotes, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
@@ -15,9 +21,9 @@ from es_latechunk.types import Pooling
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
-@click.option("--pooling", type=click.Choice(["late", "naive"]), default="late", show_default=True)
+@chunker_option
+@max_tokens_option
+@pooling_option
 @reader_options
 @model_options
 @json_option
@@ -30,9 +36,9 @@ def embed(
     model: ModelChoice,
     as_json: bool,
 ) -> None:
-    """Late-chunk documents and print NDJSON: doc_id, ordinal, start, end, content, vector.
+    """Print the chunk vectors of documents as NDJSON: doc_id, ordinal, start, end, content, vector.
 
-    Vectors have length 1. --pooling naive embeds each chunk alone, for comparison. "-" reads standard input.
+    Every vector has length 1. "-" reads standard input.
     """
     failures, unreadable = Failures(), UnreadableNotes()
     chunks = embed_documents(

@@ -1,4 +1,4 @@
-"""Hits on the screen, and as JSON lines."""
+"""Print hits: a table for people, JSON lines for machines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 from es_latechunk.cli.output import on_screen, print_json
 from es_latechunk.types import Hit
 
-WHEN_ASKED = ("highlight", "inner_hits", "passage", "rerank_score")
+# Fields of a hit that are None unless an option asks for them; a JSON row leaves them out then.
+OPTIONAL_FIELDS = ("highlight", "inner_hits", "passage", "rerank_score")
 
 
 def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) -> None:
-    """Hits as JSON lines, each with `extra`, or as a table."""
+    """Print hits as a table, or as JSON lines that each contain `extra` too."""
     if as_json:
         for hit in hits:
             print_json({**hit_row(hit), **extra})
@@ -31,7 +32,7 @@ def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) 
     table.add_column("characters", no_wrap=True)
     table.add_column("content", overflow="fold", ratio=1)
     for hit in hits:
-        start, end, text = _shown(hit)
+        start, end, text = _displayed_text(hit)
         scores = [f"{hit.rerank_score:.4f}"] if reranked else []
         table.add_row(
             *scores, f"{hit.score:.4f}", Text(on_screen(hit.id)), f"{start}-{end}",
@@ -41,8 +42,8 @@ def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) 
 
 
 def hit_row(hit: Hit) -> dict[str, Any]:
-    """A hit as a JSON row; what was not asked for is left out."""
-    row = {name: value for name, value in asdict(hit).items() if name not in WHEN_ASKED}
+    """Return a hit as a JSON row, without the fields that no option asked for."""
+    row = {name: value for name, value in asdict(hit).items() if name not in OPTIONAL_FIELDS}
     if hit.rerank_score is not None:
         row["rerank_score"] = hit.rerank_score
     if hit.highlight is not None:
@@ -54,7 +55,7 @@ def hit_row(hit: Hit) -> dict[str, Any]:
     return row
 
 
-def _shown(hit: Hit) -> tuple[int, int, str]:
+def _displayed_text(hit: Hit) -> tuple[int, int, str]:
     if hit.passage is not None:
         return hit.passage.start, hit.passage.end, hit.passage.text
     return hit.start, hit.end, hit.highlight or hit.content

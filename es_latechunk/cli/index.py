@@ -1,4 +1,4 @@
-"""`es-latechunk index`: create, show, promote and delete."""
+"""`es-latechunk index`: create, show, promote and delete indices."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from es_latechunk.bootstrap import create_index
-from es_latechunk.chunking import CHUNKERS, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
+from es_latechunk.cli.options import (
+    ModelChoice,
+    chunker_option,
+    connection_options,
+    json_option,
+    max_tokens_option,
+    model_options,
+    pooling_option,
+)
 from es_latechunk.cli.output import note, on_screen, print_json
 from es_latechunk.elastic.index.template import QUANTIZATIONS
 from es_latechunk.types import Pooling
@@ -26,15 +33,35 @@ def index() -> None:
 
 @index.command()
 @click.argument("name")
-@click.option("--chunker", type=click.Choice(CHUNKERS), default="sentences", show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=DEFAULT_MAX_TOKENS, show_default=True)
-@click.option("--pooling", type=click.Choice(["late", "naive"]), default="late", show_default=True)
-@click.option("--quantization", type=click.Choice(list(QUANTIZATIONS)), default="int8", show_default=True)
-@click.option("--shards", type=click.IntRange(1), help="Default: 1.")
-@click.option("--replicas", type=click.IntRange(0), help="Default: 1 where the cluster has a second node.")
-@click.option("--no-context-fields", is_flag=True, help="Leave the neighbours' words out of BM25.")
-@click.option("--language", metavar="NAME", help="A language analyzer of the cluster, such as german.")
-@click.option("--mapping", type=click.Path(path_type=Path), help="Your own template, JSON.")
+@chunker_option
+@max_tokens_option
+@pooling_option
+@click.option(
+    "--quantization",
+    type=click.Choice(list(QUANTIZATIONS)),
+    default="int8",
+    show_default=True,
+    help="How Elasticsearch compresses the vectors; _flat searches all of them exactly.",
+)
+@click.option("--shards", type=click.IntRange(1), help="Number of primary shards. Default: 1.")
+@click.option(
+    "--replicas",
+    type=click.IntRange(0),
+    help="Number of replicas. Default: 1 if the cluster has a second data node, else 0.",
+)
+@click.option(
+    "--no-context-fields",
+    is_flag=True,
+    help="Do not make a chunk findable (BM25) by the words of its neighbours.",
+)
+@click.option(
+    "--language", metavar="NAME", help="Elasticsearch language analyzer for the text, such as german."
+)
+@click.option(
+    "--mapping",
+    type=click.Path(path_type=Path),
+    help="Index template (JSON) to use instead of the built-in one.",
+)
 @model_options
 @connection_options
 @json_option
@@ -53,7 +80,10 @@ def create(
     client: Elasticsearch,
     as_json: bool,
 ) -> None:
-    """Create an index for a model's vectors; an index that is there with the same settings is fine."""
+    """Create an index for the vectors of a model.
+
+    If the index exists with the same settings, nothing is changed; other settings are refused.
+    """
     encoder = model.load()
     created = create_index(
         name,
@@ -75,17 +105,17 @@ def create(
             {"index": name, "created": created, "model": identity.model, "dimensions": identity.dimensions}
         )
         return
-    state = "created" if created else "was there already, for the same model and chunks"
+    state = "created" if created else "exists already, for the same model and chunks"
     note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {pooling} pooling")
 
 
 @index.command()
 @click.argument("name")
-@click.option("--console", is_flag=True, help="Print requests for Kibana's Dev Tools that look into it.")
+@click.option("--console", is_flag=True, help="Print requests that explore the index in Kibana's Dev Tools.")
 @connection_options
 @json_option
 def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None:
-    """What an index holds: chunks, documents, size, and the model that it records."""
+    """Show the chunks, documents and size of an index, and the model that it records."""
     from es_latechunk.elastic.example_requests import example_requests
     from es_latechunk.elastic.index.admin import describe_index
 
@@ -104,13 +134,18 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
 
 @index.command()
 @click.argument("alias")
-@click.option("--allow-failed", is_flag=True, help="Although documents failed in its ingest.")
+@click.option(
+    "--allow-failed",
+    is_flag=True,
+    help="Promote even if documents failed in the ingest that filled the index.",
+)
 @connection_options
 @json_option
 def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool) -> None:
-    """Swap an alias to the index that `ingest --alias` has filled, in one step.
+    """Switch an alias to the index that `ingest --alias` has filled.
 
-    The index before it stays until you delete it, so that you can look, and go back.
+    The switch is atomic: no search sees a mixture. The index that the alias had before is kept until you delete
+    it, so that you can go back.
     """
     from es_latechunk.elastic.write.alias import promote as run_promote
 
@@ -118,18 +153,18 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
     if as_json:
         print_json(asdict(done))
         return
-    note(f"alias {alias} stands for {done.index} ({done.chunks} chunks)")
+    note(f"alias {alias} now points to {done.index} ({done.chunks} chunks)")
     for old in done.before:
-        note(f"the index before it stays; delete it with: es-latechunk index delete {old}")
+        note(f"the previous index is kept; delete it with: es-latechunk index delete {old}")
 
 
 @index.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @json_option
 def delete(name: str, yes: bool, client: Elasticsearch, as_json: bool) -> None:
-    """Delete an index with all its chunks. Asks, unless --yes is given."""
+    """Delete an index with all its chunks, after a confirmation."""
     from es_latechunk.elastic.index.admin import delete_index, describe_index
 
     facts = describe_index(client, name)

@@ -1,4 +1,4 @@
-"""`es-latechunk inference`: endpoints by which Elasticsearch itself asks for vectors."""
+"""`es-latechunk inference`: endpoints through which Elasticsearch itself computes vectors."""
 
 from __future__ import annotations
 
@@ -23,24 +23,38 @@ QUESTION = "How many people live in Berlin?"
 
 @click.group()
 def inference() -> None:
-    """Inference endpoints: Elasticsearch embeds texts and queries by itself."""
+    """Create, show and delete inference endpoints, with which Elasticsearch embeds texts by itself."""
 
 
 @inference.command()
 @click.argument("name")
-@click.option("--service", type=click.Choice(SERVICES), default="hugging_face", show_default=True)
-@click.option("--serve-url", metavar="URL", help="es-latechunk serve, as Elasticsearch reaches it.")
-@click.option("--model-id", metavar="ID", help="The service's model; for openai what serve prints.")
 @click.option(
-    "--service-key", metavar="KEY", help="Better in ES_LATECHUNK_TOKEN, or JINA_API_KEY for jinaai."
+    "--service",
+    type=click.Choice(SERVICES),
+    default="hugging_face",
+    show_default=True,
+    help="Protocol or provider of the endpoint.",
 )
-@click.option("--queries", is_flag=True, help="For queries, where the served model has a prefix for them.")
+@click.option("--serve-url", metavar="URL", help="Address at which Elasticsearch reaches es-latechunk serve.")
+@click.option(
+    "--model-id", metavar="ID", help="Model id at the service; for openai, the model name that serve prints."
+)
+@click.option(
+    "--service-key",
+    metavar="KEY",
+    help="Key of the service. Prefer ES_LATECHUNK_TOKEN, or JINA_API_KEY for jinaai.",
+)
+@click.option(
+    "--queries",
+    is_flag=True,
+    help="Embed texts as queries, for a served model with separate prefixes.",
+)
 @click.option(
     "--wait",
     type=click.FloatRange(0),
     default=DEFAULT_RETRY_FOR,
     show_default=True,
-    help="Seconds, for a vector.",
+    help="Seconds to wait for the first vector.",
 )
 @connection_options
 @json_option
@@ -55,10 +69,10 @@ def put(
     client: Elasticsearch,
     as_json: bool,
 ) -> None:
-    """Create an endpoint, wait until it gives vectors, and show what to do with it.
+    """Create an inference endpoint, wait for its first vector, and print example requests.
 
-    hugging_face and openai ask `es-latechunk serve`, jinaai asks Jina with late chunking, elasticsearch runs a
-    model inside the cluster. The cluster needs an Enterprise licence or a trial.
+    hugging_face and openai call `es-latechunk serve`; jinaai calls the Jina API with late chunking; elasticsearch
+    runs a model inside the cluster. The cluster needs an Enterprise licence or a trial.
     """
     from es_latechunk.elastic.console import console_request
     from es_latechunk.elastic.inference import (
@@ -86,7 +100,7 @@ def put(
 @connection_options
 @json_option
 def show(name: str, client: Elasticsearch, as_json: bool) -> None:
-    """What Elasticsearch knows of an endpoint; a key is never in it."""
+    """Show the settings of an endpoint; keys are never shown."""
     from es_latechunk.elastic.console import render_json
     from es_latechunk.elastic.inference import show_endpoint
 
@@ -99,12 +113,12 @@ def show(name: str, client: Elasticsearch, as_json: bool) -> None:
 
 @inference.command()
 @click.argument("name")
-@click.option("--force", is_flag=True, help="Also where an index or a pipeline uses it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Delete it even if an index or a pipeline uses it.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @json_option
 def delete(name: str, force: bool, yes: bool, client: Elasticsearch, as_json: bool) -> None:
-    """Delete an endpoint. Asks, unless --yes is given."""
+    """Delete an endpoint, after a confirmation."""
     from es_latechunk.elastic.inference import delete_endpoint
 
     if not yes:

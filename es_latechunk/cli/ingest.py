@@ -1,4 +1,4 @@
-"""`es-latechunk ingest`: documents into an index."""
+"""`es-latechunk ingest`: write documents into an index."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A share of a whole: "30%" or "0.3"."""
+    """The type of an option that takes a share of a whole, as "30%" or "0.3"."""
 
     name = "share"
 
@@ -55,7 +55,7 @@ SHARE = Share()
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the documents come from: paths, or an index of the same cluster."""
+    """The source of the documents: paths, or an index of the same cluster."""
 
     paths: tuple[str, ...]
     from_index: str | None
@@ -64,11 +64,11 @@ class Source:
 
 @click.command()
 @click.argument("paths", nargs=-1, metavar="PATH...")
-@click.option("--index", metavar="NAME", help="The index, made by `index create`.")
+@click.option("--index", metavar="NAME", help="Index to write to; create it with `index create`.")
 @click.option(
     "--alias",
     metavar="NAME",
-    help="Fill a fresh index for this alias with all of the source; `index promote` swaps it in.",
+    help="Fill a new index for this alias; `index promote` then switches the alias to it.",
 )
 @click.option("--from-index", metavar="NAME", help="Read the documents of another index instead of PATHs.")
 @click.option("--prune", is_flag=True, help="Remove documents that are no longer in the source.")
@@ -76,14 +76,20 @@ class Source:
     "--max-prune", type=SHARE, default="50%", show_default=True, metavar="SHARE",
     help="Refuse to remove more than this share of the index's documents.",
 )  # fmt: skip
-@click.option("--wait", is_flag=True, help="If another load writes the index, wait until it has ended.")
-@click.option("--dead-letter", type=click.Path(path_type=Path, dir_okay=False), help="NDJSON of what failed.")
+@click.option("--wait", is_flag=True, help="Wait for another ingest into the same index to end.")
 @click.option(
-    "--dry-run", is_flag=True, help="Say what would be written, how long and how large; write nothing."
+    "--dead-letter",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the documents that failed to FILE as NDJSON, which ingest can read again.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Report what would be written, with estimates of time and size, and write nothing.",
 )
 @click.option(
     "--retry-for", type=click.FloatRange(0), default=DEFAULT_RETRY_FOR, show_default=True, metavar="SECONDS",
-    help="How long a request may be tried again, by the cluster or a hosted model.",
+    help="How long a failed request to the cluster or a hosted model is retried.",
 )  # fmt: skip
 @log_format_option
 @reader_options
@@ -106,10 +112,10 @@ def ingest(
     client: Elasticsearch,
     as_json: bool,
 ) -> None:
-    """Write documents into an index: files, folders, "-" for standard input.
+    """Write documents into an index. PATH is a file, a folder, or "-" for standard input.
 
-    The index says which model and chunker are used. Running the same command again writes only what has
-    changed. What cannot be used is named on stderr, the rest is written, and the exit code is 1.
+    The model and the chunker are those that the index records. Running the same command again writes only what has
+    changed. If a document cannot be used, it is named on stderr, the others are written, and the exit code is 1.
     """
     from es_latechunk.dry_run import DryRun
     from es_latechunk.ingest import IngestRun
@@ -134,13 +140,15 @@ def ingest(
             _print_plan(planned.plan, as_json=as_json)
         else:
             run = IngestRun(documents, index=index, alias=alias, wait=wait, **common)
-            # Only now: a run that cannot begin must not empty the file of the one before it.
+            # Opened only now: a run that cannot begin must not empty the file of the run before it.
             letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter else None
             bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
             with _reported(run, reader, as_json=as_json):
                 _follow(run, failures, letters, lambda: bar.show(run.report))
                 if alias:
-                    note(f"index {run.index} is filled; swap it in with: es-latechunk index promote {alias}")
+                    note(
+                        f"index {run.index} is filled; switch the alias to it with: es-latechunk index promote {alias}"
+                    )
     failures.exit()
 
 
@@ -150,7 +158,7 @@ def _follow(
     letters: DeadLetters | None,
     show: Callable[[], None] = lambda: None,
 ) -> None:
-    """Name each document that fails or is mostly unreadable, keep failed ones, and show how far it is."""
+    """Name each document that fails or is mostly unreadable, write failed ones to `letters`, and show the progress."""
     unreadable = UnreadableNotes()
     for result in results:
         unreadable.result(result)
@@ -208,7 +216,7 @@ def _print_plan(plan: IngestPlan, *, as_json: bool) -> None:
 
 @contextmanager
 def _reported(run: IngestRun, reader: Reader, *, as_json: bool) -> Iterator[None]:
-    """Print the report when the block has ended, also when it ended badly."""
+    """Print the report when the block has ended, even if it ended with an error."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""`es-latechunk models`: what is known of models, and what is on this machine."""
+"""`es-latechunk models`: the known models, and which of them are on this machine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "here")
 @click.argument("name", required=False)
 @json_option
 def models(name: str | None, as_json: bool) -> None:
-    """List the known models, or tell all about one: a folder, a Hugging Face id, or jina-api:NAME.
+    """List the known models, or describe one. NAME is a folder, a Hugging Face id, or jina-api:NAME.
 
-    Nothing is downloaded. A model that late chunking does not fit is told with the reason.
+    If late chunking does not work with a model, the reason is given. Nothing is downloaded.
     """
     from es_latechunk.models.info import survey, survey_known
 
@@ -59,15 +59,15 @@ def _show_one(found: ModelSurvey, *, as_json: bool) -> None:
 
 def _where(found: ModelSurvey) -> str:
     if found.model.startswith("jina-api:"):
-        return "at the service; texts leave this machine"
+        return "at the service (texts leave this machine)"
     return "not on this machine" + ("; the first use downloads them" if found.late_chunking else "")
 
 
 def _show_all(found: list[ModelSurvey], *, as_json: bool) -> None:
-    here = {row.model: find_local(row.model) for row in found}
+    folders = {row.model: find_local(row.model) for row in found}
     if as_json:
         for row in found:
-            print_json({**asdict(row), "folder": str(here[row.model] or "")})
+            print_json({**asdict(row), "folder": str(folders[row.model] or "")})
         return
     from rich.console import Console
     from rich.table import Table
@@ -78,10 +78,12 @@ def _show_all(found: list[ModelSurvey], *, as_json: bool) -> None:
             column, no_wrap=True, justify="right" if column in ("window", "dimensions") else "left"
         )
     for row in found:
-        fits, place = ("yes" if row.late_chunking else "no"), ("yes" if here[row.model] else "no")
-        table.add_row(row.model, fits, row.pooling, str(row.window), str(row.dimensions), place)
+        fits, is_local = ("yes" if row.late_chunking else "no"), ("yes" if folders[row.model] else "no")
+        table.add_row(row.model, fits, row.pooling, str(row.window), str(row.dimensions), is_local)
     Console(highlight=False, soft_wrap=True).print(table)
     click.echo(
         "\nAny other mean-pooled model: a folder or a Hugging Face id. Hosted: jina-api:jina-embeddings-v3."
     )
-    click.echo("Why one does not fit, and its prefixes and licence: es-latechunk models NAME")
+    click.echo(
+        "For the prefixes and the licence of a model, and why it does not fit: es-latechunk models NAME"
+    )

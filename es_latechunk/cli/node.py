@@ -11,28 +11,48 @@ import click
 
 from es_latechunk.errors import NodeError
 
-_name = click.option("--name", default="default", show_default=True, help="Which node.")
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_name = click.option("--name", default="default", show_default=True, help="Name of the node.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 _folder = click.Path(file_okay=False, exists=True, path_type=Path)
 
 
 @click.group()
 def node() -> None:
-    """A local Elasticsearch: start, stop, status."""
+    """Start, stop and inspect a local Elasticsearch."""
 
 
 @node.command()
 @_name
-@click.option("--port", type=click.IntRange(1, 65535), help="HTTP port.  [default: the last one, or 9200]")
-@click.option("--java-home", type=_folder, help="The Java to run it on.  [default: the best one found]")
-@click.option("--elasticsearch-home", type=_folder, help="Your own unpacked distribution; it is not changed.")
-@click.option("--elasticsearch-version", metavar="VERSION", help="9.5.0 (needs a full JDK 21) or 9.2.4.")
-@click.option("--heap", metavar="SIZE", help="Such as 768m or 2g.  [default: memory/4, 512m to 1g]")
 @click.option(
-    "--secure/--no-secure", default=None, help="TLS and a password.  [default: as last time, or not]"
+    "--port", type=click.IntRange(1, 65535), help="HTTP port.  [default: the port of the last start, or 9200]"
 )
 @click.option(
-    "--timeout", type=click.FloatRange(min=1), default=180, show_default=True, help="Seconds to boot."
+    "--java-home", type=_folder, help="Java to run Elasticsearch on.  [default: the best one found]"
+)
+@click.option(
+    "--elasticsearch-home",
+    type=_folder,
+    help="Unpacked Elasticsearch distribution to run instead; it is not changed.",
+)
+@click.option(
+    "--elasticsearch-version", metavar="VERSION", help="Version to run: 9.5.0 (needs a full JDK 21) or 9.2.4."
+)
+@click.option(
+    "--heap",
+    metavar="SIZE",
+    help="Java heap, such as 768m or 2g.  [default: a quarter of the memory, 512m to 1g]",
+)
+@click.option(
+    "--secure/--no-secure",
+    default=None,
+    help="Require TLS and a password.  [default: as at the last start, or not]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=180,
+    show_default=True,
+    help="Seconds to wait until the node answers.",
 )
 @_json
 def start(
@@ -46,9 +66,9 @@ def start(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Start a node in the background, and wait until it answers.
+    """Start a node in the background and wait until it answers.
 
-    The first start fetches Elasticsearch (about 100 MB). Data survives stop and start.
+    The first start downloads Elasticsearch (about 100 MB). The data is kept when the node stops.
     """
     from es_latechunk.node import start_node
 
@@ -70,11 +90,15 @@ def start(
 @node.command()
 @_name
 @click.option(
-    "--timeout", type=click.FloatRange(min=1), default=60, show_default=True, help="Seconds, then kill."
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="Seconds to wait before the node is killed.",
 )
 @_json
 def stop(name: str, timeout: float, as_json: bool) -> None:
-    """Stop a node; its data stays."""
+    """Stop a node; its data is kept."""
     from es_latechunk.node import stop_node
 
     stopped = stop_node(name, timeout=timeout, progress=_say)
@@ -85,10 +109,10 @@ def stop(name: str, timeout: float, as_json: bool) -> None:
 
 
 @node.command()
-@click.option("--name", help="Which node.  [default: all]")
+@click.option("--name", help="Name of the node.  [default: all nodes]")
 @_json
 def status(name: str | None, as_json: bool) -> None:
-    """Show the nodes: where they answer, and where their files are."""
+    """Show the nodes: their status, URL, version and files."""
     from es_latechunk.node import all_nodes, node_status
 
     if name is None:
@@ -103,15 +127,15 @@ def status(name: str | None, as_json: bool) -> None:
 
 
 def _show(nodes: list[dict[str, object]], *, as_json: bool) -> None:
-    for shown in nodes:
+    for facts in nodes:
         if as_json:
-            click.echo(json.dumps(shown))
+            click.echo(json.dumps(facts))
             continue
-        click.echo(f"{shown['name']}  {shown['status']}  {shown['url']}  Elasticsearch {shown['version']}")
+        click.echo(f"{facts['name']}  {facts['status']}  {facts['url']}  Elasticsearch {facts['version']}")
         details = ("pid", "java", "home", "username", "password_file", "ca_certs")
         for key in details:
-            if shown.get(key) is not None:
-                click.echo(f"  {key:14}{shown[key]}")
+            if facts.get(key) is not None:
+                click.echo(f"  {key:14}{facts[key]}")
 
 
 def _say(message: str) -> None:
@@ -120,7 +144,7 @@ def _say(message: str) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """A moving line on a terminal, else plain lines; both on stderr."""
+    """Show progress on stderr: a line that is redrawn on a terminal, plain lines elsewhere."""
     from rich.console import Console
 
     console = Console(stderr=True)

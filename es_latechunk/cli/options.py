@@ -1,4 +1,4 @@
-"""Options that several commands share, each group as one value."""
+"""Options that several commands share; a command gets each group as one value."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.output import note
 from es_latechunk.models import DTYPES, ENGINES, ModelOptions, load_encoder, load_recorded
 
@@ -18,66 +19,137 @@ if TYPE_CHECKING:
     from es_latechunk.types import Encoder, EncoderIdentity, Reranker
 
 CONNECTION = (
-    click.option("--url", metavar="URL", help="Elasticsearch; else ELASTICSEARCH_URL, else the local node."),
     click.option(
-        "--api-key", metavar="KEY", help="Better in ELASTICSEARCH_API_KEY: others see a command line."
+        "--url",
+        metavar="URL",
+        help="URL of Elasticsearch. Default: ELASTICSEARCH_URL, else the running local node.",
     ),
-    click.option("--username", metavar="NAME", help="With --password; else ELASTICSEARCH_USERNAME."),
-    click.option("--password", metavar="WORD", help="Better in ELASTICSEARCH_PASSWORD."),
-    click.option("--ca-certs", metavar="FILE", help="The cluster's CA; else ELASTICSEARCH_CA_CERTS."),
     click.option(
-        "--fingerprint", metavar="SHA256", help="Of its certificate; else ELASTICSEARCH_FINGERPRINT."
+        "--api-key",
+        metavar="KEY",
+        help="API key. Prefer ELASTICSEARCH_API_KEY: other users can see a command line.",
     ),
-    click.option("--insecure", is_flag=True, help="Take any certificate: anyone in between can read along."),
+    click.option(
+        "--username", metavar="NAME", help="User name, used with --password (or ELASTICSEARCH_USERNAME)."
+    ),
+    click.option(
+        "--password",
+        metavar="WORD",
+        help="Password. Prefer ELASTICSEARCH_PASSWORD: other users can see a command line.",
+    ),
+    click.option(
+        "--ca-certs", metavar="FILE", help="CA certificate of the cluster (or ELASTICSEARCH_CA_CERTS)."
+    ),
+    click.option(
+        "--fingerprint",
+        metavar="SHA256",
+        help="Fingerprint of the cluster's certificate (or ELASTICSEARCH_FINGERPRINT).",
+    ),
+    click.option("--insecure", is_flag=True, help="Skip certificate verification (insecure)."),
 )
 MODEL = (
-    click.option("--model", metavar="NAME", help="A folder, a Hugging Face id, or jina-api:NAME."),
-    click.option("--revision", metavar="REV", help="The hub revision: a branch, tag or commit."),
     click.option(
-        "--window", type=int, metavar="TOKENS", help="Tokens a window; default: as the model was trained."
-    ),
-    click.option("--dimensions", type=int, metavar="N", help="Shorter vectors, where the model allows it."),
-    click.option("--document-prefix", metavar="TEXT", help="Instead of the model's own."),
-    click.option("--query-prefix", metavar="TEXT", help="Instead of the model's own."),
-    click.option(
-        "--document-task", metavar="TASK", help="Of hosted models and Jina v3; default retrieval.passage."
+        "--model",
+        metavar="NAME",
+        help="Model: a folder, a Hugging Face id, or jina-api:NAME. Default: all-MiniLM-L6-v2 or the index's model.",
     ),
     click.option(
-        "--query-task", metavar="TASK", help="Of hosted models and Jina v3; default retrieval.query."
+        "--revision", metavar="REV", help="Revision of the model on the hub: a branch, tag or commit."
     ),
     click.option(
-        "--assume-mean-pooling", is_flag=True, help="For a model whose files do not say how it pools."
+        "--window",
+        type=int,
+        metavar="TOKENS",
+        help="Tokens per window. Default: the length the model was trained at.",
+    ),
+    click.option(
+        "--dimensions",
+        type=int,
+        metavar="N",
+        help="Length of the vectors, if the model can shorten them (Matryoshka).",
+    ),
+    click.option(
+        "--document-prefix",
+        metavar="TEXT",
+        help="Text put before each document, instead of the model's own prefix.",
+    ),
+    click.option(
+        "--query-prefix",
+        metavar="TEXT",
+        help="Text put before each query, instead of the model's own prefix.",
+    ),
+    click.option(
+        "--document-task",
+        metavar="TASK",
+        help="Task for documents (Jina v3 and hosted models). Default: retrieval.passage.",
+    ),
+    click.option(
+        "--query-task",
+        metavar="TASK",
+        help="Task for queries (Jina v3 and hosted models). Default: retrieval.query.",
+    ),
+    click.option(
+        "--assume-mean-pooling",
+        is_flag=True,
+        help="Use mean pooling for a model whose files do not say how it pools.",
     ),
     click.option(
         "--matryoshka",
         is_flag=True,
-        help="With --dimensions, for a model whose files do not say that it may be cut.",
+        help="Allow --dimensions for a model that is not known to support shorter vectors.",
     ),
     click.option(
-        "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or mps."
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="DEVICE",
+        help="Device that runs the model: auto, cpu, cuda or mps.",
     ),
     click.option(
         "--dtype",
         type=click.Choice(DTYPES),
         default="auto",
         show_default=True,
-        help="auto: as the hardware has.",
+        help="Precision of the model; auto: bfloat16 if the hardware multiplies it natively.",
     ),
     click.option(
         "--engine",
         type=click.Choice(ENGINES),
         default="auto",
         show_default=True,
-        help="What runs the model. auto: OpenVINO on a CPU, where it can, else torch.",
+        help="Library that runs the model; auto: OpenVINO on a CPU if it supports the model, else torch.",
     ),
-    click.option("--offline", is_flag=True, help="Ask no hub; use what is on this machine."),
+    click.option(
+        "--offline", is_flag=True, help="Use only files on this machine; do not contact the model hub."
+    ),
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+chunker_option = click.option(
+    "--chunker",
+    type=click.Choice(CHUNKERS),
+    default=DEFAULT_CHUNKER,
+    show_default=True,
+    help="Units that are merged into chunks, up to --max-tokens.",
+)
+max_tokens_option = click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    default=DEFAULT_MAX_TOKENS,
+    show_default=True,
+    help="Maximum number of tokens per chunk.",
+)
+pooling_option = click.option(
+    "--pooling",
+    type=click.Choice(["late", "naive"]),
+    default="late",
+    show_default=True,
+    help="late: encode whole documents, then pool each chunk; naive: encode each chunk alone.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """What the command line says of the model."""
+    """The model that the command line chooses, and how to load it."""
 
     name: str | None
     revision: str | None
@@ -86,10 +158,10 @@ class ModelChoice:
     dtype: Any
     engine: Any
     offline: bool
-    retry_for: float | None = None  # seconds, for a hosted model
+    retry_for: float | None = None  # seconds; None: the default of a hosted model
 
     def load(self) -> Encoder:
-        """The named model, or the default one."""
+        """Load the named model, or the default one."""
         return load_encoder(
             self.name,
             revision=self.revision,
@@ -102,13 +174,13 @@ class ModelChoice:
         )
 
     def load_reranker(self, name: str) -> Reranker:
-        """A reranker, on the same device as the model."""
+        """Load a reranker on the same device as the model."""
         from es_latechunk.models.rerank import load_reranker
 
         return load_reranker(name, device=self.device, offline=self.offline)
 
     def load_for(self, recorded: EncoderIdentity | None) -> Encoder:
-        """The model that an index records, if the command line names no other; the default one for a new index."""
+        """Load the model that an index records, unless the command line names one; for a new index, the default one."""
         if recorded is None:
             return self.load()
         return load_recorded(
@@ -125,7 +197,7 @@ class ModelChoice:
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the connection's options; the command gets `client`."""
+    """Add the options of the connection; the command gets `client`."""
 
     @wraps(command)
     def with_client(*args: Any, **values: Any) -> Any:
@@ -133,7 +205,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
         connection = {name: values.pop(name) for name in Connection.__dataclass_fields__}
         if connection["insecure"]:
-            note("--insecure: the server's certificate is not checked, so it may be anyone", "warning")
+            note("--insecure: the server's certificate is not verified, so it may be an impostor", "warning")
         client: Elasticsearch = connect(**connection)
         with client:
             return command(*args, client=client, **values)
@@ -142,7 +214,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the model's options; the command gets `model`, a ModelChoice."""
+    """Add the options of the model; the command gets `model`, a ModelChoice."""
 
     @wraps(command)
     def with_model(*args: Any, **values: Any) -> Any:
@@ -154,7 +226,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def add_options(command: Callable[..., Any], options: tuple[Callable[[Any], Any], ...]) -> Callable[..., Any]:
-    """Adds options to a command, the first one first in its help."""
+    """Add options to a command, in the order in which its help lists them."""
+    # A decorator that is applied later comes earlier in click's help.
     for option in reversed(options):
         command = option(command)
     return command

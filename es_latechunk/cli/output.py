@@ -1,4 +1,4 @@
-"""What the commands print: data on stdout, everything else on stderr."""
+"""The output of the commands: data on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unicodedata import category
 
 import click
 
-from es_latechunk.documents import shown
+from es_latechunk.documents import printable
 from es_latechunk.errors import DocumentError, LateChunkError, Message
 from es_latechunk.report import UnreadableText
 from es_latechunk.types import ChunkedDocument
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Unicode's bidirectional embeddings
 LOG_FORMAT = "es_latechunk.log_format"
-# The settings whose flag is another word than the argument in Python.
+# Settings whose flag differs from the name of the argument in Python.
 FLAGS = {"k": "-k", "filters": "--filter", "template": "--mapping", "reranker": "--rerank"}
 
 T = TypeVar("T")
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on one line of stdout."""
+    """Print a value as JSON on one line of stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
 def on_screen(text: str, *, keep: str = "") -> str:
-    """Text of documents for a person's terminal: what the terminal would obey is written as an escape, \\u001b.
+    """Return a text that is safe on a terminal: characters that control the terminal are escaped, as \\u001b.
 
-    These are the control characters, with which a document could write to the clipboard or over the screen, and
-    those that turn the direction of writing beyond the text. `keep` are characters that stay, such as a line end.
+    With control characters, a document could write to the clipboard or over the screen; with others it could turn
+    the direction of writing beyond its own text. The characters in `keep`, such as a line end, are not escaped.
     """
-    return "".join(f"\\u{ord(c):04x}" if _is_obeyed(c) and c not in keep else c for c in text)
+    return "".join(f"\\u{ord(c):04x}" if _is_control(c) and c not in keep else c for c in text)
 
 
-def _is_obeyed(character: str) -> bool:
+def _is_control(character: str) -> bool:
     return category(character) in ("Cc", "Cs", "Zl", "Zp") or character in DIRECTIONS
 
 
 def note(text: str, level: str = "info") -> None:
-    """A line on stderr for the person at the terminal, or a JSON object for a machine (--log-format json)."""
+    """Print a line on stderr: plain text, or a JSON object with --log-format json."""
     context = click.get_current_context(silent=True)
     if context and context.meta.get(LOG_FORMAT) == "json":
         text = json.dumps({"time": _now(), "level": level, "message": text}, ensure_ascii=False)
@@ -62,12 +62,12 @@ def _now() -> str:
 
 
 def complain(error: LateChunkError) -> None:
-    """An error as one line of stderr, whatever characters an id or a server's answer has in it."""
-    note(shown(with_flags(error.message)), "error")
+    """Print an error as one line on stderr, even if an id or a server's answer in it contains control characters."""
+    note(printable(with_flags(error.message)), "error")
 
 
 def with_flags(text: str) -> str:
-    """A message that names settings by their flags."""
+    """Return a message in which the settings are named by their flags."""
     return text.render(_flag) if isinstance(text, Message) else text
 
 
@@ -87,18 +87,18 @@ log_format_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_choose_log_format,
-    help="Of what goes to stderr.",
+    help="Format of the messages on stderr.",
 )
 
 
 class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        note(shown(record.getMessage()), record.levelname.lower())
+        note(printable(record.getMessage()), record.levelname.lower())
 
 
 @contextmanager
 def logged_notes() -> Iterator[None]:
-    """Show what the package logs as notes, for as long as the block runs."""
+    """Print the log messages of this package as notes while the block runs."""
     logger, handler = logging.getLogger("es_latechunk"), _NoteHandler(logging.INFO)
     level = logger.level
     logger.addHandler(handler)
@@ -111,18 +111,18 @@ def logged_notes() -> Iterator[None]:
 
 
 class Failures:
-    """Names each document that failed on stderr, and remembers that there was one."""
+    """Prints each document that failed on stderr, and counts them for the exit code."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def add(self, error: DocumentError) -> None:
-        """Name the error."""
+        """Print an error and count it."""
         self.count += 1
         complain(error)
 
     def named(self, items: Iterable[T | DocumentError]) -> Iterator[T]:
-        """What did not fail; each error is named as it comes."""
+        """Yield the items that are not errors; print each error as it comes."""
         for item in items:
             if isinstance(item, DocumentError):
                 self.add(item)
@@ -130,13 +130,13 @@ class Failures:
                 yield item
 
     def exit(self) -> None:
-        """Leave with 1 when a document failed."""
+        """Exit with code 1 if a document failed."""
         if self.count:
             click.get_current_context().exit(1)
 
 
 class UnreadableNotes:
-    """Says on stderr which documents the model mostly cannot read, and at the end how much of all of them."""
+    """Prints on stderr which documents consist mostly of unknown tokens, and at the end the share in all documents."""
 
     def __init__(self) -> None:
         self._counted = UnreadableText()
@@ -151,16 +151,16 @@ class UnreadableNotes:
 
     def _add(self, doc_id: str, tokens: int, unknown: int, share: float) -> None:
         if text := self._counted.add(doc_id, tokens=tokens, unknown=unknown, share=share):
-            note(shown(text), "warning")
+            note(printable(text), "warning")
 
     def summary(self) -> None:
-        """The line for all documents, where there is something to say."""
+        """Print the line about all documents, if some of their tokens are unknown to the model."""
         if text := self._counted.summary():
             note(text, "warning")
 
 
 def chunk_rows(chunked: ChunkedDocument) -> Iterator[dict[str, Any]]:
-    """A document's chunks as JSON rows."""
+    """Yield the chunks of a document as JSON rows."""
     document = chunked.document
     for ordinal, span in enumerate(chunked.spans):
         yield {
@@ -173,18 +173,18 @@ def chunk_rows(chunked: ChunkedDocument) -> Iterator[dict[str, Any]]:
 
 
 class Progress:
-    """A bar on stderr: how much of the source is read, and what became of it."""
+    """A progress bar on stderr: how much of the source has been read, and the counts so far."""
 
     def __init__(self, bar: Any, task: Any) -> None:
         self._bar = bar
         self._task = task
 
     def read(self, count: int) -> None:
-        """Some bytes of the source have been read."""
+        """Move the bar on by `count` bytes of the source."""
         self._bar.advance(self._task, count)
 
     def show(self, report: IngestReport) -> None:
-        """Bring the counts up to date."""
+        """Update the counts."""
         speed = report.tokens / report.seconds if report.seconds else 0
         counts = f"{report.documents} documents  {report.chunks} chunks  {speed:,.0f} tokens/s"
         self._bar.update(self._task, description=counts)
@@ -192,7 +192,7 @@ class Progress:
 
 @contextmanager
 def progress_bar(count_bytes: Callable[[], int | None], *, quiet: bool) -> Iterator[Progress]:
-    """Documents, chunks, tokens a second and the time left, on stderr and only on a terminal."""
+    """Show documents, chunks, tokens per second and the time left on stderr, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

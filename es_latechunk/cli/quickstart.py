@@ -1,4 +1,4 @@
-"""`es-latechunk quickstart`: the whole way on one screen."""
+"""`es-latechunk quickstart`: a node, an index, an ingest, searches and a comparison on one screen."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ COMPARED = 5
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Of the local node, where 9200 is taken.")
+@click.option("--port", type=click.IntRange(1, 65535), help="HTTP port of the local node, if 9200 is taken.")
 def quickstart(port: int | None) -> None:
     """Start a local node, index ten short articles, search them, and compare late with naive pooling.
 
-    Each step shows the command that does the same. Run it as often as you like: what is there is used.
+    Each step shows the command that does the same. It can be run again: a node or an index that exists is reused.
     """
     from es_latechunk.elastic.connection import connect_to_node
 
@@ -44,10 +44,18 @@ def quickstart(port: int | None) -> None:
         _search(client, encoder, sample_queries())
     question = sample_queries()[0].query
     options = ("--query", question, "--max-tokens", str(MAX_TOKENS), "-k", str(COMPARED))
-    with _step(5, "Late next to naive: cosine, and rank among all chunks", "compare", articles, *options):
+    with _step(
+        5,
+        "Late next to naive pooling: cosine similarity, and rank among all chunks",
+        "compare",
+        articles,
+        *options,
+    ):
         _compare(encoder, question)
-    click.echo("\nNow yours: es-latechunk index create docs; es-latechunk ingest FOLDER --index docs")
-    click.echo(f"To end:    es-latechunk index delete {INDEX} --yes; es-latechunk node stop")
+    click.echo(
+        "\nNow your own files: es-latechunk index create docs; es-latechunk ingest FOLDER --index docs"
+    )
+    click.echo(f"To clean up:        es-latechunk index delete {INDEX} --yes; es-latechunk node stop")
 
 
 def _node(port: int | None) -> Node:
@@ -106,6 +114,6 @@ def _say(text: str) -> None:
 
 
 def _fit(text: str) -> str:
-    """A line that fits the screen."""
+    """Cut a line to the width of the screen."""
     width = min(os.get_terminal_size().columns if os.isatty(1) else 100, 120) - 4
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,4 +1,4 @@
-"""`es-latechunk search`: queries to hits."""
+"""`es-latechunk search`: find chunks for one query or many."""
 
 from __future__ import annotations
 
@@ -22,43 +22,69 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("query", required=False)
-@click.option("--index", required=True, metavar="NAME", help="An index or an alias.")
-@click.option("-k", type=int, default=10, show_default=True, metavar="N", help="How many hits.")
-@click.option("--mode", type=click.Choice(MODES), help="Default: hybrid, where the chunks' text is indexed.")
+@click.option("--index", required=True, metavar="NAME", help="Index or alias to search.")
+@click.option("-k", type=int, default=10, show_default=True, metavar="N", help="Number of hits.")
 @click.option(
-    "--num-candidates", type=int, metavar="N", help="Chunks each mode looks at; default 10 k, at least 500."
-)
-@click.option("--similarity", type=float, metavar="COSINE", help="The least cosine of a kNN hit.")
-@click.option(
-    "--oversample", type=float, metavar="FACTOR", help="Score FACTOR x k candidates with the full vectors."
+    "--mode",
+    type=click.Choice(MODES),
+    help="Kind of search. Default: hybrid if the index holds the chunks' text, else knn.",
 )
 @click.option(
-    "--fusion", type=click.Choice(FUSIONS), default="convex", show_default=True, help="Of a hybrid search."
+    "--num-candidates", type=int, metavar="N", help="Candidates per list. Default: 10 x k, and at least 500."
+)
+@click.option("--similarity", type=float, metavar="COSINE", help="Minimum cosine similarity of kNN hits.")
+@click.option(
+    "--oversample",
+    type=float,
+    metavar="FACTOR",
+    help="Rescore FACTOR x k quantized candidates with the full vectors.",
+)
+@click.option(
+    "--fusion",
+    type=click.Choice(FUSIONS),
+    default="convex",
+    show_default=True,
+    help="How a hybrid search combines its two lists.",
 )
 @click.option(
     "--bm25-weight",
     type=float,
     default=DEFAULT_BM25_WEIGHT,
     show_default=True,
-    help="BM25's share in a fusion.",
+    help="Weight of BM25 in a hybrid search, from 0 to 1; the vectors have the rest.",
 )
 @click.option(
-    "--filter", "filters", multiple=True, metavar="FILTER", help="field=value, field=[a,b], field>=value."
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="FILTER",
+    help="Condition on a field: field=value, field=[a,b] or field>=value. Repeat it to combine.",
 )
-@click.option("--highlight", is_flag=True, help="The content with the query's words marked.")
-@click.option("--collapse", is_flag=True, help="The best chunk of each document.")
+@click.option("--highlight", is_flag=True, help="Mark the query's words in the content.")
+@click.option("--collapse", is_flag=True, help="Show only the best chunk of each document.")
 @click.option(
     "--neighbours",
     type=click.IntRange(0, MAX_NEIGHBOURS),
     default=0,
     metavar="N",
-    help="Join N chunks on each side.",
+    help="Add the N chunks before and after each hit.",
 )
-@click.option("--rerank", metavar="MODEL", help="A cross-encoder: folder, Hugging Face id, or jina-api:NAME.")
 @click.option(
-    "--rank-window-size", type=int, metavar="N", help="Hits that --rerank reads; default 50, at least k."
+    "--rerank",
+    metavar="MODEL",
+    help="Reorder the first hits by a cross-encoder: a folder, a Hugging Face id, or jina-api:NAME.",
 )
-@click.option("--from-file", type=click.Path(path_type=Path), help="Many queries, one a line; - is stdin.")
+@click.option(
+    "--rank-window-size",
+    type=int,
+    metavar="N",
+    help="Number of hits that --rerank reads. Default: 50, and at least k.",
+)
+@click.option(
+    "--from-file",
+    type=click.Path(path_type=Path),
+    help="Read the queries from a file, one per line (- is standard input).",
+)
 @click.option(
     "--console", is_flag=True, help="Print the request for Kibana's Dev Tools instead of sending it."
 )
@@ -80,9 +106,9 @@ def search(
 ) -> None:
     """Find the chunks that answer QUERY.
 
-    knn: nearest vectors, the score is (1 + cosine) / 2. bm25: the words of the chunk and, where they are
-    indexed, of its neighbours. hybrid: both lists of --num-candidates chunks, each score stretched to 0..1
-    over its list, and summed by --bm25-weight. With --rerank, the order of the first hits is the reranker's.
+    --mode knn finds the nearest vectors; the score is (1 + cosine) / 2. bm25 finds the words of a chunk and, if they
+    are indexed, of its neighbours. hybrid does both: the scores of each list are scaled to 0..1 and summed, weighted
+    by --bm25-weight. With --rerank, a reranker puts the first hits in its own order.
     """
     from es_latechunk.elastic.search.searcher import check_query
     from es_latechunk.search import search_many
@@ -130,7 +156,7 @@ def _requests(
     options: SearchOptions,
     **reading: Any,
 ) -> Iterator[str]:
-    """What the search would send for each query, in the syntax of Dev Tools."""
+    """Yield the request that the search would send for each query, in the syntax of Dev Tools."""
     from es_latechunk.search import open_searcher
 
     searcher = open_searcher(client, index, options, **reading)

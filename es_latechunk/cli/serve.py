@@ -1,4 +1,4 @@
-"""`es-latechunk serve`: the local model over HTTP."""
+"""`es-latechunk serve`: serve a local model over HTTP."""
 
 from __future__ import annotations
 
@@ -31,34 +31,46 @@ CONNECTION_NAMES = ("url", "api_key", "username", "password", "ca_certs", "finge
 
 
 LIMITS = (
-    click.option("--max-body-bytes", type=COUNT, default=DEFAULTS.body_bytes, show_default=True),
+    click.option(
+        "--max-body-bytes",
+        type=COUNT,
+        default=DEFAULTS.body_bytes,
+        show_default=True,
+        help="Maximum size of a request's body.",
+    ),
     click.option(
         "--max-inputs",
         type=COUNT,
         default=DEFAULTS.inputs,
         show_default=True,
-        help="Texts or chunks a request.",
+        help="Maximum number of texts or chunks per request.",
     ),
     click.option(
         "--max-connections",
         type=COUNT,
         default=DEFAULTS.connections,
         show_default=True,
-        help="Fewer where descriptors are few.",
+        help="Maximum number of open connections; lower if the process may open few files.",
     ),
-    click.option("--max-request-tokens", type=COUNT, default=DEFAULTS.request_tokens, show_default=True),
+    click.option(
+        "--max-request-tokens",
+        type=COUNT,
+        default=DEFAULTS.request_tokens,
+        show_default=True,
+        help="Maximum number of tokens per request.",
+    ),
     click.option(
         "--max-queue-tokens",
         type=COUNT,
         default=DEFAULTS.queue_tokens,
         show_default=True,
-        help="More wait: 503.",
+        help="Maximum number of tokens in the queue; a request beyond it is answered with 503.",
     ),
 )
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the limits; the command gets `limits`."""
+    """Add the options of the limits; the command gets `limits`."""
 
     @wraps(command)
     def with_limits(*args: Any, **values: Any) -> Any:
@@ -69,7 +81,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --index and the connection's options; the command gets `index` and `client`, or None for both."""
+    """Add --index and the options of the connection; the command gets `index` and `client`, or None for both."""
     connected = connection_options(command)
 
     @wraps(connected)
@@ -83,22 +95,30 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 )
         return command(*args, index=None, client=None, **values)
 
-    return click.option("--index", metavar="NAME", help="An index or alias for the page to search.")(
-        with_index
-    )
+    return click.option("--index", metavar="NAME", help="Index or alias that the page searches.")(with_index)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 means any free port.",
 )
-@click.option("--token", envvar=TOKEN, metavar="WORD", help=f"What clients must send; better in {TOKEN}.")
+@click.option(
+    "--token",
+    envvar=TOKEN,
+    metavar="WORD",
+    help=f"Bearer token that clients must send. Prefer {TOKEN}: other users can see a command line.",
+)
 @click.option(
     "--allow-host",
     multiple=True,
     metavar="NAME",
-    help="Without a token: a DNS name by which it may be asked; addresses and names without a dot always may.",
+    help="Without a token: a DNS name that requests may use for this server. IP addresses, and names without a "
+    "dot, are always allowed.",
 )
 @limit_options
 @model_options
@@ -115,11 +135,12 @@ def serve(
     client: Elasticsearch | None,
     as_json: bool,
 ) -> None:
-    """Serve the local model over HTTP until Ctrl-C or SIGTERM; what was asked before is still answered.
+    """Serve a local model over HTTP until Ctrl-C or SIGTERM.
 
-    It speaks OpenAI's embeddings (/v1/embeddings), Hugging Face's feature extraction (/ and /embed), and takes
-    documents at /late_chunk. In a browser, / is a page that shows late next to naive: for the chunks of --index,
-    or of a text. With --json, one line says where it listens.
+    It answers OpenAI's embedding requests (/v1/embeddings) and Hugging Face's feature extraction (/ and /embed), and
+    chunks whole documents at /late_chunk. In a browser, / is a page that compares late with naive pooling: on the
+    chunks of --index, or on a text that you paste. Requests that are under way when it is stopped are still answered.
+    With --json, one line on stdout says which address it listens on.
     """
     _check_token(token)
     _check_installed()
@@ -130,13 +151,14 @@ def serve(
     with _listen(host, port) as listening:
         encoder = _local(model.load_for(recorded) if recorded else model.load())
         behind = _index(client, index, encoder) if client and index else None
-        encoder.encode_documents(["loaded before anyone asks"])
+        # The first pass compiles and allocates; it happens before the first client has to wait for it.
+        encoder.encode_documents(["warm up"])
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         if token is None and not _is_loopback(host):
-            note(f"{url} asks for no token: whoever reaches it can use it; set {TOKEN}", "warning")
+            note(f"{url} needs no token, so anyone who can reach it can use it; set {TOKEN}", "warning")
         if as_json:
             print_json({"url": url, "model": encoder.identity.model, "dimensions": encoder.dim})
-        note(f"{encoder.identity.model}, {encoder.dim} dimensions, on {url}; Ctrl-C ends it")
+        note(f"{encoder.identity.model}, {encoder.dim} dimensions, on {url}; stop it with Ctrl-C")
         application = create_app(encoder, token=token, limits=limits, index=behind, hosts=[*allow_host, host])
         with suppress(KeyboardInterrupt):  # uvicorn ends cleanly, and then raises the signal again
             make_server(application, limits).run(sockets=[listening])
@@ -144,7 +166,7 @@ def serve(
 
 
 def _recorded(client: Elasticsearch, name: str) -> EncoderIdentity:
-    """The model of an index that has late vectors."""
+    """Return the model that an index records; an index without late vectors is refused."""
     from es_latechunk.elastic.index.admin import read_identity
     from es_latechunk.serve.comparison import check_index
 
@@ -181,7 +203,7 @@ def _check_installed() -> None:
 def _local(encoder: Encoder) -> TokenEncoder:
     if not isinstance(encoder, TokenEncoder):
         raise UsageError(
-            f"model {encoder.identity.model}: is hosted elsewhere; serve a model of this machine"
+            f"model {encoder.identity.model}: is hosted by a service; serve a model that runs on this machine"
         )
     return encoder
 

@@ -1,4 +1,4 @@
-"""Options of the commands that read documents, so that all of them read alike."""
+"""Options of the commands that read documents, so that all of them read in the same way."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from es_latechunk.documents import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     FORMATS,
     count_bytes,
+    printable,
     read_documents,
-    shown,
 )
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
@@ -24,24 +24,40 @@ from es_latechunk.types import Document
 NAMES = ("format", "include", "exclude", "encoding", "text_field", "id_field", "max_document_bytes")
 OPTIONS = (
     click.option(
-        "--format", type=click.Choice(FORMATS), default="auto", show_default=True, help="auto: by suffix."
+        "--format",
+        type=click.Choice(FORMATS),
+        default="auto",
+        show_default=True,
+        help="Format of the files; auto: by the suffix of the file name.",
     ),
     click.option(
-        "--include", multiple=True, metavar="PATTERN", help="Of a folder, these files; as in .gitignore."
+        "--include",
+        multiple=True,
+        metavar="PATTERN",
+        help="Read only files that match PATTERN (gitignore syntax).",
     ),
     click.option(
-        "--exclude", multiple=True, metavar="PATTERN", help="Of a folder, not these; as in .gitignore."
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Skip files that match PATTERN (gitignore syntax).",
     ),
     click.option(
-        "--encoding", metavar="NAME", help="Of files that are not UTF-8, e.g. cp1252; else it is detected."
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of files that are not UTF-8, such as cp1252. Default: detected per file.",
     ),
     click.option(
         "--text-field",
         metavar="NAME",
-        help="The CSV column or JSON key that holds the text.  [default: text]",
+        help="CSV column or JSON key that holds the text.  [default: text]",
     ),
     click.option(
-        "--id-field", default="id", show_default=True, metavar="NAME", help="The one that holds the id."
+        "--id-field",
+        default="id",
+        show_default=True,
+        metavar="NAME",
+        help="CSV column or JSON key that holds the id.",
     ),
     click.option(
         "--max-document-bytes",
@@ -49,14 +65,14 @@ OPTIONS = (
         default=DEFAULT_MAX_DOCUMENT_BYTES,
         show_default=True,
         metavar="BYTES",
-        help="A larger document, also one that is larger once unpacked, is an error.",
+        help="Report a document as failed if it is larger than this, before or after unpacking.",
     ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What the command line says of how to read. `encodings` counts files by encoding, UTF-8 left out."""
+    """The reading options of the command line. `encodings` counts the files by encoding, without UTF-8."""
 
     format: str
     include: Sequence[str]
@@ -73,7 +89,7 @@ class Reader:
         *,
         on_read: Callable[[int], None] | None = None,
     ) -> Iterator[Document | DocumentError]:
-        """The documents; says on stderr what the user should know of some of them, and which encodings were found."""
+        """Yield the documents; print notes about some of them, and the encodings that were found, on stderr."""
         yield from read_documents(
             paths,
             format=self.format,
@@ -83,7 +99,7 @@ class Reader:
             text_field=self.text_field or "text",
             id_field=self.id_field,
             max_document_bytes=self.max_document_bytes,
-            on_note=_noted,
+            on_note=_print_note,
             on_read=on_read or _ignore,
             on_encoding=self._found,
         )
@@ -91,7 +107,7 @@ class Reader:
             note(f"read as {name}: {count} {'file' if count == 1 else 'files'}")
 
     def count_bytes(self, paths: Sequence[str]) -> int | None:
-        """The bytes on disk of what will be read; None where standard input is among the paths."""
+        """Return the number of bytes on disk that will be read; None if standard input is among the paths."""
         return count_bytes(paths, format=self.format, include=self.include, exclude=self.exclude)
 
     def _found(self, file_id: str, encoding: str) -> None:
@@ -99,7 +115,7 @@ class Reader:
 
 
 def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of reading; the command gets `reader`, a Reader."""
+    """Add the options of reading; the command gets `reader`, a Reader."""
 
     @wraps(command)
     def with_reader(*args: Any, **values: Any) -> Any:
@@ -110,9 +126,9 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_reader
 
 
-def _noted(file_id: str, text: str) -> None:
-    note(shown(f"{file_id}: {with_flags(text)}"))
+def _print_note(file_id: str, text: str) -> None:
+    note(printable(f"{file_id}: {with_flags(text)}"))
 
 
 def _ignore(_: int) -> None:
-    """Nobody shows how far it is."""
+    """Do nothing: no progress is shown."""

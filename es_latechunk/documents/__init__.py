@@ -1,9 +1,9 @@
-"""Sources of documents: files, folders and standard input, one document at a time."""
+"""Read documents from files, folders and standard input, one at a time."""
 
 from es_latechunk.documents.ids import USED_BEFORE, SeenIds, document_hash, unique_documents
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, FORMATS
 from es_latechunk.documents.read import count_bytes, read_documents
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 
 __all__ = [
     "DEFAULT_MAX_DOCUMENT_BYTES",
@@ -12,7 +12,7 @@ __all__ = [
     "SeenIds",
     "count_bytes",
     "document_hash",
+    "printable",
     "read_documents",
-    "shown",
     "unique_documents",
 ]

@@ -19,7 +19,7 @@ from xml.parsers.expat import ExpatError
 
 from es_latechunk.documents.form_fields import filled_in
 from es_latechunk.documents.options import Reading
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import read_whole, too_large
 from es_latechunk.documents.text import check_text, markdown_title, without_pictures
 from es_latechunk.errors import UsageError, setting
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 LIBRARIES = {"pdf": ("pdfminer",), "docx": ("markitdown", "mammoth")}
 PAGE_END = "\f"
 PDF_END, PDF_END_WITHIN = b"%%EOF", 1024  # the format's own rule
-LARGEST_PAGE = 14_400  # units from the origin: what viewers show at most, 5 metres
+LARGEST_PAGE = 14_400  # units from the origin: 5 metres, the most that viewers show
 UNKNOWN_GLYPH = re.compile(r"\(cid:\d+\)")
 AS_IT_STANDS = {"escape_asterisks": False, "escape_underscores": False}
-# Elements of a Word file that only hold others, and that its reader passes over with all that is in them. Of
-# characters with a reading above them (ruby), the reading is left out. "w:sdtContent" and others it knows.
+# Elements of a Word file that only contain others. The converter skips them with everything inside, so they are
+# removed first and their contents stay. Of characters with a reading above them (ruby), the reading is left out. The
+# converter knows "w:sdtContent" and others itself.
 WRAPPERS = ("fldSimple", "moveTo", "customXml", "bdo", "dir", "ruby", "rubyBase")
 LEFT_OUT = ("fldData", "customXmlPr", "rubyPr", "rt")
 WRAPPED = re.compile(rb":(?:fldSimple|moveTo|customXml|bdo|dir|ruby)[\s/>]")
@@ -48,7 +49,7 @@ WORD_NAMESPACES = (
 LONGEST_CAUSE = 120
 NO_TEXT = "no text; if scanned, run OCR first"
 NO_CHARACTERS = "fonts that do not tell which characters they show; run OCR first"
-# What parsers in Python raise over bytes that they did not expect, beside exceptions of their own.
+# Exceptions that parsers written in Python raise for unexpected bytes, beside those of their own.
 PARSER_FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
     *(SyntaxError, TypeError, ValueError, struct.error, zlib.error, zipfile.BadZipFile, ExpatError),
@@ -58,12 +59,12 @@ _QUIET = threading.Lock()
 
 
 def extra_is_complete() -> bool:
-    """Whether every library that any of these files needs is installed."""
+    """Return whether all libraries for all of these formats are installed."""
     return all(find_spec(library) for libraries in LIBRARIES.values() for library in libraries)
 
 
 def check_extra(kind: str, name: str) -> None:
-    """Raise a UsageError where the libraries for that kind of file are not installed."""
+    """Raise a UsageError if the libraries for that kind of file are not installed."""
     missing = [library for library in LIBRARIES.get(kind, ()) if find_spec(library) is None]
     if missing:
         raise UsageError(
@@ -73,7 +74,7 @@ def check_extra(kind: str, name: str) -> None:
 
 
 def read_pdf(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
-    """One document that knows where its pages begin; each page ends in a form feed."""
+    """Yield one document that records where its pages begin; each page ends in a form feed."""
     content = read_whole(stream, reading.max_document_bytes)
     if PDF_END not in content[-PDF_END_WITHIN:]:
         raise ValueError("is cut off, as a PDF ends in %%EOF; get the whole file")
@@ -90,7 +91,7 @@ def read_pdf(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
 
 
 def read_docx(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
-    """One document as Markdown; its title is the first heading of level one."""
+    """Yield one document as Markdown; its title is the first heading of level one."""
     content = read_whole(stream, reading.max_document_bytes)
     with _faults_of("a Word file"), zipfile.ZipFile(io.BytesIO(content)) as archive:
         size = sum(part.file_size for part in archive.infolist())
@@ -102,22 +103,22 @@ def read_docx(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docu
 
 
 def _is_unreadable(text: str) -> bool:
-    """Whether most of the text is glyphs of which nobody knows the characters."""
+    """Return whether most of the text consists of glyphs whose characters the file does not name."""
     return len(UNKNOWN_GLYPH.sub("", text)) < len(text) / 2
 
 
 def _note_pages(pages: list[str], file_id: str, reading: Reading) -> None:
-    """Tell which pages give no text that can be searched, in a document that has some."""
+    """Report the pages without searchable text, in a document that has some."""
     blank = [number for number, page in enumerate(pages, 1) if not page.strip()]
     unknown = [number for number, page in enumerate(pages, 1) if _is_unreadable(page)]
     for numbers, what in ((blank, NO_TEXT), (unknown, NO_CHARACTERS)):
         if numbers:
             which, has = ("pages", "have") if len(numbers) > 1 else ("page", "has")
-            reading.on_note(shown(file_id), f"{which} {_ranges(numbers)} of {len(pages)} {has} {what}")
+            reading.on_note(printable(file_id), f"{which} {_ranges(numbers)} of {len(pages)} {has} {what}")
 
 
 def _ranges(numbers: list[int]) -> str:
-    """Ascending numbers in words: "2, 4 to 6, 9"."""
+    """Return ascending numbers as words: "2, 4 to 6, 9"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -128,7 +129,7 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def _pages(content: bytes, file_id: str, reading: Reading) -> list[str]:
-    """The text of each page, with blank lines between its blocks, and then what was filled in on it."""
+    """Return the text of each page, with blank lines between its blocks, followed by what was filled in on it."""
     from pdfminer.layout import LAParams
     from pdfminer.pdfdocument import PDFDocument, PDFEncryptionError
     from pdfminer.pdfinterp import PDFPageInterpreter, PDFResourceManager
@@ -163,7 +164,7 @@ def _pages(content: bytes, file_id: str, reading: Reading) -> list[str]:
 
 @cache
 def _bounded_aggregator() -> type[PDFPageAggregator]:
-    """Pdfminer's own, for pages and forms of any size: it looks at each square of an area of text in turn."""
+    """Return pdfminer's aggregator, with bounded pages: its time grows with the area, which a file may set freely."""
     from pdfminer.converter import PDFPageAggregator
 
     class BoundedAggregator(PDFPageAggregator):
@@ -183,18 +184,20 @@ def _bounded_aggregator() -> type[PDFPageAggregator]:
 
 
 def _entries(document: PDFDocument, sheets: list[PDFPage], file_id: str, reading: Reading) -> list[list[str]]:
-    """What was filled in on each page; nothing where that is broken, which is told, as the pages are not."""
+    """Return what was filled in on each page. If the form is broken, report that and return nothing: the pages stay."""
     from pdfminer.psexceptions import PSException
 
     try:
         return filled_in(document, [sheet.annots for sheet in sheets])
     except (*PARSER_FAULTS, PSException) as error:
-        reading.on_note(shown(file_id), f"has form fields that cannot be read ({_cause(error)}); repair it")
+        reading.on_note(
+            printable(file_id), f"has form fields that cannot be read ({_cause(error)}); repair it"
+        )
         return [[] for _ in sheets]
 
 
 def _blocks(container: Iterable[Any]) -> Iterator[str]:
-    """The blocks of text on a page, then those of the forms (pages within the page) that it draws."""
+    """Yield the blocks of text on a page, then those of the forms (pages within the page) that it draws."""
     from pdfminer.layout import LTFigure, LTTextContainer
 
     for item in container:
@@ -205,13 +208,13 @@ def _blocks(container: Iterable[Any]) -> Iterator[str]:
 
 
 def _unwrapped(content: bytes) -> bytes:
-    """A Word file whose text stands where the converter looks: not in fields, moved passages or the like."""
+    """Return a Word file without the elements (fields, moved passages) whose contents the converter would skip."""
     packed = io.BytesIO()
     try:
         with _faults_of("a Word file"), zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = {part.filename: archive.read(part) for part in archive.infolist()}
     except ValueError:
-        return content  # the converter can mend some archives, and tells what is wrong with the others
+        return content  # the converter repairs some archives, and says what is wrong with the others
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as written:
         for name, part in parts.items():
             is_wrapped = name.lower().endswith(".xml") and WRAPPED.search(part)
@@ -243,9 +246,9 @@ def _docx_markdown(content: bytes) -> str:
 
 @contextmanager
 def _quiet(library: str) -> Iterator[None]:
-    """Keep a parser from logging each odd font and each empty file: what matters is raised.
+    """Keep a parser from logging every odd font and empty file; what matters is raised.
 
-    One file at a time, since a logger's level is the whole process's and must be as it was before afterwards.
+    One file at a time, because the level of a logger belongs to the whole process and is restored afterwards.
     """
     logger = logging.getLogger(library)
     with _QUIET:
@@ -259,7 +262,7 @@ def _quiet(library: str) -> Iterator[None]:
 
 @contextmanager
 def _faults_of(what: str) -> Iterator[None]:
-    """Whatever a parser raises over a broken file is the file's fault, and a ValueError says so."""
+    """Turn whatever a parser raises for a broken file into a ValueError that says that the file is broken."""
     try:
         yield
     except PARSER_FAULTS as error:

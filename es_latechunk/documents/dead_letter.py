@@ -14,17 +14,17 @@ from es_latechunk.types import Document
 
 
 class DeadLetters:
-    """Writes each failed document as one line: id, text, title, metadata, its own chunks, its pages, the cause.
+    """Writes each failed document on one line: id, text, title, metadata, its own chunks, its pages and the cause.
 
-    The file is made anew for each run and readable by its owner alone, as it holds the users' texts. The
-    cause (key "_cause") is left out when the file is read again.
+    The file is written anew by each run. Only its owner can read it, because it contains the users' texts. The cause
+    (key "_cause") is ignored when the file is read as a source.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             if stat.S_ISREG(os.fstat(descriptor).st_mode):  # not /dev/null
-                os.fchmod(descriptor, 0o600)  # also where the file was there before
+                os.fchmod(descriptor, 0o600)  # a file that existed keeps its old mode otherwise
         except OSError as error:
             raise UsageError(
                 f"{setting('dead_letter')} {path}: cannot be written ({error.strerror})"
@@ -40,7 +40,7 @@ class DeadLetters:
         self._file.close()
 
     def add(self, document: Document, error: DocumentError) -> None:
-        """Write a document and flush, so that a kill afterwards loses nothing."""
+        """Write a document and flush, so that a later kill loses nothing."""
         row: dict[str, object] = {"id": document.id, "text": document.text}
         if document.title:
             row["title"] = document.title

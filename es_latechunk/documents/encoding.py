@@ -1,4 +1,4 @@
-"""Bytes to text without changing a character: UTF-8 and byte order marks first, then a library's guess."""
+"""Decode bytes without changing a character: by a byte order mark, as UTF-8, or as chardet guesses."""
 
 from __future__ import annotations
 
@@ -16,44 +16,42 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# What the WHATWG encoding standard asks of browsers, less those that are subsets or relics of others; in the
-# names of the library that guesses.
+# The encodings that the WHATWG standard requires of browsers, without subsets and obsolete variants, by their
+# names in chardet.
 GUESSED = (
     *(f"cp{number}" for number in range(1250, 1259)),
     *("cp874", "iso8859-2", "iso8859-5", "iso8859-6", "iso8859-7", "koi8-r", "koi8-u", "cp866"),
     *("mac-roman", "mac-cyrillic", "cp932", "euc-jp", "gb18030", "big5", "cp949"),
 )
-COMMONEST = (
-    "cp1252"  # Mac encodings give letters to its bytes too, so that they are read only where it cannot be
-)
+COMMONEST = "cp1252"  # Mac encodings fit almost all of its texts too, so they count only if it does not fit
 MAC = "mac-"
 SAMPLE_BYTES = 64 * 1024
 NEXT_STEP = f"say which it is with {setting('encoding')}"
-# A guess is certain if the library is this confident, and this many times as confident as of any other reading.
+# A guess is certain if chardet is this confident, and this many times as confident as of any other reading.
 CONFIDENT, TIMES_AS_CONFIDENT = 0.1, 2
-# A reading of which the library is less confident than this is as good as none: random bytes get as much.
+# A reading with less confidence than this means nothing: random bytes get as much.
 HOPELESS = 0.02
 # Letters of Greek and the scripts after it in Unicode, up to Thai, and those that touch one of A to Z.
 LATIN, EAST_ASIAN = re.compile("[A-Za-z]"), re.compile("[\u2e80-\ud7ff]")
-MOSTLY = 4  # times as many letters of A to Z as East Asian characters: a Latin text
+MOSTLY = 4  # a text with this many times more letters A to Z than East Asian characters is a Latin text
 FAR_LETTERS = re.compile("[\u0370-\u0fff]+")
 FAR_IN_LATIN = re.compile("[A-Za-z][\u0370-\u0fff]|[\u0370-\u0fff][A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundEncoding:
-    """What a content was found to be in; `doubt` says in words why that is not certain, where it is a guess."""
+    """The encoding that was found; if it is an uncertain guess, `doubt` says why."""
 
     name: str
     doubt: str = ""
 
 
 class DamagedError(ValueError):
-    """The content is UTF-8 all but for some bytes."""
+    """The content is UTF-8 except for a few bytes."""
 
 
 def check_encoding(name: str) -> None:
-    """Raise a UsageError where Python knows no text encoding of that name."""
+    """Raise a UsageError if Python knows no text encoding of that name."""
     try:
         codecs.lookup(name)
         b"text".decode(name, "replace")
@@ -64,23 +62,23 @@ def check_encoding(name: str) -> None:
 
 
 def is_wide(name: str) -> bool:
-    """Whether every character has at least two bytes, so that line ends and NULs cannot be told from bytes."""
+    """Return whether every character has at least two bytes: then a single byte is no line end and no NUL."""
     return codecs.lookup(name).name.startswith(("utf-16", "utf-32"))
 
 
 def marked_encoding(begin: bytes) -> str | None:
-    """The encoding that a byte order mark at the beginning names, other than UTF-8's own."""
+    """Return the encoding named by a byte order mark at the beginning, unless it is the mark of UTF-8."""
     return next((name for mark, name in MARKS if begin.startswith(mark)), None)
 
 
 def decode(
     content: bytes, *, encoding: str | None = None, declared: str | None = None
 ) -> tuple[str, FoundEncoding]:
-    """The text of `content`, its byte order mark included, and the encoding that it was found to be in.
+    """Return the text of `content`, with its byte order mark, and the encoding that was found.
 
-    In this order: a byte order mark; UTF-8 where it is valid (and not plain ASCII while `encoding` says
-    otherwise: some encodings have seven bits); `encoding`, where given; what the content `declared` of itself,
-    where that fits; a guess. A ValueError says why nothing fits, or names the guesses.
+    The first of these that applies is used: a byte order mark; UTF-8, if it is valid (plain ASCII is no proof if
+    `encoding` is given, because some encodings have seven bits); `encoding`; the encoding that the content itself
+    has `declared`, if it fits; a guess. A ValueError says why nothing fits, or names the guesses.
     """
     found = find_encoding(content, encoding=encoding, declared=declared)
     return decode_as(content, found.name), found
@@ -89,7 +87,7 @@ def decode(
 def find_encoding(
     content: bytes, *, encoding: str | None = None, declared: str | None = None
 ) -> FoundEncoding:
-    """The encoding of `content`, as `decode` finds it."""
+    """Return the encoding of `content`, found in the same way as by `decode`."""
     marked = marked_encoding(content)
     if marked:
         return FoundEncoding(marked)
@@ -103,9 +101,9 @@ def find_encoding(
 
 
 def decode_as(content: bytes, encoding: str) -> str:
-    """The text of bytes in `encoding`; a ValueError names the first byte that does not belong there.
+    """Return bytes decoded from `encoding`; a ValueError names the first byte that is invalid in it.
 
-    NULs are refused, as what holds them is binary and no text.
+    NULs are refused, because a file that contains them is binary and not text.
     """
     try:
         text = content.decode(encoding)
@@ -123,13 +121,13 @@ def decode_as(content: bytes, encoding: str) -> str:
 
 
 def _usual_name(declared: str) -> str:
-    """A declared encoding as browsers take it: Latin-1 and ASCII stand for cp1252."""
+    """Return a declared encoding as browsers understand it: Latin-1 and ASCII mean cp1252."""
     name = codecs.lookup(declared).name
     return "cp1252" if name in ("iso8859-1", "ascii") else name
 
 
 def _fits(content: bytes, declared: str) -> bool:
-    """Whether the content is in the encoding that it declares in ASCII characters."""
+    """Return whether the content is valid in the encoding that it declares in ASCII characters."""
     try:
         name = _usual_name(declared)
         content.decode(name)
@@ -159,9 +157,7 @@ def _guess(content: bytes) -> FoundEncoding:
         return FoundEncoding(UTF8)
     readings = [reading for reading in readings if _decodes(content, reading.encoding)]
     if not readings:
-        raise ValueError(
-            f"{fault}, and no other encoding that is looked for fits; it may be binary, or {NEXT_STEP}"
-        )
+        raise ValueError(f"{fault}, and none of the known encodings fits; it may be binary, or {NEXT_STEP}")
     if _decodes(content, COMMONEST):
         if readings[0].encoding.startswith(MAC):
             raise ValueError(f"{fault}, and may be {COMMONEST} or {readings[0].encoding}; {NEXT_STEP}")
@@ -178,7 +174,7 @@ def _guess(content: bytes) -> FoundEncoding:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A sample as one encoding gives it, and how confident (0 to 1) the library is that it is text."""
+    """A sample decoded by one encoding, and how confident (0 to 1) chardet is that this is its text."""
 
     encoding: str
     confidence: float
@@ -186,7 +182,7 @@ class _Reading:
 
 
 def _readings(sample: bytes) -> list[_Reading]:
-    """What the sample may be, the most confident reading first."""
+    """Return the possible readings of the sample, the most confident one first."""
     from chardet import detect_all
 
     readings: list[_Reading] = []
@@ -205,11 +201,11 @@ def _readings(sample: bytes) -> list[_Reading]:
 
 
 def _mixes_scripts(sample: bytes, text: str) -> bool:
-    """Whether a reading puts other scripts into Latin words, as Latin text in another encoding seems to do."""
+    """Return whether a reading mixes scripts within Latin words: then it is Latin text in another encoding."""
     far_words = len(FAR_LETTERS.findall(text))
     if far_words and 2 * len(FAR_IN_LATIN.findall(text)) >= far_words:
         return True
-    # The degree sign and the C of "5 °C" are one Korean syllable.
+    # Read as Korean, the degree sign and the C of "5 °C" are one syllable.
     latin, east_asian = len(LATIN.findall(text)), len(EAST_ASIAN.findall(text))
     taken = len(LATIN.findall(sample.decode("latin-1"))) - latin
     return latin > MOSTLY * east_asian and 2 * taken >= east_asian > 0
@@ -224,18 +220,18 @@ def _decodes(content: bytes, name: str) -> bool:
 
 
 def _differ(content: bytes, one: _Reading, other: _Reading) -> bool:
-    """Whether two encodings that read the sample alike read the whole differently."""
+    """Return whether two encodings that give the same sample give different texts for the whole content."""
     return content.decode(one.encoding) != content.decode(other.encoding)
 
 
 def _mostly_utf8(content: bytes, fault: int) -> bool:
-    """Whether text around the fault has more good UTF-8 characters than bad: no other encoding looks so."""
+    """Return whether text around the fault has more valid than invalid UTF-8: no other encoding looks like that."""
     window = content[max(0, fault - SAMPLE_BYTES) : fault + SAMPLE_BYTES].decode(UTF8, "replace")
     return len(re.findall("[^\0-\x7f\ufffd]", window)) > window.count("\ufffd")
 
 
 def _sample(content: bytes, fault: int) -> bytes:
-    """Bytes from the fault on that tell encodings apart: the lines that are not plain ASCII."""
+    """Return the bytes from the fault on that distinguish encodings: the lines that are not plain ASCII."""
     begin = content.rfind(b"\n", max(0, fault - SAMPLE_BYTES), fault) + 1 or max(0, fault - SAMPLE_BYTES)
     lines = content[begin : begin + 16 * SAMPLE_BYTES].splitlines(keepends=True)
     return b"".join(line for line in lines if not line.isascii())[:SAMPLE_BYTES]

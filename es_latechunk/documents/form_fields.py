@@ -1,6 +1,6 @@
-"""What was filled in on a PDF's pages: values of form fields (AcroForm), and text typed over a page.
+"""Read what was filled in on the pages of a PDF: values of form fields (AcroForm), and text typed over a page.
 
-Neither is part of a page's own content, so that a reader of pages alone does not see it. The names in quotation
+Neither is part of a page's own content, so a library that reads only pages misses it. The names in quotation
 marks are those of the PDF specification (ISO 32000-1, 12.5.6.6 and 12.7).
 """
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 Field = dict[str, Any]
 
-DEEPEST = 100  # parents of a field that are looked at; more are a loop
+DEEPEST = 100  # parents of a field that are followed; more can only be a loop
 UTF8_MARK = b"\xef\xbb\xbf"
 PASSWORD, RADIO, PUSH_BUTTON = 1 << 13, 1 << 15, 1 << 16  # bits of a field's flags, "Ff"
 OFF = "Off"
 
 
 def filled_in(document: PDFDocument, annotations: Sequence[object]) -> list[list[str]]:
-    """What was filled in on each page, in the order in which the page lists it; `annotations` is a page's each.
+    """Return what was filled in on each page, in the order of the page; `annotations` has one list per page.
 
-    A text or a choice is given as it was entered, and a choice by the words that it shows; a box that is checked
-    as "[x]" and its description, or its name where it has none. A password is left out. A field that stands
-    on no page belongs to the last one.
+    A text is given as it was entered, a choice by the words that it shows, and a checked box as "[x]" with its
+    description, or with its name if it has none. Passwords are left out. A field that is on no page is added to the
+    last page.
     """
     pages: list[list[str]] = [[] for _ in annotations]
-    shown: set[int] = set()
+    seen: set[int] = set()
     for page, listed in zip(pages, annotations, strict=True):
         for annotation, number in _resolved(listed):
-            shown.add(number)
+            seen.add(number)
             page.extend(_entered(annotation))
     if pages:
         for field, number in _leaves(document):
-            if number not in shown:
+            if number not in seen:
                 pages[-1].extend(_field(field))
     return pages
 
@@ -49,7 +49,7 @@ def _entered(annotation: Field) -> Iterator[str]:
 
 
 def _leaves(document: PDFDocument) -> Iterator[tuple[Field, int]]:
-    """The form's fields that have no others below them."""
+    """Yield the fields of the form that have no fields below them."""
     from pdfminer.pdftypes import resolve1
 
     form = resolve1(document.catalog.get("AcroForm"))
@@ -67,7 +67,7 @@ def _leaves(document: PDFDocument) -> Iterator[tuple[Field, int]]:
 
 
 def _resolved(listed: object) -> Iterator[tuple[Field, int]]:
-    """The dictionaries of a list, each with its object's number, or with one of its own where it has none."""
+    """Yield the dictionaries of a list, each with its object number, or with a unique negative one if it has none."""
     from pdfminer.pdftypes import PDFObjRef, resolve1
 
     entries = resolve1(listed)
@@ -90,7 +90,7 @@ def _field(field: Field) -> Iterator[str]:
 
 
 def _checked(field: Field, *, with_state: bool) -> Iterator[str]:
-    """A box or radio button that is on: "AS" is the state that its widget shows, "V" the field's."""
+    """Yield a box or radio button that is on: "AS" is the state of its widget, "V" that of the field."""
     state = _name(field.get("AS")) or _name(_inherited(field, "V"))
     if state in ("", OFF):
         return
@@ -104,7 +104,7 @@ def _checked(field: Field, *, with_state: bool) -> Iterator[str]:
 
 
 def _options(field: Field) -> dict[str, str]:
-    """What a choice stands for in the file -> the words that are shown for it, where they differ."""
+    """Return the words that are shown for each value of a choice, if they differ from the value."""
     from pdfminer.pdftypes import resolve1
 
     options = _inherited(field, "Opt")
@@ -114,7 +114,7 @@ def _options(field: Field) -> dict[str, str]:
 
 
 def _inherited(field: Field, key: str) -> Any:
-    """An attribute of a field or of the nearest parent that has it; None where none has."""
+    """Return an attribute of a field, or of the nearest parent that has it; None if none has."""
     from pdfminer.pdftypes import resolve1
 
     for _ in range(DEEPEST):

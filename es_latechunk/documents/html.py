@@ -1,4 +1,4 @@
-"""HTML to text: its words in order, with headings, lists and tables as Markdown."""
+"""Convert HTML to text: the words in order, with headings, lists and tables as Markdown."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
     from markdownify import MarkdownConverter
 
-# Where browsers look for a page's encoding, and some more.
+# Browsers look for the encoding of a page in its first 1,024 bytes; some pages declare it later.
 DECLARED_WITHIN = 8 * 1024
 WHITESPACE_RUN = re.compile(r"[\t \r\n]{2,}")
 LIST_START = re.compile(r"[0-9]{1,9}")
-# Warnings are silenced for the whole process: two threads at once would set back each other's filters.
+# The filters of warnings belong to the whole process: two threads at once would restore each other's filters.
 _WARNINGS = threading.Lock()
 NOT_TEXT = ("title", "script", "style", "template", "noscript")
 
 
 def read_html(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
-    """One document; its title is `<title>`, else the first `<h1>`."""
+    """Yield one document; its title is `<title>`, else the first `<h1>`."""
     content = read_whole(stream, reading.max_document_bytes)
     text, title = html_to_text(reading.decode(content, file_id, declared=declared_encoding(content)))
     check_text(text)
@@ -37,7 +37,7 @@ def read_html(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docu
 
 
 def declared_encoding(content: bytes) -> str | None:
-    """The encoding that the page says it is in."""
+    """Return the encoding that the page declares."""
     from bs4.dammit import EncodingDetector
 
     return EncodingDetector.find_declared_encoding(
@@ -46,7 +46,7 @@ def declared_encoding(content: bytes) -> str | None:
 
 
 def html_to_text(html: str) -> tuple[str, str]:
-    """The text and the title of a page: links and pictures become their words, scripts and styles go."""
+    """Return the text and the title of a page; links and pictures become words, scripts and styles go."""
     from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
     from bs4.builder import ParserRejectedMarkup
 
@@ -64,7 +64,7 @@ def html_to_text(html: str) -> tuple[str, str]:
 
 
 def _title(soup: BeautifulSoup) -> str:
-    """The page's own title, not that of a drawing in it."""
+    """Return the title of the page, not that of a drawing in it."""
     titles = (title for title in soup.find_all("title") if title.find_parent("svg") is None)
     for found in (next(titles, None), soup.h1):
         words = " ".join(found.get_text(" ").split()) if found else ""
@@ -74,7 +74,7 @@ def _title(soup: BeautifulSoup) -> str:
 
 
 def _leave_out(soup: BeautifulSoup, names: tuple[str, ...]) -> None:
-    """Take elements out, all those of one parent at once: one at a time, each would be looked for among all."""
+    """Remove elements, all those of one parent at once: one at a time, each would be searched among all siblings."""
     left_out = soup.find_all(names)
     ids = {id(element) for element in left_out}
     for parent in {id(element.parent): element.parent for element in left_out}.values():
@@ -94,7 +94,7 @@ def _markdown(soup: BeautifulSoup) -> str:
         bullets="-",
         strip=["a"],
         strip_pre=None,
-        # "snake_case" is searched for as it stands.
+        # People search for "snake_case" without backslashes.
         escape_asterisks=False,
         escape_underscores=False,
         escape_misc=False,
@@ -103,12 +103,12 @@ def _markdown(soup: BeautifulSoup) -> str:
 
 
 def _collapsed(text: str) -> str:
-    """Runs of whitespace as HTML means them: one line end or one space."""
+    """Collapse each run of whitespace to one line end or one space, as browsers do."""
     return WHITESPACE_RUN.sub(lambda run: "\n" if "\n" in run[0] or "\r" in run[0] else " ", text)
 
 
 def _without_blank_ends(text: str) -> str:
-    """Preformatted text without the blank lines before it and the whitespace after it."""
+    """Return preformatted text without the blank lines before it and the whitespace after it."""
     rest = text.lstrip(" \n")
     indent = text[: len(text) - len(rest)].rpartition("\n")[2]
     return (indent + rest).rstrip(" \n")
@@ -116,18 +116,18 @@ def _without_blank_ends(text: str) -> str:
 
 @cache
 def _converter() -> type[MarkdownConverter]:
-    """Markdownify's converter, in a time that grows with the page and not with its square; pictures are words."""
+    """Return markdownify's converter, changed so that its time is linear in the page, and pictures become words."""
     from bs4.element import NavigableString
     from markdownify import MarkdownConverter
 
     class Converter(MarkdownConverter):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
-            self._numbers: dict[int, int] = {}  # of the last item of each list
+            self._numbers: dict[int, int] = {}  # the next number of each ordered list
 
         def process_text(self, el: Any, parent_tags: Any = None) -> str:
             if "pre" not in (parent_tags or ()) and WHITESPACE_RUN.search(el):
-                # A copy that stands in the same place: what is around a text decides about its ends.
+                # A copy with the same neighbours, because they decide whether whitespace at its ends stays.
                 collapsed = NavigableString(_collapsed(el))
                 collapsed.parent = el.parent
                 collapsed.previous_sibling, collapsed.next_sibling = el.previous_sibling, el.next_sibling

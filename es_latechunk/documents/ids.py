@@ -1,4 +1,4 @@
-"""What tells documents apart: their ids within a run, and the hash of their content between runs."""
+"""Identify documents: by their ids within a run, and by a hash of their content between runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
@@ -16,10 +16,10 @@ USED_BEFORE = "its id was used before in this run; give it another id"
 
 
 def document_hash(document: Document, *, vectors: str = "") -> str:
-    """A hash (hex, 32 characters) of all that is indexed of a document; it changes when any of it does.
+    """Return a hash (hex, 32 characters) of everything that is indexed of a document.
 
-    `vectors` says what makes its vectors: the model, the chunker, the pooling. Raises DocumentError for a document
-    with a part that JSON, and so Elasticsearch, cannot hold.
+    `vectors` describes what makes the vectors: model, chunker and pooling. Raises DocumentError for a document with a
+    part that JSON, and therefore Elasticsearch, cannot represent.
     """
     spans = None if document.spans is None else [[span.start, span.end] for span in document.spans]
     content: list[object] = [document.text, document.title, dict(document.metadata), spans]
@@ -34,32 +34,36 @@ def document_hash(document: Document, *, vectors: str = "") -> str:
         ).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise DocumentError(
-            shown(document.id),
+            printable(document.id),
             f"has a part that JSON cannot hold ({error}); give text, numbers, lists, objects",
         ) from error
     return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 
 def unique_documents(documents: Iterable[Document | DocumentError]) -> Iterator[Document | DocumentError]:
-    """The documents whose id comes for the first time; any other becomes a DocumentError, as its chunks would have
-    the ids of the first one's.
+    """Yield each document whose id is new; any other becomes a DocumentError.
+
+    Its chunks would have the same ids as those of the first document, and overwrite them.
     """
     with SeenIds() as seen:
         for document in documents:
-            if isinstance(document, DocumentError) or seen.first_place(document.id, "") is None:
+            if isinstance(document, DocumentError) or seen.add(document.id):
                 yield document
             else:
-                yield DocumentError(shown(document.id), USED_BEFORE, source=document)
+                yield DocumentError(printable(document.id), USED_BEFORE, source=document)
 
 
 class SeenIds:
-    """The ids of a run, each with the place where it was first seen: on disk, so that memory stays flat."""
+    """The ids of a run, each with the hash that the index should end with for it.
+
+    They are kept on disk, so that memory does not grow with the number of documents.
+    """
 
     def __init__(self) -> None:
         # The empty name is SQLite's own temporary file: it is gone when the connection is.
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, hash TEXT) WITHOUT ROWID")
 
     def __enter__(self) -> SeenIds:
         return self
@@ -69,21 +73,18 @@ class SeenIds:
     ) -> None:
         self._database.close()
 
-    def first_place(self, doc_id: str, place: str) -> str | None:
-        """None when `doc_id` is new, and from now on it is known; otherwise where it was first seen."""
-        fresh = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (doc_id, place)).rowcount
-        if fresh:
-            return None
-        row = self._database.execute("SELECT place FROM seen WHERE id = ?", (doc_id,)).fetchone()
-        return str(row[0])
+    def add(self, doc_id: str, doc_hash: str = "") -> bool:
+        """Remember an id with its hash; return False, and change nothing, if the id is known already."""
+        insert = "INSERT OR IGNORE INTO seen VALUES (?, ?)"
+        return bool(self._database.execute(insert, (doc_id, doc_hash)).rowcount)
 
-    def set_place(self, doc_id: str, place: str) -> None:
-        """Change what is known of an id."""
-        self._database.execute("UPDATE seen SET place = ? WHERE id = ?", (place, doc_id))
+    def clear_hash(self, doc_id: str) -> None:
+        """Keep the id without a hash: its document failed, so nothing is known of what the index holds for it."""
+        self._database.execute("UPDATE seen SET hash = '' WHERE id = ?", (doc_id,))
 
-    def places(self) -> Iterator[tuple[str, str]]:
-        """Every id with its place, in the order of the ids; the ids must not change meanwhile."""
-        yield from self._database.execute("SELECT id, place FROM seen ORDER BY id")
+    def hashes(self) -> Iterator[tuple[str, str]]:
+        """Yield every id that has a hash, with it, in the order of the ids; the ids must not change meanwhile."""
+        yield from self._database.execute("SELECT id, hash FROM seen WHERE hash <> '' ORDER BY id")
 
     def __contains__(self, doc_id: str) -> bool:
         return self._database.execute("SELECT 1 FROM seen WHERE id = ?", (doc_id,)).fetchone() is not None

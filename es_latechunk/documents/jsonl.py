@@ -1,4 +1,4 @@
-"""JSON Lines: one document a line, each line good or bad by itself."""
+"""Read JSON Lines: one document per line; a bad line does not affect the others."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from typing import Any, BinaryIO
 
 from es_latechunk.documents.encoding import UTF8, decode, decode_as
 from es_latechunk.documents.options import Reading
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import bounded_lines, too_large
 from es_latechunk.documents.text import check_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkSpan, Document
 
-PAGES_KEY, CAUSE_KEY = "_pages", "_cause"  # what a dead-letter file tells beside the document's own keys
+PAGES_KEY, CAUSE_KEY = "_pages", "_cause"  # keys that a dead-letter file adds to those of the document
 OWN_KEYS = ("title", "chunks", "metadata", PAGES_KEY, CAUSE_KEY)
 MOST_DIGITS, LONGEST_NUMBER = 4300, 40
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document | DocumentError]:
-    """Documents of the lines `{"id", "text", "title", "chunks", ...}`; blank lines are passed over.
+    """Yield one document for each line `{"id": ..., "text": ..., ...}`; blank lines are skipped.
 
-    `id` is a string or an integer; without one, it is the file's id and the line's number. `chunks`, where
-    given, are the caller's own chunk boundaries, [[start, end], ...] in characters. Any other key, and each
-    key of an object named `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed. A line that
-    cannot be used is a DocumentError in its place.
+    `id` is a string or an integer; without it, the id is that of the file with the number of the line. `chunks` are
+    chunk boundaries of the caller, [[start, end], ...] in characters. Any other key, and each key of an object named
+    `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed. A line that cannot be used becomes a
+    DocumentError.
     """
     stream, encoding = reading.by_lines(stream, file_id)
-    lines, told = bounded_lines(stream, reading.max_document_bytes), False
+    lines, reported = bounded_lines(stream, reading.max_document_bytes), False
     for number, line in enumerate(lines, 1):
         line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
         if not line.strip():
             continue
-        place = f"{file_id}:{number}"
+        location = f"{file_id}:{number}"
         try:
             text, found = _text(line, encoding, reading.max_document_bytes)
-            if found != UTF8 and not told:
-                told = True
+            if found != UTF8 and not reported:
+                reported = True
                 reading.on_encoding(file_id, found)
             row = json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_finite)
-            yield parse_document(row, place, reading)
+            yield parse_document(row, location, reading)
         except RecursionError:
-            yield DocumentError(shown(place), "is nested too deeply; write one flat object a line")
+            yield DocumentError(printable(location), "is nested too deeply; write one flat object a line")
         except json.JSONDecodeError as error:
             cause = f"is not JSON ({error.msg} at column {error.colno}); repair it"
-            yield DocumentError(shown(place), cause)
+            yield DocumentError(printable(location), cause)
         except ValueError as error:
-            yield DocumentError(shown(place), str(error))
+            yield DocumentError(printable(location), str(error))
 
 
 def _text(line: bytes, encoding: str | None, limit: int) -> tuple[str, str]:
@@ -66,7 +66,7 @@ def _refuse(constant: str) -> None:
 
 
 def _integer(number: str) -> int:
-    # Python's own limit, where it has one: longer ones take time that grows with the square of their length.
+    # The limit of newer Pythons, applied to all: reading a longer integer takes time quadratic in its length.
     if len(number.lstrip("-")) > MOST_DIGITS:
         raise ValueError(f"holds an integer of {len(number.lstrip('-')):,} digits; write it as a string")
     return int(number)
@@ -79,12 +79,12 @@ def _finite(number: str) -> float:
     return float(number)
 
 
-def parse_document(row: Any, place: str, reading: Reading) -> Document:
-    """A document from one JSON object; a ValueError says what is wrong with it."""
+def parse_document(row: Any, location: str, reading: Reading) -> Document:
+    """Return the document of one JSON object; a ValueError says what is wrong with it."""
     if not isinstance(row, dict):
         raise ValueError('is not a JSON object; write {"id": "...", "text": "..."}')
-    doc_id = _id(row.get(reading.id_field), place)
-    named = f'(id "{shown(doc_id)}") ' if doc_id != place else ""
+    doc_id = _id(row.get(reading.id_field), location)
+    named = f'(id "{printable(doc_id)}") ' if doc_id != location else ""
     try:
         return _document(doc_id, row, reading)
     except ValueError as error:
@@ -94,7 +94,7 @@ def parse_document(row: Any, place: str, reading: Reading) -> Document:
 def _document(doc_id: str, row: dict[str, Any], reading: Reading) -> Document:
     text, title = row.get(reading.text_field), row.get("title")
     if not isinstance(text, str):
-        name = shown(reading.text_field)
+        name = printable(reading.text_field)
         raise ValueError(
             f'has no "{name}"' if text is None else f'has a "{name}" that is no string but {_kind(text)}'
         )
@@ -108,9 +108,9 @@ def _document(doc_id: str, row: dict[str, Any], reading: Reading) -> Document:
     )
 
 
-def _id(value: Any, place: str) -> str:
+def _id(value: Any, location: str) -> str:
     if value is None:
-        return place
+        return location
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ValueError(f'has an "id" that is neither a string nor an integer but {_kind(value)}')
     return str(value)

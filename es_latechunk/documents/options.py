@@ -1,4 +1,4 @@
-"""How sources are read: what a user may set, checked before anything is opened."""
+"""The options of reading, which are checked before any file is opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from es_latechunk.documents.encoding import NEXT_STEP, UTF8, FoundEncoding, check_encoding, decode
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import GZIP, narrowed, wide_encoding
 from es_latechunk.errors import Message, UsageError, setting
 
@@ -26,15 +26,15 @@ SUFFIXES = {
     ".docx": "docx",
 }
 FORMATS = ("auto", *dict.fromkeys(SUFFIXES.values()))
-BINARY = ("pdf", "docx")  # compressed by themselves: nobody packs them again
+BINARY = ("pdf", "docx")  # these are compressed already, so nobody gzips them
 
 
-# A file's id and a text, which is a Message: a str that can also name the settings in it as flags.
+# Called with a file's id and a Message: a str in which the command line can name settings by their flags.
 OnNote = Callable[[str, str], None]
 
 
 def kind_of(name: str, format: str) -> str:
-    """How a file of that name is read; "" where nobody knows."""
+    """Return the format of a file of that name; "" if it is unknown."""
     if format != "auto":
         return format
     lowered = name.lower()
@@ -45,10 +45,10 @@ def kind_of(name: str, format: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What one run's readers need to know.
+    """The options that all readers of one run share.
 
-    `on_encoding` gets a file's id and an encoding other than UTF-8; `on_note` gets a file's id and what a user
-    should know of it although it could be read.
+    `on_encoding` is called with a file's id and its encoding, if that is not UTF-8; `on_note` with a file's id and
+    what the user should know about it although it could be read.
     """
 
     format: str
@@ -73,21 +73,21 @@ class Reading:
             )
 
     def decode(self, content: bytes, file_id: str, *, declared: str | None = None) -> str:
-        """The text of a whole file; an encoding other than UTF-8 is told."""
+        """Return the text of a whole file, and report its encoding if that is not UTF-8."""
         text, found = decode(content, encoding=self.encoding, declared=declared)
         self.tell_encoding(file_id, found)
         return text
 
     def tell_encoding(self, file_id: str, found: FoundEncoding) -> None:
-        """Tell an encoding other than UTF-8, and that it is a guess, where it is one that is not certain."""
+        """Report an encoding other than UTF-8, and add a note if it is an uncertain guess."""
         if found.name != UTF8:
             self.on_encoding(file_id, found.name)
         if found.doubt:
             note = Message(f"was read as {found.name}, but {found.doubt}; {NEXT_STEP}")
-            self.on_note(shown(file_id), note)
+            self.on_note(printable(file_id), note)
 
     def by_lines(self, stream: BinaryIO, file_id: str) -> tuple[BinaryIO, str | None]:
-        """A stream whose lines end in b"\\n", with their encoding where it is known beforehand."""
+        """Return a stream whose lines end in b"\\n", and their encoding if it is known beforehand."""
         wide = wide_encoding(stream, self.encoding)
         if wide is None:
             return stream, self.encoding

@@ -1,4 +1,4 @@
-"""Documents from paths and standard input, by the kind of each file."""
+"""Read documents from paths and standard input, each file by its format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from es_latechunk.documents.binary import check_extra, extra_is_complete, read_d
 from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, Reading, kind_of
-from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, shown
+from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, printable
 from es_latechunk.documents.streams import unpacked
 from es_latechunk.documents.tables import read_csv
 from es_latechunk.documents.text import read_markdown, read_text
@@ -36,7 +36,7 @@ READERS: dict[str, Reader] = {
 
 
 def _ignore(*_: object) -> None:
-    """Nobody wants to know."""
+    """Do nothing: the caller did not ask for these calls."""
 
 
 def read_documents(
@@ -53,22 +53,22 @@ def read_documents(
     on_read: Callable[[int], None] = _ignore,
     on_encoding: Callable[[str, str], None] = _ignore,
 ) -> Iterator[Document | DocumentError]:
-    """Documents of files, folders and "-" (standard input), one at a time and in a fixed order.
+    """Yield the documents of files, folders and "-" (standard input), one at a time and in a fixed order.
 
-    What cannot be read, and what is larger than `max_document_bytes`, is a DocumentError in its place, and the rest
-    goes on: `ingest` and `embed_documents` take it as it is, and `raise_errors` stops at it.
+    What cannot be read, or is larger than `max_document_bytes`, becomes a DocumentError, and reading goes on. `ingest`
+    and `embed_documents` accept these errors among the documents; `raise_errors` raises the first one.
 
-    With format "auto" a file's suffix says what it is, with or without ".gz" after it; standard input is
-    JSONL when its first visible character is "{", otherwise one text. A file of another suffix is passed over
-    inside a folder, with a note, and is an error where it is named itself. `include` and `exclude` are patterns
-    as in .gitignore, for files inside folders.
-    A text is never changed: line ends, byte order marks and control characters stay. What is not UTF-8 is
-    read as `encoding`, or as what it is found to be in, and `on_encoding` gets the file's id and the encoding.
-    `text_field` and `id_field` are the names of a CSV's columns and of a JSON line's keys.
+    With format "auto", the format of a file follows from its suffix, with or without ".gz" after it; standard input
+    is JSONL if its first visible character is "{", otherwise one text. In a folder, a file with an unknown suffix is
+    skipped with a note; if its own path was given, it is an error. `include` and `exclude` are patterns in gitignore
+    syntax, for files inside folders. `text_field` and `id_field` are names of CSV columns or JSON keys.
 
-    `on_note` gets a file's id and, in words, what its user should know although the file could be read.
-    A path that is not there, a wrong setting or a missing library is a UsageError before anything is read.
-    `on_read` is told the bytes on disk read since it was last told, after each document and each file.
+    A text is never changed: line ends, byte order marks and control characters stay. Text that is not UTF-8 is
+    decoded by `encoding`, or by the encoding that is found; `on_encoding` is called with the file's id and encoding.
+    `on_note` is called with a file's id and what the user should know about it although it could be read. `on_read`
+    is called after each document and each file with the number of bytes read from disk since the last call.
+
+    A path that does not exist, a wrong option or a missing library raises UsageError before anything is read.
     """
     reading = Reading(
         format=format,
@@ -80,10 +80,10 @@ def read_documents(
         on_read=on_read,
         on_encoding=on_encoding,
     )
-    selection, places = Selection(include, exclude), [Path(path) for path in paths]
-    _check(places, selection, reading)
-    for place in places:
-        yield from _read_place(place, selection, reading)
+    selection, sources = Selection(include, exclude), [Path(path) for path in paths]
+    _check(sources, selection, reading)
+    for path in sources:
+        yield from _read_path(path, selection, reading)
 
 
 def count_bytes(
@@ -93,36 +93,36 @@ def count_bytes(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
 ) -> int | None:
-    """The bytes that `read_documents` will read of these paths; None where standard input is among them."""
-    places = [Path(path) for path in paths]
-    check_paths(place for place in places if place != STDIN)
-    if STDIN in places:
+    """Return the number of bytes that `read_documents` will read; None if standard input is among the paths."""
+    sources = [Path(path) for path in paths]
+    check_paths(path for path in sources if path != STDIN)
+    if STDIN in sources:
         return None
-    files = _usable_files(places, Selection(include, exclude))
+    files = _usable_files(sources, Selection(include, exclude))
     return sum(file.path.stat().st_size for file in files if kind_of(file.path.name, format))
 
 
-def _usable_files(places: list[Path], selection: Selection) -> Iterator[SourceFile]:
-    return (file for file in find_files(places, selection) if isinstance(file, SourceFile))
+def _usable_files(paths: list[Path], selection: Selection) -> Iterator[SourceFile]:
+    return (file for file in find_files(paths, selection) if isinstance(file, SourceFile))
 
 
-def _check(places: list[Path], selection: Selection, reading: Reading) -> None:
-    """Raise a UsageError for a path that is not there, and for a file that needs what is not installed."""
-    files = [place for place in places if place != STDIN]
+def _check(paths: list[Path], selection: Selection, reading: Reading) -> None:
+    """Raise a UsageError for a path that does not exist, and for a file whose library is not installed."""
+    files = [path for path in paths if path != STDIN]
     check_paths(files)
     if extra_is_complete():
         return
     for file in _usable_files(files, selection):
-        check_extra(kind_of(file.path.name, reading.format), shown(file.id))
-    if STDIN in places:
+        check_extra(kind_of(file.path.name, reading.format), printable(file.id))
+    if STDIN in paths:
         check_extra(reading.format, STDIN_ID)
 
 
-def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator[Document | DocumentError]:
-    if place == STDIN:
+def _read_path(path: Path, selection: Selection, reading: Reading) -> Iterator[Document | DocumentError]:
+    if path == STDIN:
         yield from _read_stdin(reading)
         return
-    for file in find_files([place], selection):
+    for file in find_files([path], selection):
         if isinstance(file, DocumentError):
             yield file
             continue
@@ -131,22 +131,22 @@ def _read_place(place: Path, selection: Selection, reading: Reading) -> Iterator
             yield from _read_file(file, READERS[kind], reading)
         elif file.named:
             cause = f"is of no known kind ({', '.join(SUFFIXES)}); say which with {setting('format')}"
-            yield DocumentError(shown(file.id), cause)
+            yield DocumentError(printable(file.id), cause)
         else:
-            reading.on_note(shown(file.id), "is of no known kind; it is skipped")
+            reading.on_note(printable(file.id), "is of no known kind; it is skipped")
 
 
 def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document | DocumentError]:
-    told = 0
+    reported = 0  # bytes on disk, not of the unpacked content
     try:
         with file.path.open("rb") as stream:
             for document in reader(unpacked(stream, file.path.name), file.id, reading):
-                reading.on_read(stream.tell() - told)
-                told = stream.tell()
+                reading.on_read(stream.tell() - reported)
+                reported = stream.tell()
                 yield document
-            reading.on_read(stream.tell() - told)
+            reading.on_read(stream.tell() - reported)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        yield DocumentError(shown(file.id), _cause(error))
+        yield DocumentError(printable(file.id), _cause(error))
 
 
 def _cause(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Finding files: paths and folders in, one place a file out, in the same order every time."""
+"""Find the files of paths and folders, always in the same order."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LINK_TO_FOLDER = (
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read. `id` is its path inside the folder that was named, or its own name."""
+    """A file to read. `id` is its path inside the given folder, or its name if the file itself was given."""
 
     path: Path
     id: str
-    named: bool  # the user named this file itself, not a folder above it
+    named: bool  # the user gave the path of this file, not of a folder above it
 
 
 class Selection:
-    """Which files inside a folder are meant: patterns as in .gitignore, on the path inside the folder.
+    """Selects files inside a folder by patterns in gitignore syntax, which match the path inside the folder.
 
-    Without `include`, all that `exclude` does not match; a folder that it matches is not looked into.
+    Without `include`, every file is selected that `exclude` does not match. An excluded folder is not read at all.
     """
 
     def __init__(self, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
@@ -55,10 +55,11 @@ def _patterns(option: str, patterns: Iterable[str]) -> GitIgnoreSpec:
 
 
 def find_files(paths: Iterable[Path], selection: Selection) -> Iterator[SourceFile | DocumentError]:
-    """Regular files of `paths`, folders walked in sorted order; hidden files and folders are passed over.
+    """Yield the regular files of `paths`; folders are walked in sorted order, without hidden files and folders.
 
-    Symbolic links to files are followed. A link to a folder is not (a loop has no end) and gives a DocumentError, as
-    does what is neither a file nor a folder. A file that is named itself is meant, whatever the selection.
+    Symbolic links to files are followed. A link to a folder is not, because it could lead in a circle; it becomes a
+    DocumentError, and so does anything that is neither a file nor a folder. The selection does not apply to a file
+    whose own path was given.
     """
     for path in paths:
         if path.is_dir():
@@ -68,13 +69,13 @@ def find_files(paths: Iterable[Path], selection: Selection) -> Iterator[SourceFi
 
 
 def check_paths(paths: Iterable[Path]) -> None:
-    """Raise a UsageError for the first path that is not there: nothing can be meant by it."""
+    """Raise a UsageError for the first path that does not exist, as that is probably a typing error."""
     for path in paths:
         try:
             path.lstat()
         except OSError as error:
             raise UsageError(
-                f"{shown(str(path))} cannot be found ({error.strerror}); check the path"
+                f"{printable(str(path))} cannot be found ({error.strerror}); check the path"
             ) from error
 
 
@@ -89,7 +90,7 @@ def _walk(folder: Path, selection: Selection) -> Iterator[SourceFile | DocumentE
         )
         for name in folders:
             if Path(parent, name).is_symlink():
-                yield DocumentError(shown((inside / name).as_posix()), LINK_TO_FOLDER)
+                yield DocumentError(printable((inside / name).as_posix()), LINK_TO_FOLDER)
         for name in sorted(names):
             file_id = (inside / name).as_posix()
             if name[0] != "." and selection.has_file(file_id):
@@ -98,12 +99,12 @@ def _walk(folder: Path, selection: Selection) -> Iterator[SourceFile | DocumentE
 
 
 def _cannot_be_listed(error: OSError) -> DocumentError:
-    return DocumentError(shown(str(error.filename)), f"cannot be listed ({error.strerror})")
+    return DocumentError(printable(str(error.filename)), f"cannot be listed ({error.strerror})")
 
 
 def _checked(path: Path, file_id: str, *, named: bool) -> SourceFile | DocumentError:
     cause = _name_fault(file_id) or _kind_fault(path)
-    return DocumentError(shown(file_id), cause) if cause else SourceFile(path, file_id, named=named)
+    return DocumentError(printable(file_id), cause) if cause else SourceFile(path, file_id, named=named)
 
 
 def _name_fault(file_id: str) -> str:
@@ -122,7 +123,7 @@ def _kind_fault(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else "is not a regular file; pass a file or a folder"
 
 
-def shown(name: str) -> str:
-    """A name as one printable line: control characters and bytes that are not UTF-8 are escaped."""
+def printable(name: str) -> str:
+    """Return a text as one printable line: control characters and bytes that are not UTF-8 are escaped."""
     escaped = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in escaped)

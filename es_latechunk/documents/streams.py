@@ -1,4 +1,4 @@
-"""Opening files: gzip seen through, and no more held than one document may have."""
+"""Streams of files: unpacked, and read in parts that are never larger than one document may be."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ BLOCK = 64 * 1024
 
 
 def unpacked(stream: BinaryIO, name: str) -> BinaryIO:
-    """The stream itself, or what is packed in it where the file's name ends in `.gz`."""
+    """Return the stream itself, or its unpacked content if the file name ends in `.gz`."""
     if name.lower().endswith(GZIP):
         return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb"))
     return stream
 
 
 def too_large(limit: int) -> str:
-    """Why a document is refused that has more bytes than it may."""
+    """Return the reason for refusing a document of more than `limit` bytes."""
     return f"is larger than {limit:,} bytes; raise {setting('max_document_bytes')}"
 
 
 def read_whole(stream: BinaryIO, limit: int) -> bytes:
-    """All bytes of a stream; a ValueError when there are more than `limit`, which are not read."""
+    """Return all bytes of a stream; if there are more than `limit`, raise a ValueError without reading them."""
     content = stream.read(limit + 1)
     if len(content) > limit:
         raise ValueError(too_large(limit))
@@ -36,7 +36,7 @@ def read_whole(stream: BinaryIO, limit: int) -> bytes:
 
 
 def bounded_lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
-    """Lines with their ends. One of more than `limit` bytes comes cut, longer than the limit all the same."""
+    """Yield lines with their ends. Of a line of more than `limit` bytes, only the first `limit` + 1 bytes are kept."""
     while line := stream.readline(limit + 1):
         rest = line
         while len(line) > limit and rest and not rest.endswith(b"\n"):
@@ -45,7 +45,7 @@ def bounded_lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
 
 
 def bounded_csv_lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
-    """The same for CSV, whose lines may also end in CR alone, as old spreadsheets wrote them."""
+    """Yield lines as `bounded_lines` does, but let them also end in CR alone, as in the CSV of old spreadsheets."""
     line, after_cr = bytearray(), False
     while block := stream.readline(BLOCK):
         for part in block.splitlines(keepends=True):
@@ -63,18 +63,18 @@ def bounded_csv_lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
 
 
 def wide_encoding(stream: BinaryIO, encoding: str | None) -> str | None:
-    """The UTF-16 or UTF-32 that a stream's byte order mark tells, or the user; None for any other encoding."""
+    """Return the UTF-16 or UTF-32 encoding named by a byte order mark or by the user; None for any other encoding."""
     marked = marked_encoding(cast(io.BufferedReader, stream).peek(4)[:4])
     return marked or (encoding if encoding and is_wide(encoding) else None)
 
 
 def narrowed(stream: BinaryIO, encoding: str) -> BinaryIO:
-    """A stream in UTF-16 or UTF-32 as UTF-8, so that its lines can be told from bytes."""
+    """Return a stream in UTF-16 or UTF-32 converted to UTF-8, in which a line end is one byte."""
     return io.BufferedReader(cast(io.RawIOBase, _Narrowed(stream, encoding)))
 
 
 class _Narrowed(io.RawIOBase):
-    """A stream in another encoding, as UTF-8."""
+    """A stream that converts another encoding to UTF-8 while it is read."""
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""CSV: one document a row, each row good or bad by itself."""
+"""Read CSV: one document per row; a bad row does not affect the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from es_latechunk.documents.encoding import UTF8, DamagedError, FoundEncoding, decode_as, find_encoding
 from es_latechunk.documents.options import Reading
-from es_latechunk.documents.sources import shown
+from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import bounded_csv_lines, too_large
 from es_latechunk.documents.text import MARK, check_text
 from es_latechunk.errors import DocumentError, setting
@@ -22,12 +22,12 @@ LONGEST_LIST = 200
 
 
 def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document | DocumentError]:
-    """Documents of the rows under a header that names the text column; fields may hold line ends.
+    """Yield one document per row below a header that names the text column; a field may contain line ends.
 
-    Lines end in LF, CR LF or CR. The delimiter is the one of comma, semicolon and tab by which the header has that
-    column. The id is the id column's, else the file's id and the number of the line on which the row begins. A
-    column "title" is the title, the other columns that have a name and a value are metadata. A row that cannot be
-    used is a DocumentError in its place.
+    Lines end in LF, CR LF or CR. The delimiter is a comma, semicolon or tab, whichever splits the header so that it
+    has the text column. The id comes from the id column; without it, it is the file's id and the number of the line
+    on which the row begins. A column "title" is the title, and every other column with a name and a value is
+    metadata. A row that cannot be used becomes a DocumentError.
     """
     lines = _Lines(stream, file_id, reading)
     columns, delimiter = _header(lines, reading)
@@ -42,19 +42,19 @@ def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
         except StopIteration:
             return
         except csv.Error as error:
-            yield DocumentError(lines.place, f"is not CSV ({error}, {lines.span}); repair it")
+            yield DocumentError(lines.location, f"is not CSV ({error}, {lines.span}); repair it")
         except _RowTooLargeError as error:
-            # A quote that is never closed, or no CSV: what follows cannot be told from what belongs to it.
-            yield DocumentError(lines.place, f"{error}; the rest of the file is left out")
+            # The quote is never closed, or this is no CSV: nothing says where the next row begins.
+            yield DocumentError(lines.location, f"{error}; the rest of the file is left out")
             return
         except ValueError as error:
-            yield DocumentError(lines.place, str(error))
+            yield DocumentError(lines.location, str(error))
 
 
 class _Rows:
-    """The csv module's rows, whose fields may be as long as a document.
+    """The rows of the csv module, with fields as long as a document may be.
 
-    The module's own limit is one for the whole process: it is set back after each row.
+    The module has one limit for the whole process, so it is restored after each row.
     """
 
     _lock = threading.Lock()
@@ -81,9 +81,9 @@ class _RowTooLargeError(ValueError):
 
 
 class _Lines:
-    """Lines as text, counted, and no more of them for one row than a document may have.
+    """The lines of a file as text, with their numbers; one row may not have more bytes than a document.
 
-    The lines of one row are held, so that it can be read again with another delimiter.
+    The lines of the current row are kept, so that the header can be read again with another delimiter.
     """
 
     def __init__(self, stream: BinaryIO, file_id: str, reading: Reading) -> None:
@@ -101,20 +101,20 @@ class _Lines:
         self._encoding = found.name
 
     @property
-    def place(self) -> str:
-        """Where the row begins, in one printable line."""
-        return shown(f"{self._file_id}:{self.row}")
+    def location(self) -> str:
+        """The file and the line where the row begins, as one printable line."""
+        return printable(f"{self._file_id}:{self.row}")
 
     @property
     def span(self) -> str:
-        """The lines that the row was taken to have."""
+        """The lines of the current row, in words."""
         return f"line {self.row}" if self.number <= self.row else f"lines {self.row} to {self.number}"
 
     def begin_row(self) -> None:
         self.row, self._size, self._taken = self.number + 1, 0, []
 
     def rewind_row(self) -> None:
-        """Give the lines of the present row again."""
+        """Go back to the beginning of the current row."""
         self._lines = itertools.chain(self._taken, self._lines)
         self.number -= len(self._taken)
         self._size, self._taken = 0, []
@@ -137,11 +137,11 @@ def _encoding(begin: bytes, encoding: str | None) -> FoundEncoding:
     try:
         return find_encoding(begin, encoding=encoding)
     except DamagedError:
-        return FoundEncoding(UTF8)  # only the rows with the damage are bad
+        return FoundEncoding(UTF8)  # the damaged rows fail, and the others can be read
 
 
 def _begin(lines: Iterable[bytes]) -> list[bytes]:
-    """The first lines, enough of them to tell an encoding by."""
+    """Return the first lines, enough to detect an encoding."""
     begin, size = [], 0
     for line in lines:
         begin.append(line)
@@ -152,7 +152,7 @@ def _begin(lines: Iterable[bytes]) -> list[bytes]:
 
 
 def _header(lines: _Lines, reading: Reading) -> tuple[list[str], str]:
-    """The names of the columns, and the delimiter by which one of them is the text's."""
+    """Return the names of the columns, and the delimiter with which they include the text column."""
     most: list[str] = []
     fault: csv.Error | None = None
     for delimiter in DELIMITERS:
@@ -168,7 +168,7 @@ def _header(lines: _Lines, reading: Reading) -> tuple[list[str], str]:
     if fault and len(most) < 2:
         raise ValueError(f"is not CSV ({fault}, in its header); repair it") from fault
     raise ValueError(
-        f'has no column "{shown(reading.text_field)}" but {_listed(most)}; say which one holds the text with '
+        f'has no column "{printable(reading.text_field)}" but {_listed(most)}; say which one holds the text with '
         f"{setting('text_field')}"
     )
 
@@ -180,15 +180,15 @@ def _check_header(columns: list[str]) -> None:
 
 
 def _listed(columns: list[str]) -> str:
-    """Names of columns in one printable line that a file without columns cannot make endless."""
-    names = shown(", ".join(columns)[: LONGEST_LIST + 1]) or "none"
+    """Return the names of columns as one printable line; cut, because a file may be one long line."""
+    names = printable(", ".join(columns)[: LONGEST_LIST + 1]) or "none"
     return names if len(names) <= LONGEST_LIST else f"{names[:LONGEST_LIST]}..."
 
 
-def _document(columns: list[str], row: list[str], place: str, reading: Reading) -> Document:
+def _document(columns: list[str], row: list[str], location: str, reading: Reading) -> Document:
     if len(row) != len(columns):
         raise ValueError(f"has {len(row)} fields where the header has {len(columns)}; repair the row")
     fields = {column: value for column, value in zip(columns, row, strict=True) if column and value}
     text = fields.pop(reading.text_field, "")
     check_text(text)
-    return Document(fields.pop(reading.id_field, place), text, fields.pop("title", ""), fields)
+    return Document(fields.pop(reading.id_field, location), text, fields.pop("title", ""), fields)

@@ -1,4 +1,4 @@
-"""Plain text and Markdown, and the few things that a text says of itself."""
+"""Read plain text and Markdown: title, pictures, and checks that all texts go through."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from es_latechunk.types import Document
 
 MARK = "\ufeff"  # a byte order mark is a character of the text, and stays one
 HEADING = re.compile(r" {0,3}# +")
-# None of these looks at a character more than a few times: each part ends where the next one may begin.
+# These take linear time: each part of a pattern ends where the next one may begin, so there is no backtracking.
 PICTURE = re.compile(r'!\[([^\[\]]*)\]\([ \t]*<?data:[^()<>\s]*>?(?:[ \t]+"[^"()]*")?[ \t]*\)')
 PICTURE_BELOW = re.compile(r" {0,3}\[([^\[\]]+)\]:[ \t]*<?data:image/")
 PICTURE_REFERENCE = re.compile(r"!\[([^\[\]]*)\](?:\[([^\[\]]*)\])?")
@@ -23,12 +23,12 @@ FENCE = re.compile(r"^ {0,3}(```|~~~)")
 
 
 def read_text(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
-    """One document, without a title."""
+    """Yield one document without a title."""
     yield Document(id=file_id, text=_whole(stream, file_id, reading))
 
 
 def read_markdown(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
-    """One document; its title is the first heading of level one. Pictures that it holds become their words."""
+    """Yield one document; its title is the first heading of level one. Embedded pictures become their words."""
     text = without_pictures(_whole(stream, file_id, reading))
     check_text(text)
     yield Document(id=file_id, text=text, title=markdown_title(text))
@@ -41,7 +41,7 @@ def _whole(stream: BinaryIO, file_id: str, reading: Reading) -> str:
 
 
 def check_text(text: str) -> None:
-    """Raise a ValueError for an empty text and for one that has no UTF-8 form (a lone surrogate)."""
+    """Raise a ValueError for an empty text, and for one that UTF-8 cannot encode (a lone surrogate)."""
     if not text.lstrip(MARK).strip():
         raise ValueError("is empty; there is nothing to index")
     try:
@@ -53,9 +53,9 @@ def check_text(text: str) -> None:
 
 
 def without_pictures(markdown: str) -> str:
-    """Markdown with the words of each picture that stands in it as a `data:` address, outside fenced code.
+    """Return Markdown in which each picture with a `data:` address is replaced by its alternative text.
 
-    The address is the picture itself in letters and figures, which nobody searches for. All other text stays.
+    The address is the encoded picture itself, which nobody searches for. Fenced code and all other text stay.
     """
     if "data:" not in markdown:
         return markdown
@@ -76,7 +76,7 @@ def without_pictures(markdown: str) -> str:
 
 
 def _outside_code(markdown: str) -> Iterator[tuple[str, bool]]:
-    """Lines with their ends, and whether each belongs to fenced code."""
+    """Yield lines with their ends, and whether each belongs to fenced code."""
     fenced = False
     for line in markdown.splitlines(keepends=True):
         fence = FENCE.match(line)
@@ -90,7 +90,7 @@ def _alternative_text(tag: re.Match[str]) -> str:
 
 
 def markdown_title(text: str) -> str:
-    """The first level-one heading outside fenced code, or "" where there is none."""
+    """Return the first level-one heading outside fenced code, or "" if there is none."""
     fenced = False
     for line in text.removeprefix(MARK).splitlines():
         if FENCE.match(line):
@@ -103,7 +103,7 @@ def markdown_title(text: str) -> str:
 
 
 def _heading_words(rest: str) -> str:
-    """A heading's line after its sign, without the closing signs that some write."""
+    """Return the words of a heading without the closing #s that some people write."""
     rest = rest.rstrip(" ")
     words = rest.rstrip("#")
     return words.rstrip(" ") if words.endswith(" ") else rest

@@ -1,4 +1,4 @@
-"""Measuring on the user's own data what late chunking does."""
+"""Measure the effect of late chunking on the user's own data."""
 
 from es_latechunk.evaluation.compare import ComparedChunk, compare
 

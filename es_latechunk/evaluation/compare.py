@@ -1,4 +1,4 @@
-"""Late next to naive: the same chunks, the same query, with and without their document's context."""
+"""Compare late with naive pooling: the same chunks and query, with and without the context of the document."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from functools import partial
 
 import numpy as np
 
-from es_latechunk.chunking import DEFAULT_MAX_TOKENS
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.embed import OnTokens, embed_documents
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkVector, Document, Encoder, FloatArray
+from es_latechunk.types import ChunkVector, Document, Encoder
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedChunk:
-    """A chunk's cosine similarity to the query, pooled late and naive, and its rank (from 1) either way."""
+    """A chunk with its cosine similarity to the query and its rank (from 1), with late and with naive pooling."""
 
     chunk: ChunkVector
     late: float
@@ -31,24 +31,24 @@ def compare(
     *,
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
-    chunker: str = "sentences",
+    chunker: str = DEFAULT_CHUNKER,
     on_tokens: OnTokens | None = None,
 ) -> list[ComparedChunk | DocumentError]:
-    """All chunks of `documents`, nearest to the query by late pooling first.
+    """Return all chunks of `documents`, sorted by their late similarity to the query, the most similar first.
 
-    Everything is computed here, exactly and without an index. The errors of documents that cannot be used come
-    before the chunks of the others. `on_tokens` is as for `embed_documents`.
+    Everything is computed exactly and without an index. The errors of documents that cannot be used come before the
+    chunks. `on_tokens` is as for `embed_documents`.
     """
     wanted = encoder.encode_queries([query])[0]
     embed = partial(embed_documents, documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker)
     late, naive = list(embed(on_tokens=on_tokens)), list(embed(pooling="naive"))
     errors = {item.document: item for item in (*naive, *late) if isinstance(item, DocumentError)}
     alone = {(item.doc_id, item.ordinal): item for item in naive if isinstance(item, ChunkVector)}
-    # A hosted model may refuse a document in one of the two runs only: then it has nothing to be compared with.
+    # A hosted model may refuse a document in only one of the two runs; then there is nothing to compare.
     chunks = [item for item in late if isinstance(item, ChunkVector) and (item.doc_id, item.ordinal) in alone]
     late_scores = np.array([chunk.vector @ wanted for chunk in chunks])
     naive_scores = np.array([alone[chunk.doc_id, chunk.ordinal].vector @ wanted for chunk in chunks])
-    late_ranks, naive_ranks = _ranks(late_scores), _ranks(naive_scores)
+    late_ranks, naive_ranks = rank_scores(late_scores.tolist()), rank_scores(naive_scores.tolist())
     return [
         *errors.values(),
         *(
@@ -64,8 +64,8 @@ def compare(
     ]
 
 
-def _ranks(scores: FloatArray) -> list[int]:
-    """The place of each score, the highest first, from 1."""
+def rank_scores(scores: Sequence[float]) -> list[int]:
+    """Return the rank of each score: 1 for the highest, and equal scores in the order in which they come."""
     ranks = np.empty(len(scores), dtype=np.int64)
-    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    ranks[np.argsort(-np.array(scores), kind="stable")] = np.arange(1, len(scores) + 1)
     return [int(rank) for rank in ranks]

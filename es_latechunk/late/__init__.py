@@ -1,4 +1,4 @@
-"""Late chunking: a document goes through the model once, and its chunks are pooled afterwards.
+"""Late chunking: encode a whole document once, then pool the token vectors of each chunk.
 
 Source of the method: Günther et al. 2024, "Late Chunking: Contextual Chunk Embeddings Using
 Long-Context Embedding Models" (arXiv 2409.04701); windows for long documents are its section 3.

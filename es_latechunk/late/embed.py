@@ -1,4 +1,4 @@
-"""From chunked documents to chunk vectors: windows, batches across documents, pooling, in document order."""
+"""From chunked documents to chunk vectors: windows, batches across documents, and pooling; the order stays."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from es_latechunk.types import (
     TokenWindow,
 )
 
-LOOK_AHEAD_BATCHES = 4
+LOOK_AHEAD_BATCHES = 4  # windows of similar length are found among this many batches, which saves padding
 WAKE_SECONDS = 0.5
-MOST_PASSING = 1_000  # what passes through a hosted encoder's stage, while its answers are waited for
+MAX_PASSING = 1_000  # items that are not documents and wait in memory behind a request to a hosted encoder
 
 T = TypeVar("T")
 
@@ -49,13 +49,13 @@ class EmbeddedChunks:
 def embed_chunks(
     documents: Iterable[ChunkedDocument | T], *, encoder: Encoder, pooling: Pooling = "late"
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
-    """Vectors of all chunks, document by document, each document in one or more blocks; all else passes through.
+    """Yield the vectors of all chunks, in one or more blocks per document; anything else passes through unchanged.
 
     Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
     Memory holds at most twice `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors: while a group of
     windows goes through the model in a thread of its own, the next group is prepared.
-    `pooling="naive"` embeds each chunk's text by itself, for comparison. A hosted encoder that refuses a
-    document gives a DocumentError in its place.
+    `pooling="naive"` embeds the text of each chunk by itself, for comparison. If a hosted encoder refuses a document,
+    a DocumentError follows instead of its blocks.
     """
     if isinstance(encoder, TokenEncoder):
         units = _late_units(documents) if pooling == "late" else _naive_units(documents, encoder.tokenizer)
@@ -68,7 +68,7 @@ def embed_chunks(
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """What goes through the model as one text: a document (late), or a chunk alone (naive)."""
+    """A text that the model encodes as one: a whole document (late), or a single chunk (naive)."""
 
     chunked: ChunkedDocument
     ids: IntArray
@@ -110,7 +110,7 @@ def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer)
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         for ordinal, span in enumerate(chunked.spans):
             ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
-            if not len(ids):  # a text that has tokens only next to its neighbours
+            if not len(ids):  # some characters give a token only next to their neighbours
                 ids = chunked.tokens.ids[owner == ordinal]
             yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal)
 
@@ -235,13 +235,13 @@ def _embed_remotely(
         more = False
 
         def remember(asked: deque[ChunkedDocument | T] = asked) -> Iterator[ChunkedDocument]:
-            """The chunked documents; ends early where too much else waits for them to be answered."""
+            """Yield the chunked documents; stop early if too many other items wait behind them."""
             nonlocal more
             for item in source:
                 asked.append(item)
                 if isinstance(item, ChunkedDocument):
                     yield item
-                elif len(asked) >= MOST_PASSING:
+                elif len(asked) >= MAX_PASSING:
                     more = True
                     return
 

@@ -1,4 +1,4 @@
-"""Mean pooling of token vectors into chunk vectors, a window at a time."""
+"""Mean pooling of token vectors into chunk vectors, one window at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PartialSums:
 def sum_by_chunk(vectors: FloatArray, owner: IntArray) -> PartialSums:
     """Add up token vectors (T, dim) by the chunk that owns each token, `owner` (T,) in rising order.
 
-    Sums are float64, so that a chunk of thousands of tokens is as exact as one of ten.
+    The sums are float64, so that a chunk of thousands of tokens is as precise as one of ten.
     """
     starts = np.flatnonzero(np.diff(owner, prepend=owner[0] - 1))
     first, last = int(owner[0]), int(owner[-1])
@@ -35,16 +35,16 @@ def sum_by_chunk(vectors: FloatArray, owner: IntArray) -> PartialSums:
 
 
 class ChunkAccumulator:
-    """Joins the partial sums of one document's windows, in order, and gives each chunk when it is whole."""
+    """Joins the partial sums of the windows of one document, in order, and returns each chunk when it is complete."""
 
     def __init__(self) -> None:
         self._open: PartialSums | None = None
 
     def add(self, part: PartialSums, *, last: bool) -> tuple[int, FloatArray]:
-        """(first ordinal, means (N, dim) float32) of the chunks that `part` completes; N may be 0.
+        """Return the first ordinal and the means (N, dim) float32 of the chunks that `part` completes; N may be 0.
 
-        The last chunk that a window touches stays open until a later chunk begins, or `last` says that no
-        window follows.
+        The last chunk of a window may continue in the next window, so it stays open until a later chunk begins or
+        `last` says that no window follows.
         """
         joined = part if self._open is None else _join(self._open, part)
         ready = len(joined.counts) if last else len(joined.counts) - 1
@@ -65,7 +65,7 @@ def _join(left: PartialSums, right: PartialSums) -> PartialSums:
 
 
 def l2_normalise(vectors: FloatArray) -> FloatArray:
-    """Unit vectors (N, dim); a zero vector has no direction and stays zero."""
+    """Return unit vectors (N, dim); a zero vector has no direction and stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: FloatArray = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
     return unit

@@ -1,4 +1,4 @@
-"""Token windows: how a long document is cut so that every token keeps its context, and how windows are batched."""
+"""Plan token windows, in which every token of a long document keeps its context, and batches of windows."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from es_latechunk.types import TokenWindow
 
-OVERLAP_SHARE = 4
+OVERLAP_SHARE = 4  # the overlap is a quarter of a window, so kept tokens have an eighth of it as context
 
 
 def plan_windows(tokens: int, size: int, overlap: int | None = None) -> Iterator[TokenWindow]:
-    """Windows of at most `size` tokens over a document of `tokens` tokens, in order.
+    """Yield windows of at most `size` tokens over a document of `tokens` tokens, in order.
 
     Neighbouring windows share at least `overlap` tokens (default: a quarter of `size`); the windows are
     spread evenly, so that the last one is as long as the others. What two windows share is cut in the
     middle: the first half is kept from the left window, the second from the right one, so each kept token
-    has at least overlap // 2 tokens of context on both sides wherever the document has them. The kept
+    has at least overlap // 2 tokens of context on both sides, except at the ends of the document. The kept
     ranges cover the document once, without gaps.
 
     The number of model tokens is at most tokens * size / (size - overlap) + size: linear in `tokens`.
@@ -43,10 +43,10 @@ def plan_windows(tokens: int, size: int, overlap: int | None = None) -> Iterator
 
 
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indexes of `lengths` in batches whose padded size (longest x count) is at most `batch_tokens`.
+    """Yield indexes of `lengths` in batches whose padded size (longest x count) is at most `batch_tokens`.
 
-    Longest first, so that padding is small and the peak of memory comes at once. A window longer than
-    `batch_tokens` is a batch of its own. Ties keep their order, so the plan is deterministic.
+    The longest come first, so that padding is small and the peak of memory comes at the beginning. A window longer than
+    `batch_tokens` is a batch of its own. Equal lengths keep their order, so the plan is deterministic.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

@@ -1,1 +1,1 @@
-"""The local model over HTTP: embeddings for Elasticsearch and other clients, and late chunking itself."""
+"""Serve a local model over HTTP: embeddings for Elasticsearch and other clients, and late chunking."""

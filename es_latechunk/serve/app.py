@@ -1,4 +1,4 @@
-"""The HTTP application: who may ask, how much, and which answer goes where."""
+"""The HTTP application: routes, authorisation, limits, and error responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from starlette.routing import Route
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, LateChunkError, ServerError
 from es_latechunk.serve.batcher import Batcher, Job
 from es_latechunk.serve.comparison import Comparison
-from es_latechunk.serve.jobs import Desk
+from es_latechunk.serve.jobs import JobBuilder
 from es_latechunk.serve.limits import Limits, RequestError, busy
 from es_latechunk.serve.metrics import Measured, Metrics
 from es_latechunk.serve.page import FILES, page_routes
@@ -30,10 +30,10 @@ from es_latechunk.serve.schemas import (
     GETS,
     OPEN,
     POSTS,
-    EmbeddingsAsk,
-    FeatureExtractionAsk,
+    EmbeddingsRequest,
+    FeatureExtractionRequest,
     InputType,
-    LateChunkAsk,
+    LateChunkRequest,
     describe,
     error_answer,
     hugging_face_answer,
@@ -56,32 +56,32 @@ Read = Callable[["Service", bytes, InputType], tuple[Job, Answer]]
 
 
 class Service:
-    """What the routes share: one encoder with its batches, the limits, and the counts."""
+    """The state that all routes share: one encoder with its batches, the limits, and the metrics."""
 
     def __init__(self, encoder: TokenEncoder, limits: Limits, index: Index | None) -> None:
-        self.desk = Desk(encoder, limits)
+        self.job_builder = JobBuilder(encoder, limits)
         self.limits = limits
         self.metrics = Metrics()
         self.batcher = Batcher(
             encoder, queue_tokens=limits.queue_tokens, on_round=self.metrics.rounds.observe
         )
         self.metrics.waiting.set_function(lambda: self.batcher.tokens)
-        self.comparison = Comparison(self.desk, self.embed, index)
+        self.comparison = Comparison(self.job_builder, self.embed, index)
         self.requests = 0
 
     async def embed(self, job: Job) -> FloatArray:
-        """The job's vectors, once it is its turn."""
+        """Return the vectors of a job; it waits in the queue of the encoder."""
         vectors = await self.batcher.embed(job)
         self.metrics.tokens.inc(job.tokens)
         return vectors
 
     async def vectors(self, read: Read, body: bytes, input_type: InputType) -> bytes:
-        """Read a body, encode what it asks for, and write the answer; only the encoding waits in line."""
+        """Parse a body, encode its texts, and return the response; only the encoding waits in the queue."""
         job, write = await run_in_threadpool(read, self, body, input_type)
         return await run_in_threadpool(write, await self.embed(job))
 
     async def answer(self, request: Request, work: Work) -> Response:
-        """What `work` makes of the request's body, if not too many others are being answered."""
+        """Respond with the result of `work` on the request's body; RequestError 503 if too many requests are open."""
         if self.requests >= self.limits.requests:
             raise busy(f"{self.requests} requests are under way already")
         self.requests += 1
@@ -101,10 +101,10 @@ def create_app(
     index: Index | None = None,
     hosts: Sequence[str] = (),
 ) -> Starlette:
-    """The application for one encoder, and for an index of its vectors.
+    """Create the application for one encoder, and optionally for an index of its vectors.
 
-    With a token, all asks for it but /health and the page, which holds nothing but how to ask. Without one, `hosts`
-    are the DNS names that it may be asked by.
+    If a token is given, every route requires it except /health and the page, which contains no data. Without a
+    token, `hosts` are the DNS names that the `Host` header of a request may contain.
     """
     service = Service(encoder, limits or Limits(), index)
 
@@ -158,7 +158,7 @@ def _posts(service: Service, token: str | None) -> list[Route]:
 
 
 def _gets(service: Service, token: str | None, index: Index | None) -> list[Route]:
-    model = service.desk.model
+    model = service.job_builder.model
     description = describe(secured=token is not None, searching=index is not None)
     facts: dict[str, Any] = {
         "/health": {"status": "ok", "model": model},
@@ -200,18 +200,20 @@ def _guarded(endpoint: Endpoint, token: str | None) -> Endpoint:
 
 
 def _embeddings(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
-    ask = EmbeddingsAsk.model_validate_json(body)
-    job = service.desk.embeddings(ask, input_type)
-    return job, lambda vectors: openai_answer(ask, job, vectors, service.desk.model)
+    request = EmbeddingsRequest.model_validate_json(body)
+    job = service.job_builder.embeddings(request, input_type)
+    return job, lambda vectors: openai_answer(request, job, vectors, service.job_builder.model)
 
 
 def _feature_extraction(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
-    job = service.desk.feature_extraction(FeatureExtractionAsk.model_validate_json(body), input_type)
+    job = service.job_builder.feature_extraction(
+        FeatureExtractionRequest.model_validate_json(body), input_type
+    )
     return job, hugging_face_answer
 
 
 def _late_chunk(service: Service, body: bytes, input_type: InputType) -> tuple[Job, Answer]:
-    job = service.desk.late_chunk(LateChunkAsk.model_validate_json(body))
+    job = service.job_builder.late_chunk(LateChunkRequest.model_validate_json(body))
     return job, lambda vectors: late_chunk_answer(job, vectors)
 
 
@@ -237,18 +239,18 @@ async def _read_body(request: Request, limit: int) -> bytes:
     except TimeoutError:
         raise RequestError(408, f"the body did not come within {BODY_SECONDS:.0f} s") from None
     except ClientDisconnect:
-        raise RequestError(CLIENT_GONE, "the client is gone") from None
+        raise RequestError(CLIENT_GONE, "the client has disconnected") from None
     return bytes(body)
 
 
 async def _while_connected(request: Request, work: Awaitable[bytes]) -> bytes:
-    """The work's result; where the client goes first, the work is given up."""
+    """Return the result of the work, but cancel it if the client disconnects first."""
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
     await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
     gone.cancel()
     if not working.done():
         working.cancel()
-        raise RequestError(CLIENT_GONE, "the client is gone")
+        raise RequestError(CLIENT_GONE, "the client has disconnected")
     return working.result()
 
 

@@ -1,4 +1,4 @@
-"""Batches across concurrent requests: one thread owns the encoder, everything else waits for it."""
+"""Batches across concurrent requests: one thread owns the encoder, and all requests wait for it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from es_latechunk.late import embed_chunks
 from es_latechunk.serve.limits import RequestError, busy
 from es_latechunk.types import ChunkedDocument, FloatArray, TokenEncoder
 
-# Requests that arrive together share a batch; alone, one waits this much longer.
+# Requests that arrive within this time share a batch; a single request has to wait this much longer.
 GATHER_SECONDS = 0.003
-BATCHES_A_ROUND = 4
+BATCHES_PER_ROUND = 4
 
 Kind = Literal["late", "naive", "query"]
 KINDS: tuple[Kind, ...] = ("late", "naive", "query")
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one request wants encoded: one vector a chunk. A query is a document of one chunk."""
+    """The documents of one request, which gets one vector per chunk. A query is a document of one chunk."""
 
     documents: Sequence[ChunkedDocument]
     kind: Kind = "late"
@@ -45,7 +45,7 @@ class Job:
 
 
 def embed_jobs(encoder: TokenEncoder, jobs: Sequence[Job]) -> list[FloatArray]:
-    """The vectors (chunks, dim) of each job, as if it were alone."""
+    """Return the vectors (chunks, dim) of each job; they are the same as if the job were encoded alone."""
     vectors: dict[int, FloatArray] = {}
     for kind in KINDS:
         alike = [number for number, job in enumerate(jobs) if job.kind == kind]
@@ -76,9 +76,9 @@ class _Waiting:
 
 
 class Batcher:
-    """Encodes jobs in the order in which they come, as many at once as make a few good batches.
+    """Encodes jobs in the order in which they arrive, in rounds of a few batches.
 
-    `on_round` hears the number of jobs of each round.
+    `on_round` is called with the number of jobs of each round.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Batcher:
         self._queue_tokens = queue_tokens
         self._on_round = on_round
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
-        self.tokens = 0  # that wait or are being encoded
+        self.tokens = 0  # of the jobs that wait or are being encoded
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Encodes for as long as the block runs."""
+        """Encode jobs while the block runs."""
         with ThreadPoolExecutor(1, thread_name_prefix="encoder") as thread:
             work = asyncio.create_task(self._work(thread))
             try:
@@ -101,7 +101,7 @@ class Batcher:
                 work.cancel()
 
     async def embed(self, job: Job) -> FloatArray:
-        """Vectors (chunks, dim). RequestError 503 where too much waits, 500 where the encoder fails on it."""
+        """Return the vectors (chunks, dim); RequestError 503 if the queue is full, 500 if the encoder fails."""
         if self.tokens and self.tokens + job.tokens > self._queue_tokens:
             raise busy(f"{self.tokens} tokens wait already and at most {self._queue_tokens} may")
         waiting = _Waiting(job)
@@ -122,8 +122,8 @@ class Batcher:
                 await self._encode(round_, thread)
 
     def _gather(self, first: _Waiting) -> list[_Waiting]:
-        """`first` and what came after it, without what nobody waits for any longer."""
-        gathered, room = [first], BATCHES_A_ROUND * self._encoder.batch_tokens - first.job.tokens
+        """Return `first` and the jobs after it, without those that nobody waits for any more."""
+        gathered, room = [first], BATCHES_PER_ROUND * self._encoder.batch_tokens - first.job.tokens
         while room > 0 and not self._queue.empty():
             gathered.append(self._queue.get_nowait())
             room -= gathered[-1].job.tokens
@@ -140,14 +140,16 @@ class Batcher:
                     waiting.answer.set_result(vectors)
         elif len(round_) == 1:
             self._fail(round_[0], error)
-        else:  # one of them may be to blame: the others shall not fail with it
+        else:  # any of them may be the cause, and the others must not fail with it
             for waiting in round_:
                 await self._encode([waiting], thread)
 
     def _fail(self, waiting: _Waiting, error: BaseException) -> None:
-        # Without the error's message, which may quote the text.
-        places = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("encoding failed with %s\n%s", type(error).__name__, places)
+        # The error's message is left out, because it may quote the user's text.
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("encoding failed with %s\n%s", type(error).__name__, trace)
         if not waiting.answer.done():
-            told = f"the model failed on this request ({type(error).__name__}); the server's log says where"
-            waiting.answer.set_exception(RequestError(500, told))
+            message = (
+                f"the model failed on this request ({type(error).__name__}); the server's log says where"
+            )
+            waiting.answer.set_exception(RequestError(500, message))

@@ -1,4 +1,4 @@
-"""Late next to naive for one query: the same chunks in both orders, from an index or from a text."""
+"""Compare late with naive pooling for one query: chunks of an index or of a text, ranked both ways."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from es_latechunk.elastic.index.identity import IndexIdentity, check_encoder
 from es_latechunk.elastic.search.query import Mode, SearchOptions
 from es_latechunk.errors import IndexMismatchError
+from es_latechunk.evaluation.compare import rank_scores
 from es_latechunk.serve.batcher import Job, Kind
-from es_latechunk.serve.jobs import Desk
+from es_latechunk.serve.jobs import JobBuilder
 from es_latechunk.serve.limits import RequestError
 from es_latechunk.serve.passages import Shown, passage_in, pieces, shown_passage
-from es_latechunk.serve.schemas import CompareAsk, SearchAsk
+from es_latechunk.serve.schemas import CompareRequest, SearchRequest
 from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Hit, Pooling
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A chunk's cosine to the query and its rank (from 1), late and naive; None: not in that list."""
+    """A chunk with its cosine similarity to the query and its rank (from 1), late and naive; None if not ranked."""
 
     hit: Hit
     late: float | None
@@ -39,7 +40,7 @@ class Ranked:
     naive_rank: int | None
 
     def facts(self) -> dict[str, Any]:
-        """The chunk as a JSON row."""
+        """Return the chunk as a JSON row."""
         hit = self.hit
         return {
             "id": hit.id,
@@ -58,26 +59,26 @@ class Ranked:
 
 
 def rank(hits: Sequence[Hit], late: Sequence[float | None], naive: Sequence[float | None]) -> list[Ranked]:
-    """The hits with both cosines and both ranks; equal cosines are ranked in the order in which they come."""
+    """Return the hits with both cosines and both ranks."""
     rows = zip(hits, late, naive, _ranks(late), _ranks(naive), strict=True)
     return [Ranked(*row) for row in rows]
 
 
 def best(ranked: Sequence[Ranked], pooling: Pooling, k: int) -> list[Ranked]:
-    """The first k by one of the two."""
-    places = {row.late_rank if pooling == "late" else row.naive_rank: row for row in ranked}
-    return [places[place] for place in range(1, k + 1) if place in places]
+    """Return the first k hits in the order of one pooling."""
+    by_rank = {row.late_rank if pooling == "late" else row.naive_rank: row for row in ranked}
+    return [by_rank[rank] for rank in range(1, k + 1) if rank in by_rank]
 
 
 def _ranks(cosines: Sequence[float | None]) -> list[int | None]:
-    known = sorted((-cosine, place) for place, cosine in enumerate(cosines) if cosine is not None)
-    ranks = {place: rank for rank, (_, place) in enumerate(known, 1)}
-    return [ranks.get(place) for place in range(len(cosines))]
+    known = {row: cosine for row, cosine in enumerate(cosines) if cosine is not None}
+    ranks = dict(zip(known, rank_scores(list(known.values())), strict=True))
+    return [ranks.get(row) for row in range(len(cosines))]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What an index found: chunks by late vectors and by words, best first, and where they are."""
+    """The chunks that an index found by late vectors and by words, best first, and the names of the indices."""
 
     late: Sequence[Hit]
     words: Sequence[Hit]
@@ -85,7 +86,7 @@ class Candidates:
 
 
 class Index:
-    """An index or alias, looked up for each query, so that an alias may change. Blocks while it asks."""
+    """An index or alias. It is looked up for each query, so that an alias may be switched; all calls block."""
 
     def __init__(self, client: Elasticsearch, name: str, encoder: EncoderIdentity) -> None:
         self.name = name
@@ -93,13 +94,13 @@ class Index:
         self._encoder = encoder
 
     def check(self) -> None:
-        """Raise IndexMismatchError where the index does not have this model's late vectors."""
+        """Raise IndexMismatchError if the index does not contain late vectors of this model."""
         self._searcher(self.name, 1, None)
 
     def candidates(self, query: str, vector: FloatArray, count: int) -> Candidates:
-        """The best `count` chunks by kNN, and as many by BM25 where the chunks' text is indexed.
+        """Return the best `count` chunks by kNN and, if the text is indexed, as many by BM25.
 
-        Raises ServerError, and IndexMismatchError where the index no longer fits the model.
+        Raises ServerError, and IndexMismatchError if the index no longer fits the model.
         """
         searcher = self._searcher(self.name, count, None)
         names = ",".join(searcher.record.names)
@@ -110,14 +111,14 @@ class Index:
         return Candidates(late.hits, words.hits, names)
 
     def passages(self, found: Candidates, hits: Sequence[Hit], neighbours: int) -> list[Shown]:
-        """The passage of each hit, with up to `neighbours` chunks on each side."""
+        """Return the passage of each hit, with up to `neighbours` chunks on each side."""
         from es_latechunk.elastic.search.searcher import add_passages
 
         around = add_passages(self._searcher(found.names, 1, None), hits, neighbours)
         return [shown_passage(hit, hit.passage) for hit in around if hit.passage]
 
     def _searcher(self, name: str, count: int, mode: Mode | None) -> Searcher:
-        # Not at the top: a page without an index does without Elasticsearch's client, which takes a second to load.
+        # Imported here, so that a server without an index does not load Elasticsearch's client.
         from es_latechunk.elastic.search.searcher import Searcher
 
         searcher = Searcher(self._client, name, SearchOptions(k=count, mode=mode))
@@ -128,7 +129,7 @@ class Index:
 
 
 def check_index(name: str, identity: IndexIdentity) -> None:
-    """Refuse an index whose own vectors are naive already (IndexMismatchError)."""
+    """Raise IndexMismatchError if the vectors of the index are naive, so that there is nothing to compare."""
     if identity.pooling != "late":
         raise IndexMismatchError(
             f"index {name}: was made with {identity.pooling} pooling, so it has no late vectors to compare; serve an "
@@ -136,96 +137,97 @@ def check_index(name: str, identity: IndexIdentity) -> None:
         )
 
 
-# A server that hangs shall not hold the threads that every other request needs.
-ASKED_AT_ONCE = 8
+# A cluster that hangs must not occupy the threads that all other requests need.
+MAX_CONCURRENT_SEARCHES = 8
 
 Embed = Callable[[Job], Awaitable[FloatArray]]
 T = TypeVar("T")
 
 
 class Comparison:
-    """Answers with two lists of hits and their passages. All that it encodes goes through `embed`."""
+    """Computes two lists of hits with their passages. All texts are encoded by `embed`."""
 
-    def __init__(self, desk: Desk, embed: Embed, index: Index | None) -> None:
-        self._desk = desk
+    def __init__(self, builder: JobBuilder, embed: Embed, index: Index | None) -> None:
+        self._builder = builder
         self._embed = embed
         self._index = index
-        self._asking = CapacityLimiter(ASKED_AT_ONCE)
+        self._asking = CapacityLimiter(MAX_CONCURRENT_SEARCHES)
 
     async def in_text(self, body: bytes) -> bytes:
-        """The chunks of the text that comes along, exactly and without an index."""
-        ask = CompareAsk.model_validate_json(body)
-        [chunked] = (await run_in_threadpool(self._desk.compare, ask)).documents
-        question = await self._question(ask.query)
+        """Compare the chunks of the text in the request, exactly and without an index."""
+        request = CompareRequest.model_validate_json(body)
+        [chunked] = (await run_in_threadpool(self._builder.compare, request)).documents
+        question = await self._question(request.query)
         [late], [naive] = await asyncio.gather(
             self._cosines([chunked], "late", question), self._cosines([chunked], "naive", question)
         )
         ranked = rank(_chunks(chunked), late.tolist(), naive.tolist())
         passages = {
-            row.hit.id: passage_in(chunked.document.text, chunked.spans, row.hit.ordinal, ask.neighbours)
+            row.hit.id: passage_in(chunked.document.text, chunked.spans, row.hit.ordinal, request.neighbours)
             for row in ranked
         }
-        return await self._answer(ask, question, ranked, passages)
+        return await self._answer(request, question, ranked, passages)
 
     async def in_index(self, body: bytes) -> bytes:
-        """The chunks that the index finds by late vectors and by words, in late's order and in naive's."""
-        ask, index = SearchAsk.model_validate_json(body), self._index
+        """Compare the chunks that the index finds by late vectors and by words."""
+        request, index = SearchRequest.model_validate_json(body), self._index
         if index is None:
             raise RequestError(404, "no index is served here; start with: es-latechunk serve --index NAME")
-        question = await self._question(ask.query)
-        found = await self._ask(lambda: index.candidates(ask.query, question, ask.candidates))
+        question = await self._question(request.query)
+        found = await self._ask(lambda: index.candidates(request.query, question, request.candidates))
+        # Elasticsearch's score is (1 + cosine) / 2.
         late = {hit.id: 2 * hit.score - 1 for hit in found.late}
         hits = list({hit.id: hit for hit in (*found.late, *found.words)}.values())
         ranked = rank(hits, [late.get(hit.id) for hit in hits], await self._naive(hits, question))
-        listed = (*best(ranked, "late", ask.k), *best(ranked, "naive", ask.k))
+        listed = (*best(ranked, "late", request.k), *best(ranked, "naive", request.k))
         shown = list({row.hit.id: row.hit for row in listed}.values())
-        passages = await self._ask(lambda: index.passages(found, shown, ask.neighbours))
+        passages = await self._ask(lambda: index.passages(found, shown, request.neighbours))
         around = {hit.id: passage for hit, passage in zip(shown, passages, strict=True)}
-        return await self._answer(ask, question, ranked, around)
+        return await self._answer(request, question, ranked, around)
 
     async def _ask(self, work: Callable[[], T]) -> T:
         return await to_thread.run_sync(work, limiter=self._asking)
 
     async def _question(self, query: str) -> FloatArray:
-        job = await run_in_threadpool(self._desk.question, query)
+        job = await run_in_threadpool(self._builder.question, query)
         return (await self._embed(job)).reshape(-1)
 
     async def _naive(self, hits: Sequence[Hit], question: FloatArray) -> list[float | None]:
-        """Cosines of the texts alone; None for one that has a token only next to its neighbours."""
-        cut = await run_in_threadpool(self._desk.whole, [hit.content for hit in hits])
+        """Return the cosines of the texts alone; None for a text without a token of its own."""
+        cut = await run_in_threadpool(self._builder.whole, [hit.content for hit in hits])
         cosines = iter(await self._cosines([one for one in cut if len(one.tokens)], "late", question))
         return [float(next(cosines)[0]) if len(one.tokens) else None for one in cut]
 
     async def _cosines(
         self, documents: Sequence[ChunkedDocument], kind: Kind, question: FloatArray
     ) -> list[FloatArray]:
-        """For each document, the cosines (chunks,) of its chunks to the query."""
+        """Return, for each document, the cosines (chunks,) of its chunks to the query."""
         if not documents:
             return []
-        job = self._desk.with_few_tokens(Job(documents, kind))
+        job = self._builder.with_few_tokens(Job(documents, kind))
         cosines = (await self._embed(job)) @ question
         return np.split(cosines, np.cumsum([len(chunked.spans) for chunked in documents])[:-1])
 
     async def _answer(
         self,
-        ask: SearchAsk | CompareAsk,
+        request: SearchRequest | CompareRequest,
         question: FloatArray,
         ranked: Sequence[Ranked],
         passages: Mapping[str, Shown],
     ) -> bytes:
         late, naive = await asyncio.gather(
-            self._rows(best(ranked, "late", ask.k), "late", question, passages),
-            self._rows(best(ranked, "naive", ask.k), "naive", question, passages),
+            self._rows(best(ranked, "late", request.k), "late", question, passages),
+            self._rows(best(ranked, "naive", request.k), "naive", question, passages),
         )
-        facts = {"query": ask.query, "model": self._desk.model, "candidates": len(ranked)}
+        facts = {"query": request.query, "model": self._builder.model, "candidates": len(ranked)}
         return orjson.dumps({**facts, "late": late, "naive": naive})
 
     async def _rows(
         self, ranked: Sequence[Ranked], kind: Kind, question: FloatArray, passages: Mapping[str, Shown]
     ) -> list[dict[str, Any]]:
-        """The rows of one list, with its own vectors' similarity for each sentence."""
+        """Return the rows of one list; the similarity of each sentence is by the same pooling as the list."""
         texts = list(dict.fromkeys(passages[row.hit.id].text for row in ranked))
-        cut = await run_in_threadpool(lambda: list(map(self._desk.sentences, texts)))
+        cut = await run_in_threadpool(lambda: list(map(self._builder.sentences, texts)))
         cosines = await self._cosines(cut, kind, question)
         known = {text: (one.spans, near) for text, one, near in zip(texts, cut, cosines, strict=True)}
         shown = [passages[row.hit.id] for row in ranked]

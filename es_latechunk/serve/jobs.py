@@ -1,4 +1,4 @@
-"""From a checked request to a job for the encoder: tokenised, cut into chunks, and within the limits."""
+"""Turn validated requests into jobs for the encoder: tokenized, cut into chunks, and checked against the limits."""
 
 from __future__ import annotations
 
@@ -6,61 +6,66 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from es_latechunk.chunking import chunk_document, make_chunker
-from es_latechunk.chunking.sentences import StopIds
+from es_latechunk.chunking.sentences import TerminatorIds
 from es_latechunk.serve.batcher import Job
 from es_latechunk.serve.limits import Limits, RequestError
 from es_latechunk.serve.passages import sentence_spans
 from es_latechunk.serve.schemas import (
-    CompareAsk,
-    EmbeddingsAsk,
-    FeatureExtractionAsk,
+    CompareRequest,
+    EmbeddingsRequest,
+    FeatureExtractionRequest,
     InputType,
-    LateChunkAsk,
+    LateChunkRequest,
 )
 from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, TokenEncoder
 
 
-class Desk:
-    """Takes requests for one encoder. All methods raise RequestError or DocumentError, and may run in any thread."""
+class JobBuilder:
+    """Makes jobs for one encoder. All methods raise RequestError or DocumentError, and are safe in any thread."""
 
     def __init__(self, encoder: TokenEncoder, limits: Limits) -> None:
         self._encoder = encoder
         self._limits = limits
-        self._stops = StopIds(encoder.tokenizer)
+        self._terminators = TerminatorIds(encoder.tokenizer)
         self._chunker = lru_cache(maxsize=32)(self._make_chunker)
         self.model = encoder.identity.model
 
-    def embeddings(self, ask: EmbeddingsAsk, input_type: InputType) -> Job:
-        """One vector a text."""
-        if ask.model not in (None, self.model):
+    def embeddings(self, request: EmbeddingsRequest, input_type: InputType) -> Job:
+        """Make a job with one vector per text."""
+        if request.model not in (None, self.model):
             raise RequestError(404, f"model: {self.model!r} is served here; name that one, or none")
-        return self._texts(ask.input, ask.dimensions, ask.input_type or input_type)
+        return self._texts(request.input, request.dimensions, request.input_type or input_type)
 
-    def feature_extraction(self, ask: FeatureExtractionAsk, input_type: InputType) -> Job:
-        """One vector a text."""
-        return self._texts(ask.inputs, ask.dimensions, ask.prompt_name or input_type)
+    def feature_extraction(self, request: FeatureExtractionRequest, input_type: InputType) -> Job:
+        """Make a job with one vector per text."""
+        return self._texts(request.inputs, request.dimensions, request.prompt_name or input_type)
 
-    def late_chunk(self, ask: LateChunkAsk) -> Job:
-        """One vector a chunk of one document."""
-        if ask.chunks is not None and ask.model_fields_set & {"chunker", "max_tokens"}:
-            raise RequestError(422, "chunks: are cut already; leave out chunker and max_tokens, or chunks")
-        spans = None if ask.chunks is None else tuple(ChunkSpan(start, end) for start, end in ask.chunks)
-        document = Document(id=ask.id, text=ask.text, title=ask.title, spans=spans)
-        chunker = self._chunker(ask.chunker, ask.max_tokens)
-        return self._within_limits(Job([self._cut(document, chunker)], ask.pooling))
+    def late_chunk(self, request: LateChunkRequest) -> Job:
+        """Make a job with one vector per chunk of one document."""
+        if request.chunks is not None and request.model_fields_set & {"chunker", "max_tokens"}:
+            raise RequestError(
+                422,
+                "chunks: chunker and max_tokens have no effect on given chunks; leave them out, or leave out chunks",
+            )
+        spans = (
+            None if request.chunks is None else tuple(ChunkSpan(start, end) for start, end in request.chunks)
+        )
+        document = Document(id=request.id, text=request.text, title=request.title, spans=spans)
+        chunker = self._chunker(request.chunker, request.max_tokens)
+        return self._within_limits(Job([self._cut(document, chunker)], request.pooling))
 
-    def compare(self, ask: CompareAsk) -> Job:
-        """One vector a chunk of the text that is sent."""
-        chunker = self._chunker(ask.chunker, ask.max_tokens)
-        return self._within_limits(Job([self._cut(Document(id="text", text=ask.text), chunker)]))
+    def compare(self, request: CompareRequest) -> Job:
+        """Make a job with one vector per chunk of the text in the request."""
+        chunker = self._chunker(request.chunker, request.max_tokens)
+        return self._within_limits(Job([self._cut(Document(id="text", text=request.text), chunker)]))
 
     def question(self, query: str) -> Job:
-        """The vector of a query."""
+        """Make a job with the vector of a query."""
         document = Document(id="query", text=query, spans=(ChunkSpan(0, len(query)),))
         return self._within_limits(Job([self._cut(document, self._chunker("tokens", 1))], "query"))
 
     def whole(self, texts: Sequence[str]) -> list[ChunkedDocument]:
-        """Each text as one chunk, also one that without its neighbours has no token."""
+        """Return each text as one chunk, even if it has no token without its neighbours."""
         tokens = map(self._encoder.tokenizer.tokenize, texts)
         return [
             ChunkedDocument(Document(id=text, text=text), (ChunkSpan(0, len(text)),), found)
@@ -68,8 +73,8 @@ class Desk:
         ]
 
     def sentences(self, text: str) -> ChunkedDocument:
-        """A text with each sentence as a chunk."""
-        spans = sentence_spans(text, self._encoder.tokenizer.tokenize(text), self._stops)
+        """Return a text with each sentence as a chunk."""
+        spans = sentence_spans(text, self._encoder.tokenizer.tokenize(text), self._terminators)
         return self._cut(Document(id="passage", text=text, spans=spans), self._chunker("tokens", 1))
 
     def _within_limits(self, job: Job) -> Job:
@@ -77,7 +82,7 @@ class Desk:
         return self.with_few_tokens(job)
 
     def with_few_tokens(self, job: Job) -> Job:
-        """The same job, if it does not hold too many tokens for one request."""
+        """Return the job, or raise RequestError if it has too many tokens for one request."""
         if job.tokens > self._limits.request_tokens:
             raise RequestError(
                 422,
@@ -96,7 +101,7 @@ class Desk:
             Document(id=f"input {number}", text=text, spans=(ChunkSpan(0, len(text)),) if text else ())
             for number, text in enumerate(texts)
         ]
-        chunker = self._chunker("tokens", 1)  # not asked, as each text is one chunk
+        chunker = self._chunker("tokens", 1)  # never called, because each text brings its span
         cut = [self._cut(document, chunker) for document in documents]
         return self._within_limits(Job(cut, "query" if input_type == "query" else "late"))
 

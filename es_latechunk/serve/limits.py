@@ -1,4 +1,4 @@
-"""How much one client, and all of them together, may ask for; and how a refusal is told."""
+"""The limits of one request and of all together, and the error of a request that is refused."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`inputs` bounds the texts, or chunks, of one request; tokens are counted without special tokens.
+    """The limits of a server. Tokens are counted without special tokens.
 
-    `queue_tokens` bounds what waits or is being encoded, and so how long anyone waits: one request alone
-    is always taken. `connections` may be open at once, fewer where the process may have few descriptors; each has
-    `header_seconds` to say what it asks for.
+    `inputs` is the maximum number of texts or chunks of one request. `queue_tokens` limits the tokens that wait or are
+    being encoded, and with them the waiting time; a request is always accepted if it is the only one. `connections` is
+    the maximum number of open connections, or less if the process may have few file descriptors. A connection must
+    send the header of a request within `header_seconds`.
     """
 
     body_bytes: int = 8 * 2**20
@@ -34,5 +35,5 @@ class RequestError(Exception):
 
 
 def busy(what: str) -> RequestError:
-    """503: as much waits already as may."""
+    """Return a RequestError 503, for a queue that is full."""
     return RequestError(503, f"{what}; try again in a moment", retry_after=1)

@@ -1,4 +1,4 @@
-"""The passage around a hit: sentence by sentence, each with how near it is to the query."""
+"""The passage around a hit, sentence by sentence, each with its similarity to the query."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from es_latechunk.chunking.blocks import find_blocks
 from es_latechunk.chunking.chunkers import trimmed
-from es_latechunk.chunking.sentences import StopIds, sentence_ends
+from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
 from es_latechunk.types import ChunkSpan, FloatArray, Hit, Passage, Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The characters [start, end) of a text, to be read, and the hit among them."""
+    """The characters [start, end) of a text that are displayed, and the hit among them."""
 
     text: str
     start: int
@@ -26,10 +26,10 @@ class Shown:
 
 
 def shown_passage(hit: Hit, passage: Passage) -> Shown:
-    """A hit in its passage.
+    """Find a hit in its passage.
 
-    Whitespace between chunks may be shorter in the passage than in the document, never longer: that leaves
-    the hit only a few places, also where the same words stand before it.
+    Whitespace between chunks may be shorter in the passage than in the document, but never longer. This limits where
+    the hit can begin, so it is found even if the same words occur before it.
     """
     text, length = passage.text, len(hit.content)
     first = len(text) - length - (passage.end - hit.end)
@@ -38,26 +38,26 @@ def shown_passage(hit: Hit, passage: Passage) -> Shown:
 
 
 def passage_in(text: str, spans: Sequence[ChunkSpan], ordinal: int, neighbours: int) -> Shown:
-    """A chunk of a document that is here, with up to `neighbours` chunks on each side."""
+    """Return a chunk of a document with up to `neighbours` chunks on each side."""
     around = spans[max(0, ordinal - neighbours) : ordinal + neighbours + 1]
     return Shown(text, around[0].start, around[-1].end, spans[ordinal])
 
 
-def sentence_spans(text: str, tokens: Tokens, stops: StopIds) -> tuple[ChunkSpan, ...]:
-    """Every sentence, heading and list item of a text, without the whitespace at both ends."""
+def sentence_spans(text: str, tokens: Tokens, terminators: TerminatorIds) -> tuple[ChunkSpan, ...]:
+    """Return every sentence, heading and list item of a text, without the whitespace at both ends."""
     blocks = find_blocks(text)
     begins = (blocks.paragraphs, blocks.headings, blocks.bodies, blocks.lines)
-    cuts = np.unique(np.concatenate([sentence_ends(text, tokens, stops), *begins]))
+    cuts = np.unique(np.concatenate([sentence_ends(text, tokens, terminators), *begins]))
     bounds = [0, *cuts.tolist(), len(text)]
     spans = (trimmed(text, start, end) for start, end in pairwise(bounds))
     return tuple(span for span in spans if span.start < span.end)
 
 
 def pieces(shown: Shown, spans: Sequence[ChunkSpan], similarities: FloatArray) -> list[dict[str, Any]]:
-    """The whole passage in pieces that follow each other: sentences, and what stands between them.
+    """Split a passage into consecutive pieces: its sentences, and the whitespace between them.
 
-    `spans` are the sentences of the text. One that reaches out of the hit or the passage is cut there.
-    `similarity` is None between sentences.
+    `spans` are the sentences of the text. A sentence that extends beyond the hit or the passage is cut there. The
+    `similarity` of a piece between sentences is None.
     """
     cuts = {shown.start, shown.end, shown.hit.start, shown.hit.end}
     cuts.update(end for span in spans for end in (span.start, span.end) if shown.start < end < shown.end)

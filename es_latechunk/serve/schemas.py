@@ -1,4 +1,4 @@
-"""What clients ask and get (OpenAI's embeddings, Hugging Face's feature extraction, late chunking), and its OpenAPI."""
+"""Requests and responses (OpenAI's, Hugging Face's and our own), and their description as OpenAPI."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from pydantic import (
 )
 from pydantic.json_schema import models_json_schema
 
-from es_latechunk.chunking import DEFAULT_MAX_TOKENS
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.serve.batcher import Job
 from es_latechunk.types import FloatArray
 
 InputType = Literal["document", "query"]
+ChunkerName = Literal["sentences", "paragraphs", "tokens"]  # the keys of `CHUNKERS`, for the OpenAPI schema
 JSON = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -31,7 +32,7 @@ def _as_list(value: object) -> object:
         return [value]
     numbers = isinstance(value, list) and value and isinstance(value[0], int | list)
     if numbers:
-        raise ValueError("token ids are of another model's vocabulary; send the text itself")
+        raise ValueError("token ids belong to the vocabulary of another model; send the text itself")
     return value
 
 
@@ -45,25 +46,25 @@ Texts = Annotated[
 ]
 
 
-class Ask(BaseModel):
-    """A request's body, types taken as they are: "5" is no number."""
+class RequestBody(BaseModel):
+    """The body of a request. Values are not converted: the string "5" is not accepted as a number."""
 
     model_config = ConfigDict(strict=True)
 
 
-class EmbeddingsAsk(Ask):
-    """OpenAI's request for embeddings, with `input_type` beside it."""
+class EmbeddingsRequest(RequestBody):
+    """OpenAI's request for embeddings, extended by `input_type`."""
 
     input: Texts
-    model: str | None = Field(None, description="The served model's name, or left out.")
+    model: str | None = Field(None, description="Name of the served model, or omitted.")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, description="The served model's own, or left out.")
+    dimensions: int | None = Field(None, description="Dimensions of the served model, or omitted.")
     input_type: InputType | None = Field(
         None, description="Default: document. Also as ?input_type= in the URL."
     )
 
 
-class FeatureExtractionAsk(Ask):
+class FeatureExtractionRequest(RequestBody):
     """Hugging Face's request for feature extraction. Texts are never truncated, whatever `truncate` says."""
 
     inputs: Texts
@@ -72,21 +73,21 @@ class FeatureExtractionAsk(Ask):
     prompt_name: InputType | None = Field(
         None, description="Default: document. Also as ?input_type= in the URL."
     )
-    dimensions: int | None = Field(None, description="The served model's own, or left out.")
+    dimensions: int | None = Field(None, description="Dimensions of the served model, or omitted.")
 
 
-class LateChunkAsk(Ask):
-    """A document to be chunked late: by a chunker, or into `chunks` given as [start, end) in characters."""
+class LateChunkRequest(RequestBody):
+    """A document to be late-chunked: by a chunker, or into given `chunks`, [start, end) in characters."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     id: str = "document"
     text: str
-    title: str = Field(
-        "", description="Taken as ingest takes it, so that a document can be sent whole; not embedded."
+    title: str = Field("", description="Accepted, so that a document can be sent as it is; not embedded.")
+    chunker: ChunkerName = DEFAULT_CHUNKER
+    max_tokens: int = Field(
+        DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Maximum number of tokens per chunk."
     )
-    chunker: Literal["sentences", "paragraph", "tokens"] = "sentences"
-    max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Tokens a chunk, at most.")
     chunks: list[tuple[int, int]] | None = Field(None, min_length=1)
     pooling: Literal["late", "naive"] = "late"
 
@@ -100,36 +101,41 @@ def _not_blank(value: str) -> str:
 Words = Annotated[str, AfterValidator(_not_blank)]
 
 
-class SearchAsk(Ask):
-    """A query to the served index, for the chunks that are nearest by late vectors and by naive ones."""
+class SearchRequest(RequestBody):
+    """A query to the served index, for its nearest chunks by late and by naive vectors."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     query: Words
-    k: int = Field(10, ge=1, le=100, description="Hits in each list.")
-    neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit, in its passage.")
+    k: int = Field(10, ge=1, le=100, description="Number of hits per list.")
+    neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit in its passage.")
     candidates: int = Field(
-        50, ge=1, le=1000, description="Chunks by late kNN, and as many by BM25, that naive pooling ranks."
+        50,
+        ge=1,
+        le=1000,
+        description="Number of chunks from kNN, and of chunks from BM25, that naive pooling ranks.",
     )
 
 
-class CompareAsk(Ask):
-    """A query to a text that comes along, whose chunks are embedded late and naive."""
+class CompareRequest(RequestBody):
+    """A query and a text, whose chunks are embedded late and naive."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     query: Words
     text: Words
-    chunker: Literal["sentences", "paragraph", "tokens"] = "sentences"
-    max_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Tokens a chunk, at most.")
-    k: int = Field(10, ge=1, le=100, description="Hits in each list.")
-    neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit, in its passage.")
+    chunker: ChunkerName = DEFAULT_CHUNKER
+    max_tokens: int = Field(
+        DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Maximum number of tokens per chunk."
+    )
+    k: int = Field(10, ge=1, le=100, description="Number of hits per list.")
+    neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit in its passage.")
 
 
-def openai_answer(ask: EmbeddingsAsk, job: Job, vectors: FloatArray, model: str) -> bytes:
-    """OpenAI's list of embeddings; base64 holds little-endian float32."""
+def openai_answer(request: EmbeddingsRequest, job: Job, vectors: FloatArray, model: str) -> bytes:
+    """Return OpenAI's list of embeddings; base64 encodes little-endian float32."""
     data = [
-        {"object": "embedding", "index": index, "embedding": _encoded(row, ask.encoding_format)}
+        {"object": "embedding", "index": index, "embedding": _encoded(row, request.encoding_format)}
         for index, row in enumerate(vectors)
     ]
     usage = {"prompt_tokens": job.tokens, "total_tokens": job.tokens}
@@ -141,12 +147,12 @@ def _encoded(row: FloatArray, encoding_format: str) -> FloatArray | str:
 
 
 def hugging_face_answer(vectors: FloatArray) -> bytes:
-    """An array of vectors, for one text too."""
+    """Return an array of vectors, even for a single text."""
     return orjson.dumps(list(vectors), option=JSON)
 
 
 def late_chunk_answer(job: Job, vectors: FloatArray) -> bytes:
-    """The document's chunks, with the fields that `es-latechunk embed` prints."""
+    """Return the chunks of the document, with the fields that `es-latechunk embed` prints."""
     [chunked] = job.documents
     text = chunked.document.text
     chunks = [
@@ -163,7 +169,7 @@ def late_chunk_answer(job: Job, vectors: FloatArray) -> bytes:
 
 
 def error_answer(path: str, status: int, message: str) -> dict[str, Any]:
-    """An error in the shape that clients of this path read."""
+    """Return an error in the format that clients of this path expect."""
     if path.startswith("/v1/"):
         kind = "invalid_request_error" if status < 500 else "server_error"
         return {"error": {"message": message, "type": kind, "param": None, "code": None}}
@@ -171,51 +177,51 @@ def error_answer(path: str, status: int, message: str) -> dict[str, Any]:
 
 
 def validation_message(error: ValidationError) -> str:
-    """The first thing that is wrong with a body, without quoting it."""
+    """Return the first error in a body, without quoting the body."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {said}" if place else said
+    field = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
 
 
-POSTS: dict[str, tuple[type[Ask], str]] = {
-    "/v1/embeddings": (EmbeddingsAsk, "One vector a text, as OpenAI's embeddings."),
+POSTS: dict[str, tuple[type[RequestBody], str]] = {
+    "/v1/embeddings": (EmbeddingsRequest, "One vector per text, in OpenAI's format."),
     "/": (
-        FeatureExtractionAsk,
-        "One vector a text, as Hugging Face's feature extraction: an array of vectors.",
+        FeatureExtractionRequest,
+        "One vector per text, in the format of Hugging Face's feature extraction: an array of vectors.",
     ),
-    "/embed": (FeatureExtractionAsk, "The same, at the address that Text Embeddings Inference has."),
-    "/late_chunk": (LateChunkAsk, "A document in, its chunks out, with vectors that know the document."),
-    "/compare": (CompareAsk, "A text and a query in, its chunks by late similarity and by naive."),
-    "/search": (SearchAsk, "A query in, the index's chunks by late similarity and by naive."),
+    "/embed": (FeatureExtractionRequest, "The same, at the path that Text Embeddings Inference uses."),
+    "/late_chunk": (LateChunkRequest, "Late-chunk a document: its chunks with their vectors."),
+    "/compare": (CompareRequest, "Compare late with naive pooling on the chunks of a text, for a query."),
+    "/search": (SearchRequest, "Compare late with naive pooling on the chunks of the index, for a query."),
 }
 GETS = {
-    "/": "The page: late next to naive, for a query; needs no token.",
+    "/": "The page that compares late with naive pooling; needs no token.",
     "/about": "The served model and index, for the page.",
     "/v1/models": "The served model, as OpenAI's list of models.",
     "/health": "200 once the model is loaded; needs no token.",
     "/metrics": "Prometheus metrics.",
     "/openapi.json": "This description.",
 }
-OPEN = ("/", "/health")  # without a token
+OPEN = ("/", "/health")  # these need no token
 ERRORS = {
     "401": "The bearer token is missing or wrong.",
     "413": "The body is too large.",
     "422": "The body is malformed, or asks for too many texts, chunks or tokens.",
-    "503": "Too much waits already; see Retry-After.",
+    "503": "The queue is full; see Retry-After.",
 }
 
 
 def describe(*, secured: bool, searching: bool) -> dict[str, Any]:
-    """OpenAPI 3.1; /search is served where an index is."""
+    """Return the OpenAPI 3.1 description; it lists /search only if an index is served."""
     posts = {path: post for path, post in POSTS.items() if searching or path != "/search"}
-    asks = {ask for ask, _ in posts.values()}
-    models = [(ask, "validation") for ask in sorted(asks, key=lambda ask: ask.__name__)]
+    bodies = {body for body, _ in posts.values()}
+    models = [(body, "validation") for body in sorted(bodies, key=lambda body: body.__name__)]
     _, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     components: dict[str, Any] = {"schemas": schemas["$defs"]}
-    paths: dict[str, Any] = {path: {"post": _post(path, ask, told)} for path, (ask, told) in posts.items()}
-    for path, told in GETS.items():
-        paths.setdefault(path, {})["get"] = _operation(path, told, at_root="page")
+    paths: dict[str, Any] = {path: {"post": _post(path, *post)} for path, post in posts.items()}
+    for path, summary in GETS.items():
+        paths.setdefault(path, {})["get"] = _operation(path, summary, at_root="page")
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "es-latechunk serve", "version": version("es-latechunk")},
@@ -230,14 +236,14 @@ def describe(*, secured: bool, searching: bool) -> dict[str, Any]:
     return described
 
 
-def _post(path: str, ask: type[Ask], told: str) -> dict[str, Any]:
-    operation = _operation(path, told, at_root="feature_extraction")
-    schema = {"$ref": f"#/components/schemas/{ask.__name__}"}
+def _post(path: str, body: type[RequestBody], summary: str) -> dict[str, Any]:
+    operation = _operation(path, summary, at_root="feature_extraction")
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
     operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     operation["responses"].update({status: {"description": meant} for status, meant in ERRORS.items()})
     return operation
 
 
-def _operation(path: str, told: str, *, at_root: str) -> dict[str, Any]:
+def _operation(path: str, summary: str, *, at_root: str) -> dict[str, Any]:
     name = path.strip("/").replace("/", "_").replace(".", "_") or at_root
-    return {"operationId": name, "summary": told, "responses": {"200": {"description": told}}}
+    return {"operationId": name, "summary": summary, "responses": {"200": {"description": summary}}}

@@ -1,4 +1,4 @@
-"""The server itself: how many connections, how long a header may take, and which names it answers to."""
+"""The server: limits on connections and on the time of a header, and a check of the `Host` header."""
 
 from __future__ import annotations
 
@@ -26,25 +26,28 @@ MISDIRECTED = 421
 
 
 class KnownHosts:
-    """Refuses requests (421) whose `Host` is a name of the DNS other than `names` (ASGI middleware)."""
+    """ASGI middleware that refuses requests (421) whose `Host` is a DNS name other than `names`.
+
+    A web page could let its own DNS name point to this machine, and read the responses (DNS rebinding).
+    """
 
     def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
         self._app = app
         self._names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         app = self._app
         if scope["type"] == "http" and not is_known(Headers(scope=scope).get("host", ""), self._names):
             cause = (
-                "this server is not known by the name in Host; add it with --allow-host NAME, or set a token"
+                "the name in the Host header is not allowed; allow it with --allow-host NAME, or set a token"
             )
             app = JSONResponse(error_answer(scope["path"], MISDIRECTED, cause), MISDIRECTED)
         await app(scope, receive, send)
 
 
 def is_known(host: str, names: frozenset[str]) -> bool:
-    """Whether a `Host` header is an address, a name without a dot, or one of `names` (in lower case)."""
+    """Return whether a `Host` header is an IP address, a name without a dot, or one of `names` (in lower case)."""
     name = host.lower().rpartition("]")[0].removeprefix("[") or host.lower().partition(":")[0]
     name = name.removesuffix(".")
     if "." not in name.removesuffix(".localhost") and ":" not in name:
@@ -58,7 +61,7 @@ def is_known(host: str, names: frozenset[str]) -> bool:
 
 SHUTDOWN_SECONDS = 120
 ACCEPTED_AT_ONCE = 64
-# The event loop can have accepted that many connections, several times over, before the first of them is closed.
+# The event loop may accept several backlogs of connections before it closes the first one that is too many.
 RESERVED_DESCRIPTORS = 5 * ACCEPTED_AT_ONCE
 REFUSED = b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n%b\r\n"
 TOO_SLOW = REFUSED % (b"408 Request Timeout", b"")
@@ -66,7 +69,7 @@ TOO_MANY = REFUSED % (b"503 Service Unavailable", b"Retry-After: 1\r\n")
 
 
 def make_server(application: Starlette, limits: Limits) -> uvicorn.Server:
-    """A server for the application, to be run on sockets that listen already."""
+    """Return a server for the application, which runs on sockets that are already listening."""
     config = uvicorn.Config(
         application,
         http=partial(BoundedProtocol, Waiting(limits)),  # type: ignore[arg-type]
@@ -82,7 +85,7 @@ def make_server(application: Starlette, limits: Limits) -> uvicorn.Server:
 
 
 class Waiting:
-    """The connections whose next request has not come yet, the one that has waited longest first."""
+    """The connections that are waiting for their next request, the longest waiting first."""
 
     def __init__(self, limits: Limits) -> None:
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -103,7 +106,7 @@ class Waiting:
             timer.cancel()
 
     def make_room(self) -> bool:
-        """Give up the connection that has waited longest; False where none waits."""
+        """Close the connection that has waited longest; return False if none is waiting."""
         for connection in self.connections:
             self.remove(connection)
             connection.transport.abort()
@@ -112,7 +115,7 @@ class Waiting:
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's protocol, one object a connection, with the limits of `Waiting`."""
+    """uvicorn's protocol (one object per connection) with the limits of `Waiting`."""
 
     def __init__(self, waiting: Waiting, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -134,7 +137,7 @@ class BoundedProtocol(H11Protocol):
             self.waiting.remove(self)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; what is left of this one's body is thrown away as it comes."""
+        """Wait for the next request; the rest of this one's body is discarded as it arrives."""
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self.waiting.add(self)
@@ -145,7 +148,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def refuse(self, answer: bytes) -> None:
-        """Answer without having read a request, and close."""
+        """Send an answer without having read a request, and close the connection."""
         self.waiting.remove(self)
         if not self.transport.is_closing():
             self.transport.write(answer)

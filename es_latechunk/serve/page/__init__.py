@@ -1,4 +1,4 @@
-"""The page at `/`: files as they are, which ask the same server and nobody else."""
+"""The page at `/`: static files that send requests to this server and to no other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADERS = {
 
 
 def page_routes() -> list[Route]:
-    """One route a file; they hold no data, and so need no token."""
+    """Return one route per file; the files contain no data, so they need no token."""
 
     def route(path: str, name: str, media_type: str) -> Route:
         async def endpoint(request: Request) -> Response:
