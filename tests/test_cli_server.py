@@ -187,7 +187,7 @@ def test_creating_twice_is_fine_and_says_so(
     client: Elasticsearch, index_name: str, encoder: WordEncoder
 ) -> None:
     created, again = (rows(run("index", "create", index_name, "--json"))[0] for _ in range(2))
-    assert created == {"index": index_name, "created": True, "model": "fake/words", "dims": 16}
+    assert created == {"index": index_name, "created": True, "model": "fake/words", "dimensions": 16}
     assert again == {**created, "created": False}
 
 

@@ -328,13 +328,13 @@ def test_a_size_that_sentence_transformers_cuts_to_is_the_model_s_own(tmp_path: 
     folder = model(tmp_path / "m")
     write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 12})
     found = spec(folder)
-    assert (found.dimensions, found.cuts, found.assumed_matryoshka) == (12, (12,), False)
+    assert (found.dimensions, found.matryoshka_dims, found.assumed_matryoshka) == (12, (12,), False)
     assert spec(folder, dimensions=32).dimensions == 32
     assert spec(folder, dimensions=12).dimensions == 12
     with pytest.raises(UsageError, match="--dimensions 8: model m was trained for 12, 32; choose"):
         spec(folder, dimensions=8)
     change_config(folder, matryoshka_dimensions=[8, 16])
-    assert (spec(folder).dimensions, spec(folder).cuts) == (12, (8, 12, 16))
+    assert (spec(folder).dimensions, spec(folder).matryoshka_dims) == (12, (8, 12, 16))
     write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 99})
     assert spec(folder).dimensions == 32
     for wrong in (0, "12", 1.5, True):

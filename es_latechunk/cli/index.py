@@ -71,7 +71,9 @@ def create(
     )
     identity = encoder.identity
     if as_json:
-        print_json({"index": name, "created": created, "model": identity.model, "dims": identity.dimensions})
+        print_json(
+            {"index": name, "created": created, "model": identity.model, "dimensions": identity.dimensions}
+        )
         return
     state = "created" if created else "was there already, for the same model and chunks"
     note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {pooling} pooling")

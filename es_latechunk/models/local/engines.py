@@ -12,7 +12,7 @@ from es_latechunk.models.hardware import Dtype, Hardware, runs_on_cpu
 from es_latechunk.models.local.forward import TokenModel
 from es_latechunk.models.local.spec import ModelSpec
 from es_latechunk.models.native.families import NativeCheckpoint, open_native
-from es_latechunk.models.native.openvino_engine import OpenVinoModel, unfit_window
+from es_latechunk.models.native.openvino_engine import OpenVinoModel, unsupported_window
 from es_latechunk.types import FloatArray, IntArray
 
 EngineName = Literal["auto", "openvino", "torch"]
@@ -108,4 +108,4 @@ class ChosenEngine:
         checkpoint = open_native(self._spec.config, self._spec.path, self._task)
         if checkpoint is None:
             return f"its architecture or an option of it runs in transformers only; choose {setting('engine')} torch"
-        return unfit_window(checkpoint.shape, self._spec.window) or checkpoint
+        return unsupported_window(checkpoint.shape, self._spec.window) or checkpoint

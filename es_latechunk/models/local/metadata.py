@@ -27,8 +27,8 @@ class FolderFacts:
 
     `lengths` are the numbers of tokens that sentence-transformers and the tokenizer cut texts to.
 
-    `truncate` is the size to which sentence-transformers cuts the vectors; None: the model's own.
-    `unfit` says what in the files changes the vectors in a way that is not computed here, or is "".
+    `truncate` is the size to which sentence-transformers matryoshka_dims the vectors; None: the model's own.
+    `unsupported` says what in the files changes the vectors in a way that is not computed here, or is "".
     """
 
     config: dict[str, Any]
@@ -40,7 +40,7 @@ class FolderFacts:
     default_prompt: str
     dense: tuple[Path, ...]
     truncate: int | None
-    unfit: str
+    unsupported: str
 
 
 def read_folder(path: Path, name: str) -> FolderFacts:
@@ -72,7 +72,7 @@ def read_folder(path: Path, name: str) -> FolderFacts:
         default_prompt=str(settings.get("default_prompt_name") or ""),
         dense=tuple(path / place for kind, place in modules if kind == "Dense"),
         truncate=truncate,
-        unfit=_unfit_modules([kind for kind, _ in modules]) or _unfit_output(transformer),
+        unsupported=_unsupported_modules([kind for kind, _ in modules]) or _unsupported_output(transformer),
     )
 
 
@@ -124,7 +124,7 @@ def _kind(type_: str) -> str:
     return type_.rpartition(".")[2] if type_.startswith("sentence_transformers.") else type_
 
 
-def _unfit_modules(kinds: list[str]) -> str:
+def _unsupported_modules(kinds: list[str]) -> str:
     if not kinds or KNOWN_ORDER.fullmatch(" ".join(kinds)):
         return ""
     return (
@@ -133,7 +133,7 @@ def _unfit_modules(kinds: list[str]) -> str:
     )
 
 
-def _unfit_output(transformer: dict[str, Any]) -> str:
+def _unsupported_output(transformer: dict[str, Any]) -> str:
     """sentence-transformers 6 can pool something else than the last hidden state."""
     text = (transformer.get("modality_config") or {}).get("text") or {}
     output = text.get("method_output_name", "last_hidden_state")
