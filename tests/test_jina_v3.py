@@ -12,11 +12,11 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
-from tiny_models import add_modules, change_config, save_tokenizer, write_json
+from tiny_models import add_modules, change_config, save_model, save_tokenizer, write_json
 from tiny_tokenizers import FAST
 
 from es_latechunk.errors import ModelError, UsageError
-from es_latechunk.models import ModelOptions, load_encoder, load_recorded
+from es_latechunk.models import load_encoder, load_recorded
 from es_latechunk.models.checkpoint.weights import weights_fingerprint
 
 TASKS = ["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"]
@@ -158,9 +158,7 @@ def load(path: Path) -> dict[str, torch.Tensor]:
 
 
 def encoder_of(folder: Path, engine: Any = "auto", **options: Any) -> Any:
-    return load_encoder(
-        str(folder), options=ModelOptions(**options), engine=engine, dtype="float32", device="cpu"
-    )
+    return load_encoder(str(folder), **options, engine=engine, dtype="float32", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +188,14 @@ def test_another_task_by_an_option_is_recorded(original: Path) -> None:
     np.testing.assert_allclose(encoder.encode_queries([TEXT])[0], wanted, atol=2e-5)
     again = load_recorded(encoder.identity, dtype="float32", device="cpu", name=str(original))
     assert again.identity == encoder.identity
-    with pytest.raises(UsageError, match="--query-task jokes: model jina-embeddings-v3 has adapters for"):
+    with pytest.raises(UsageError, match="query_task jokes: model jina-embeddings-v3 has adapters for"):
         encoder_of(original, query_task="jokes")
+
+
+def test_a_task_of_a_model_without_adapters(tmp_path: Path) -> None:
+    folder = add_modules(save_model(tmp_path / "plain"), "Pooling")
+    with pytest.raises(UsageError, match=r"the task separation: model plain has no adapters"):
+        encoder_of(folder, document_task="separation")
 
 
 def test_shorter_vectors_under_a_name_of_ones_own(original: Path, tmp_path: Path) -> None:

@@ -46,14 +46,13 @@ def test_the_same_weights_elsewhere_are_set_up_alike(folder: Path, tmp_path: Pat
 
 def test_a_user_s_word_for_shorter_vectors_is_recorded(folder: Path, tmp_path: Path) -> None:
     change_config(folder, matryoshka_dimensions=None)
-    options = replace(OPTIONS, dimensions=12, matryoshka=True)
-    encoder = load_encoder(str(folder), options=options, dtype="float32")
+    encoder = load_encoder(str(folder), **{**OPTIONS, "dimensions": 12}, matryoshka=True, dtype="float32")
     assert encoder.identity.assumed_matryoshka
     assert load_recorded(encoder.identity).identity == encoder.identity
     moved = Path(shutil.copytree(folder, tmp_path / "moved"))
     found = load_recorded(encoder.identity, name=str(moved), dtype="float32")
     assert (found.dim, found.identity.assumed_matryoshka) == (12, True)
-    whole = load_encoder(str(folder), options=replace(OPTIONS, dimensions=None), dtype="float32")
+    whole = load_encoder(str(folder), **{**OPTIONS, "dimensions": None}, dtype="float32")
     cut = whole.encode_documents(["a fox"])[:, :12]
     np.testing.assert_allclose(found.encode_documents(["a fox"]), cut / np.linalg.norm(cut), atol=1e-6)
 

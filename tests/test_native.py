@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from jina_checkpoints import make_config, make_tensors, save_checkpoint
 from jina_checkpoints import reference as exact
 from safetensors.torch import load_file, save_file
@@ -22,7 +23,7 @@ from es_latechunk.models import Dtype, load_encoder
 from es_latechunk.models.checkpoint.weights import read_header
 from es_latechunk.models.local.encoder import LocalEncoder
 from es_latechunk.models.local.spec import ModelOptions, ModelSpec, describe
-from es_latechunk.models.native.families import NativeCheckpoint, read_native, read_weights
+from es_latechunk.models.native.families import NativeCheckpoint, open_native, read_native, read_weights
 from es_latechunk.models.native.openvino_engine import OpenVinoModel, has_bfloat16
 from es_latechunk.models.native.torch_engine import NativeTorchModel
 
@@ -315,3 +316,37 @@ def test_bfloat16_where_the_processor_multiplies_it(
     monkeypatch.setattr("es_latechunk.models.native.openvino_engine.CPU_INFO", path)
     core = SimpleNamespace(get_property=lambda device, name: capabilities)
     assert has_bfloat16(core) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "class_name"),
+    [
+        ("bert", "BertForMaskedLM"),
+        ("bert", "BertForPreTraining"),
+        ("roberta", "RobertaForMaskedLM"),
+        ("xlm-roberta", "XLMRobertaForMaskedLM"),
+        ("nomic_bert", "NomicBertForMaskedLM"),
+        ("modernbert", "ModernBertForMaskedLM"),
+    ],
+)
+def test_checkpoints_with_a_head_and_in_shards(tmp_path: Path, kind: str, class_name: str) -> None:
+    """Their names have a prefix, and the head's weights stand beside the encoder's."""
+    config = transformers.AutoConfig.from_pretrained(save_model(tmp_path / "plain", kind))
+    folder = tmp_path / "head"
+    getattr(transformers, class_name)(config).save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    checkpoint = open_native(json.loads((folder / "config.json").read_text("utf-8")), folder)
+    assert checkpoint is not None
+    batch = windows(checkpoint.shape.vocabulary)
+    engine = openvino_model(jina_spec(folder), checkpoint, "float32")
+    assert_close(engine.run(batch), reference(folder, batch))
+
+
+def test_camembert_is_read_as_roberta_is(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m", "roberta")
+    change_config(folder, model_type="camembert")
+    checkpoint = native(folder)
+    assert checkpoint is not None
+    batch = windows(checkpoint.shape.vocabulary)
+    engine = openvino_model(jina_spec(folder), checkpoint, "float32")
+    assert_close(engine.run(batch), reference(folder, batch))

@@ -120,6 +120,8 @@ def check_checkpoint(spec: ModelSpec) -> None:
 
     No value is read: a tensor stands in for each stored one that takes no memory, whatever its shape.
     """
+    if open_native(spec.config, spec.path, spec.document_task):
+        return  # its tensors are exactly those that our own encoder needs, and nothing slow was imported to see it
     if is_jina_bert(spec.config):
         from es_latechunk.models.jina_bert import JinaBertModel
 
