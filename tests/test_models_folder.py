@@ -97,7 +97,7 @@ def test_pooling_in_another_place(tmp_path: Path) -> None:
     package = "sentence_transformers.models"
     rows = [{"path": "", "type": f"{package}.Transformer"}, {"path": "pool", "type": f"{package}.Pooling"}]
     write_json(folder / "modules.json", rows)
-    assert f"{folder / 'pool' / 'config.json'} cannot be read" in refusal(folder)
+    assert f"{folder / 'pool' / 'config.json'}: cannot be read" in refusal(folder)
     write_json(folder / "pool" / "config.json", {"pooling_mode": "max"})
     assert "pool/config.json says max pooling" in refusal(folder)
 
@@ -372,17 +372,17 @@ def test_dense_modules_that_do_not_fit(tmp_path: Path) -> None:
     write_json(place, {**plain, "module_input_name": "token_embeddings"})
     assert "has module_input_name 'token_embeddings'" in refusal(folder)
     place.unlink()
-    assert f"{place} cannot be read" in refusal(folder)
+    assert f"{place}: cannot be read" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        ("config.json", "{", "config.json is not JSON"),
-        ("config.json", "[]", "config.json is not a JSON object"),
-        ("modules.json", '{"a": 1}', "modules.json is not a list of modules"),
-        ("modules.json", "[1]", "modules.json is not a list of modules"),
-        ("1_Pooling/config.json", "mean", "1_Pooling/config.json is not JSON"),
+        ("config.json", "{", "config.json: is not JSON"),
+        ("config.json", "[]", "config.json: is not a JSON object"),
+        ("modules.json", '{"a": 1}', "modules.json: is not a list of modules"),
+        ("modules.json", "[1]", "modules.json: is not a list of modules"),
+        ("1_Pooling/config.json", "mean", "1_Pooling/config.json: is not JSON"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, file: str, content: str, expected: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.models.checkpoint.json_files import read_json_object
 from es_latechunk.models.checkpoint.resolve import ModelFolder, resolve_model
 from es_latechunk.models.hardware import choose_hardware
 from es_latechunk.models.local.forward import load_errors, read_checkpoint
@@ -134,12 +134,9 @@ def _check_whole(folder: ModelFolder) -> int:
 
 
 def _check_head(folder: ModelFolder) -> None:
-    """An embedding model would load as well, with a last layer of random numbers."""
+    """Refuse what is no cross-encoder: an embedding model would load as well, with a last layer of random numbers."""
     path = folder.path / "config.json"
-    try:
-        architectures = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"reranker {folder.name}: {path} cannot be read ({error})") from error
+    architectures = read_json_object(path).get("architectures") or []
     if not any(str(name).endswith(HEAD) for name in architectures):
         raise ModelError(
             f"reranker {folder.name}: {path} names {', '.join(map(str, architectures)) or 'no architecture'}, which "

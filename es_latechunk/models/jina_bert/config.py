@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.checkpoint.json_files import read_json_object
 
 Family = Literal["v1", "code"]
 
@@ -48,19 +48,9 @@ class JinaBertConfig:
 
     @classmethod
     def from_folder(cls, folder: Path) -> JinaBertConfig:
-        """Read `folder`/config.json. ModelError where it is missing, broken or of another architecture."""
+        """Read config.json. Raises ModelError if it is missing, broken or describes another architecture."""
         path = folder / "config.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ModelError(
-                f"{folder}: config.json is missing; give a folder with a whole checkpoint"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path}: cannot be read ({error}); download the checkpoint again") from error
-        if not isinstance(values, dict):
-            raise ModelError(f"{path}: holds no JSON object; download the checkpoint again")
-        return cls.from_values(values, source=str(path))
+        return cls.from_values(read_json_object(path), source=str(path))
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], *, source: str) -> JinaBertConfig:

@@ -223,9 +223,7 @@ def _tasks(name: str, facts: FolderFacts, family: Family | None, options: ModelO
     """Return the tasks whose adapters read documents and queries; "" for a model without adapters."""
     if family is None or not family.tasks:
         if task := options.document_task or options.query_task:
-            raise UsageError(
-                f"the task {task}: model {name} has no adapters for tasks; leave the option out"
-            )
+            raise UsageError(f"the task {task}: model {name} has no adapters for tasks; leave the option out")
         return "", ""
     known = facts.config.get(TASKS, family.tasks)
     chosen = options.document_task or family.tasks[0], options.query_task or family.tasks[1]
