@@ -80,14 +80,14 @@ class CrossEncoderReranker:
         """One score (N,) float32 a text, the higher the better; what the model cannot read whole is logged."""
         if not texts:
             return np.zeros(0, dtype=np.float32)
-        self._tell_of_long_ones(query, texts)
+        self._warn_about_long_pairs(query, texts)
         pairs = [(query, text) for text in texts]
         scores = np.asarray(self._model.predict(pairs, batch_size=BATCH, show_progress_bar=False), np.float32)
         if not np.isfinite(scores).all():
             raise ModelError(f"reranker {self.name}: gives scores that are not finite; check the weights")
         return scores
 
-    def _tell_of_long_ones(self, query: str, texts: Sequence[str]) -> None:
+    def _warn_about_long_pairs(self, query: str, texts: Sequence[str]) -> None:
         limit = self._model.max_seq_length
         if limit is None:
             return
@@ -117,8 +117,8 @@ class JinaApiReranker:
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:
         """One score (N,) float32 a text, the higher the better."""
         scores = np.zeros(len(texts), dtype=np.float32)
-        for place, score in self._client.rerank(query, texts, model=self._model):
-            scores[place] = score
+        for index, score in self._client.rerank(query, texts, model=self._model):
+            scores[index] = score
         return scores
 
 

@@ -151,13 +151,13 @@ def _download_progress(
 ) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
     @contextmanager
     def report(filename: str, size: int) -> Iterator[Callable[[int], None]]:
-        done = told = 0
+        done = reported = 0
 
         def advance(count: int) -> None:
-            nonlocal done, told
+            nonlocal done, reported
             done += count
-            if done * 10 // size > told:
-                told = done * 10 // size
+            if done * 10 // size > reported:
+                reported = done * 10 // size
                 progress(f"{filename}: {done // _MEGABYTE} of {size // _MEGABYTE} MB")
 
         yield advance

@@ -118,8 +118,8 @@ def _known(folder: NodeFolder) -> Node:
 
 def _refuse_change(running: Node, wanted: Wanted) -> None:
     secure = running.secure if wanted.secure is None else wanted.secure
-    asked = (wanted.port or running.port, wanted.elasticsearch_version or running.version, secure)
-    if asked != (running.port, running.version, running.secure):
+    requested = (wanted.port or running.port, wanted.elasticsearch_version or running.version, secure)
+    if requested != (running.port, running.version, running.secure):
         raise NodeError(
             f"node {running.name!r} runs already, as {running.version} at {running.url}"
             f"{', secure' if running.secure else ''}; stop it first to start it with other settings"

@@ -131,8 +131,8 @@ def _words(body: object) -> str:
     """The human part of an error body: `detail`, `message` or `error`, FastAPI's list of them included."""
     if isinstance(body, Mapping):
         if "msg" in body:
-            place = ".".join(str(part) for part in body.get("loc", ()))
-            return f"{place}: {body['msg']}" if place else str(body["msg"])
+            location = ".".join(str(part) for part in body.get("loc", ()))
+            return f"{location}: {body['msg']}" if location else str(body["msg"])
         for key in ("detail", "message", "error"):
             if body.get(key):
                 return _words(body[key])

@@ -76,8 +76,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span], bia
     key, value = key.flip(0), value.flip(0)
     mixed = torch.empty_like(value)
     for span in spans:
-        there = slice(len(key) - span.end, len(key) - span.start)
-        keys, values = _heads_first(key[there]), _heads_first(value[there])
+        reversed_keys = slice(len(key) - span.end, len(key) - span.start)
+        keys, values = _heads_first(key[reversed_keys]), _heads_first(value[reversed_keys])
         for first, last in _blocks(span, bias):
             here = slice(span.start + first, span.start + last)
             mask = bias.block(first, last - first, span, value.dtype)

@@ -12,13 +12,13 @@ from es_latechunk.models.checkpoint.json_files import read_json_object
 
 Family = Literal["v1", "code"]
 
-# The repository of remote code that a config names; that code is never run, it only tells the architecture.
+# The repository of remote code that a config names; that code is never run, its name only identifies the architecture.
 FAMILIES: dict[str, Family] = {
     "jina-bert-implementation": "v1",
     "jina-bert-v2-qk-post-norm": "code",
 }
-# That of jina-embeddings-v2-base-es, which says by its tensors' names alone what it computes.
-TOLD_BY_KEYS = "jina-bert-v2-qk-devlin-norm-1e-2"
+# The repository of jina-embeddings-v2-base-es, whose architecture only the names of its tensors identify.
+FAMILY_FROM_TENSORS = "jina-bert-v2-qk-devlin-norm-1e-2"
 QUERY_KEY_NORMS = (".attention.self.layer_norm_q.", ".attention.self.layer_norm_k.")
 # A tensor's name that only this family has.
 MARKS: dict[Family, str] = {"v1": ".mlp.gated_layers.", "code": ".mlp.up_gated_layer."}
@@ -34,7 +34,7 @@ REQUIRED = {
 
 @dataclass(frozen=True, slots=True)
 class JinaBertConfig:
-    """Sizes of one checkpoint; `family` is None where config.json does not tell it."""
+    """Sizes of one checkpoint; `family` is None if config.json does not identify it."""
 
     family: Family | None
     vocab_size: int
@@ -113,13 +113,13 @@ def normalises_queries(config: JinaBertConfig, keys: Iterable[str]) -> bool:
 
 def _family(values: Mapping[str, Any], source: str) -> Family | None:
     named = _named(values)
-    if named == {TOLD_BY_KEYS}:
+    if named == {FAMILY_FROM_TENSORS}:
         return None
     known = {FAMILIES[name] for name in named if name in FAMILIES}
     if len(known) > 1 or (named and not known):
         raise ModelError(
             f"{source}: auto_map names {', '.join(sorted(named))}, known are "
-            f"{', '.join((*FAMILIES, TOLD_BY_KEYS))};"
+            f"{', '.join((*FAMILIES, FAMILY_FROM_TENSORS))};"
             " choose another checkpoint"
         )
     return known.pop() if known else None
@@ -131,7 +131,7 @@ def _named(values: Mapping[str, Any]) -> set[str]:
     entries = auto_map.values() if isinstance(auto_map, Mapping) else ()
     named = {entry.split("--")[0] for entry in entries if isinstance(entry, str) and "--" in entry}
     origin = str(values.get("_name_or_path", ""))
-    if not named and origin.rpartition("/")[2] in {*FAMILIES, TOLD_BY_KEYS}:
+    if not named and origin.rpartition("/")[2] in {*FAMILIES, FAMILY_FROM_TENSORS}:
         named = {origin}
     return {name.rpartition("/")[2] for name in named}
 

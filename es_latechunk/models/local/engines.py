@@ -52,7 +52,7 @@ class ChosenEngine:
                 "pip install 'es-latechunk[openvino]'"
             )
         self._spec = spec
-        self._asked = engine
+        self._requested = engine
         self._device = device
         self._dtype = dtype
         self._pad_id = pad_id
@@ -64,7 +64,7 @@ class ChosenEngine:
             return self
         return ChosenEngine(
             self._spec,
-            engine=self._asked,
+            engine=self._requested,
             device=self._device,
             dtype=self._dtype,
             pad_id=self._pad_id,
@@ -78,7 +78,7 @@ class ChosenEngine:
 
     @property
     def hardware(self) -> Hardware:
-        """Of the chosen engine."""
+        """The hardware of the chosen engine."""
         return self._engine.hardware
 
     def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
@@ -90,12 +90,12 @@ class ChosenEngine:
         torch = TokenModel(
             self._spec, device=self._device, dtype=self._dtype, pad_id=self._pad_id, task=self._task
         )
-        if self._asked == "torch" or (self._asked == "auto" and find_spec("openvino") is None):
+        if self._requested == "torch" or (self._requested == "auto" and find_spec("openvino") is None):
             return torch
         found = self._for_openvino()
         if isinstance(found, NativeCheckpoint):
             return OpenVinoModel(found, name=self._spec.name, window=self._spec.window, dtype=self._dtype)
-        if self._asked == "openvino":
+        if self._requested == "openvino":
             raise UsageError(f"{setting('engine')} openvino: model {self._spec.name}: {found}")
         return torch
 
