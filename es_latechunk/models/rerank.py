@@ -30,7 +30,7 @@ def load_reranker(
 ) -> Reranker:
     """The cross-encoder of a folder or a Hugging Face id, or a hosted one ("jina-api:jina-reranker-m0").
 
-    Raises ModelError where the model cannot be loaded or gives no single score, UsageError where
+    Raises ModelError if the model cannot be loaded or gives no single score, UsageError if
     sentence-transformers or the API's key is missing.
     """
     if name.startswith(JINA_API):
@@ -77,7 +77,7 @@ class CrossEncoderReranker:
         return model
 
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:
-        """One score (N,) float32 a text, the higher the better; what the model cannot read whole is logged."""
+        """One score (N,) float32 per text, the higher the better; what the model cannot read whole is logged."""
         if not texts:
             return np.zeros(0, dtype=np.float32)
         self._warn_about_long_pairs(query, texts)
@@ -115,7 +115,7 @@ class JinaApiReranker:
         self._client = JinaApiClient.from_environment()
 
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:
-        """One score (N,) float32 a text, the higher the better."""
+        """One score (N,) float32 per text, the higher the better."""
         scores = np.zeros(len(texts), dtype=np.float32)
         for index, score in self._client.rerank(query, texts, model=self._model):
             scores[index] = score
@@ -123,7 +123,7 @@ class JinaApiReranker:
 
 
 def _check_whole(folder: ModelFolder) -> int:
-    """The number of scores for a pair; ModelError where the architecture has weights that the folder lacks.
+    """The number of scores for a pair; ModelError if the architecture has weights that the folder lacks.
 
     sentence-transformers does not say so, as with models that need code from their repository.
     """

@@ -1,4 +1,4 @@
-"""Finds the Java runtimes of this machine, and which release of Elasticsearch runs on which of them."""
+"""Find the Java runtimes of this machine, and which release of Elasticsearch runs on each."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class StoredTensor:
 def weight_files(folder: Path) -> list[Path]:
     """The model's own weights: model.safetensors, or the shards that its index names, sorted.
 
-    ModelError where there is none, or a shard is missing.
+    ModelError if there is none, or a shard is missing.
     """
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]

@@ -97,7 +97,7 @@ def read_vectors(body: Mapping[str, Any], count: int) -> FloatArray:
 
 
 def read_tokens(body: Mapping[str, Any]) -> int | None:
-    """The tokens that the server counted, where it says."""
+    """The tokens that the server counted, if it says."""
     usage = body.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, Mapping) else None
     return tokens if isinstance(tokens, int) else None

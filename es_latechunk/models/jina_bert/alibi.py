@@ -23,7 +23,7 @@ ALIGNED = 8
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """Slopes m_h, one a head. With p the largest power of two <= heads: the p slopes of p heads, then, for
+    """Slopes m_h, one per head. With p the largest power of two <= heads: the p slopes of p heads, then, for
     the heads beyond p, every second slope of 2p heads; not sorted, as in the original code."""
     power = 2 ** int(math.log2(heads))
     slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]

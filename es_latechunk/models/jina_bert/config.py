@@ -85,7 +85,7 @@ class JinaBertConfig:
 
 
 def family_of(config: JinaBertConfig, keys: Iterable[str], *, source: str) -> Family:
-    """The architecture, from the config and the tensors' names. ModelError where the two disagree."""
+    """The architecture, from the config and the tensors' names. ModelError if the two disagree."""
     names = list(keys)
     present = [family for family, mark in MARKS.items() if any(mark in name for name in names)]
     if len(present) != 1:

@@ -47,7 +47,7 @@ class JinaBertModel(nn.Module):
     ) -> JinaBertModel:
         """Load a folder's or a hub id's config.json and safetensors; weights are converted to `dtype`.
 
-        ModelError where the architecture is another one, or a tensor is missing, unexpected or misshapen.
+        ModelError if the architecture is another one, or a tensor is missing, unexpected or misshapen.
         """
         folder = resolve_model(str(name), revision=revision, offline=local_files_only).path
         model, fitting = cls._empty(folder)

@@ -37,7 +37,7 @@ class DenseLayer:
 
 
 def dense_output(folder: Path, size: int, name: str) -> int:
-    """The output size of a Dense module that must take `size` inputs; ModelError where it cannot be run."""
+    """The output size of a Dense module that must take `size` inputs; ModelError if it cannot be run."""
     config = read_json_object(folder / "config.json", name)
     file = f"model {name}: {folder.name}/config.json"
     if (activation := _activation(config)) not in ACTIVATIONS:

@@ -90,7 +90,7 @@ class TokenModel:
 def load_model(spec: ModelSpec, hardware: Hardware, task: str = "") -> Any:
     """The torch module on its device: our JinaBERT, our own encoder, or transformers' architecture.
 
-    Our own encoder has its weights in the precision that is asked for, the others in float32. ModelError where the
+    Our own encoder has its weights in the precision that is asked for, the others in float32. ModelError if the
     checkpoint is not whole, or holds values that are not finite.
     """
     if is_jina_bert(spec.config):

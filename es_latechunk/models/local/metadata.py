@@ -23,7 +23,7 @@ KNOWN_ORDER = re.compile(r"Transformer( Pooling( Dense)*)?( Normalize)?")
 
 @dataclass(frozen=True, slots=True)
 class FolderFacts:
-    """`pooling` is "mean", another name, or "" where no file tells; `pooling_file` is the file that tells.
+    """`pooling` is "mean", another name, or "" if no file states it; `pooling_file` is the file that states it.
 
     `lengths` are the numbers of tokens that sentence-transformers and the tokenizer cut texts to.
 
@@ -144,7 +144,7 @@ COUNTING_FROM_PADDING = (
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`hidden` is the size of token vectors; `positions` the most tokens at once, None where nothing limits."""
+    """`hidden` is the size of token vectors; `positions` the most tokens at once, None if nothing limits."""
 
     model_type: str
     hidden: int
@@ -178,7 +178,7 @@ _QUIET = RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' own log and progress bars: what is wrong with a model is said in a ModelError."""
+    """Without transformers' own log and progress bars: a ModelError reports what is wrong with a model."""
     from transformers.utils import logging
 
     with _QUIET:  # or two threads would each set back what the other has set
@@ -224,7 +224,7 @@ def _auto_config(path: Path, name: str) -> Any:
 
 
 def usable_positions(config: Any) -> int | None:
-    """The most tokens at once of a model with transformers' `config`; None where nothing limits them."""
+    """The most tokens at once of a model with transformers' `config`; None if nothing limits them."""
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return None

@@ -61,7 +61,7 @@ class Adapter:
     third: int | None = None
 
     def add_to(self, weight: FloatArray) -> None:
-        """Change the weight in place; ModelError where the shapes do not fit."""
+        """Change the weight in place; ModelError if the shapes do not fit."""
         left, right = read_array(self.left), read_array(self.right)
         if self.task_index is not None:
             left, right = left[self.task_index], right[self.task_index]
