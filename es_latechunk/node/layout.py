@@ -266,6 +266,6 @@ def node_pids(folder: NodeFolder) -> list[int]:
 
 
 def _is_of_node(command: list[str], folder: NodeFolder) -> bool:
-    """True for the server, and for the launcher whose arguments make it write the server's process id to this folder."""
+    """True for the server, and for the launcher that writes the server's process id to this folder."""
     starts = "-d" in command and ("-p", str(folder.pid)) in pairwise(command)
     return starts or f"-Djava.io.tmpdir={folder.tmp}" in command
