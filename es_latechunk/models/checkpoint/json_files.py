@@ -50,11 +50,8 @@ def read_modules(folder: Path, model: str = "") -> list[tuple[str, str]]:
     if not path.is_file():
         return []
     try:
-        return [
-            (str(module["type"] if "type" in module else ""), str(module["path"]))
-            for module in read_json(path, model)
-        ]
-    except (KeyError, TypeError) as error:
+        return [(str(module.get("type", "")), str(module["path"])) for module in read_json(path, model)]
+    except (AttributeError, KeyError, TypeError) as error:
         raise ModelError(
             f"{_subject(path, model)}: is not a list of modules ({error!r}); download the model again"
         ) from error
