@@ -116,7 +116,7 @@ def test_shards(tmp_path: Path, checkpoint: Any) -> None:
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b.safetensors"}}')
     assert "'../b.safetensors'" in refusal(folder)
     (folder / "model.safetensors.index.json").write_text("[]")
-    assert "model.safetensors.index.json: cannot be read" in refusal(folder)
+    assert "model.safetensors.index.json: is not a JSON object" in refusal(folder)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path, checkpoint: Any) -> None:
@@ -136,7 +136,7 @@ def test_broken_files_are_refused(tmp_path: Path, checkpoint: Any) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "model.safetensors: cannot be read" in refusal(folder)
     (folder / "config.json").write_text("{")
-    assert "config.json: cannot be read" in refusal(folder)
+    assert "config.json: is not JSON" in refusal(folder)
     (folder / "config.json").unlink()
     assert "config.json is missing" in refusal(folder)
 

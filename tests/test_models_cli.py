@@ -14,8 +14,8 @@ from tiny_models import add_modules, add_prompts, change_config, save_model, wri
 from es_latechunk.cli import main
 from es_latechunk.models import MINILM, find_local
 from es_latechunk.models.hardware import CPU_BATCH_TOKENS, choose_hardware
-from es_latechunk.models.info import survey, survey_known
-from es_latechunk.models.registry import FAMILIES, find_family, find_kin
+from es_latechunk.models.info import known_models, model_info
+from es_latechunk.models.registry import FAMILIES, find_family, match_config
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_the_list_fits_the_terminal_and_names_every_model() -> None:
 
 def test_the_list_as_json_has_a_row_for_each_model() -> None:
     rows = [json.loads(line) for line in run("--json").stdout.splitlines()]
-    assert [row["model"] for row in rows] == [row.model for row in survey_known()]
+    assert [row["model"] for row in rows] == [row.model for row in known_models()]
     assert all(row["late_chunking"] is not bool(row["reason"]) for row in rows)
     assert [row["model"] for row in rows if row["folder"]] == [MINILM]
 
@@ -144,11 +144,11 @@ def test_families() -> None:
     for family in FAMILIES:
         assert family.window <= family.max_tokens
         assert bool(family.refusal) or family.pooling == "mean"
-        assert not family.cuts or max(family.cuts) in family.dimensions.values()
+        assert not family.matryoshka_dims or max(family.matryoshka_dims) in family.dimensions.values()
     assert find_family("bge-m3") is find_family("BAAI/bge-m3") is not None
     assert find_family("other/bge-m3") is None
-    assert find_kin({"model_type": "gemma3_text"}) is None
-    assert find_kin({"model_type": "bert"}) is None
+    assert match_config({"model_type": "gemma3_text"}) is None
+    assert match_config({"model_type": "bert"}) is None
 
 
 def test_a_survey_reads_no_values_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_a_survey_reads_no_values_of_the_weights(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr("transformers.modeling_utils.safe_open", read)
     monkeypatch.setattr("safetensors.torch.load_file", read)
-    assert survey(str(folder)).late_chunking
+    assert model_info(str(folder)).late_chunking
 
 
 def test_the_documented_example_ranks_the_right_text_first() -> None:

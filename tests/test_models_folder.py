@@ -97,7 +97,7 @@ def test_pooling_in_another_place(tmp_path: Path) -> None:
     package = "sentence_transformers.models"
     rows = [{"path": "", "type": f"{package}.Transformer"}, {"path": "pool", "type": f"{package}.Pooling"}]
     write_json(folder / "modules.json", rows)
-    assert f"{folder / 'pool' / 'config.json'} cannot be read" in refusal(folder)
+    assert f"{folder / 'pool' / 'config.json'}: cannot be read" in refusal(folder)
     write_json(folder / "pool" / "config.json", {"pooling_mode": "max"})
     assert "pool/config.json says max pooling" in refusal(folder)
 
@@ -328,13 +328,13 @@ def test_a_size_that_sentence_transformers_cuts_to_is_the_model_s_own(tmp_path: 
     folder = model(tmp_path / "m")
     write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 12})
     found = spec(folder)
-    assert (found.dimensions, found.cuts, found.assumed_matryoshka) == (12, (12,), False)
+    assert (found.dimensions, found.matryoshka_dims, found.assumed_matryoshka) == (12, (12,), False)
     assert spec(folder, dimensions=32).dimensions == 32
     assert spec(folder, dimensions=12).dimensions == 12
     with pytest.raises(UsageError, match="dimensions 8: model m was trained for 12, 32; choose"):
         spec(folder, dimensions=8)
     change_config(folder, matryoshka_dimensions=[8, 16])
-    assert (spec(folder).dimensions, spec(folder).cuts) == (12, (8, 12, 16))
+    assert (spec(folder).dimensions, spec(folder).matryoshka_dims) == (12, (8, 12, 16))
     write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 99})
     assert spec(folder).dimensions == 32
     for wrong in (0, "12", 1.5, True):
@@ -372,17 +372,17 @@ def test_dense_modules_that_do_not_fit(tmp_path: Path) -> None:
     write_json(place, {**plain, "module_input_name": "token_embeddings"})
     assert "has module_input_name 'token_embeddings'" in refusal(folder)
     place.unlink()
-    assert f"{place} cannot be read" in refusal(folder)
+    assert f"{place}: cannot be read" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        ("config.json", "{", "config.json is not JSON"),
-        ("config.json", "[]", "config.json is not a JSON object"),
-        ("modules.json", '{"a": 1}', "modules.json is not a list of modules"),
-        ("modules.json", "[1]", "modules.json is not a list of modules"),
-        ("1_Pooling/config.json", "mean", "1_Pooling/config.json is not JSON"),
+        ("config.json", "{", "config.json: is not JSON"),
+        ("config.json", "[]", "config.json: is not a JSON object"),
+        ("modules.json", '{"a": 1}', "modules.json: is not a list of modules"),
+        ("modules.json", "[1]", "modules.json: is not a list of modules"),
+        ("1_Pooling/config.json", "mean", "1_Pooling/config.json: is not JSON"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, file: str, content: str, expected: str) -> None:

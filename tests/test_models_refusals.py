@@ -29,7 +29,7 @@ from tiny_tokenizers import FAST
 from es_latechunk.bootstrap import create_index
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import load_encoder
-from es_latechunk.models.info import survey
+from es_latechunk.models.info import model_info
 from es_latechunk.models.local.forward import TokenModel
 
 QUERY = "encoder.layer.1.attention.self.query.weight"
@@ -194,7 +194,7 @@ def test_a_model_that_cannot_embed_is_told_before_the_first_document(
     """By `models`, and by `index create` before it asks the cluster anything."""
     folder = tmp_path / "m"
     folder = broken(folder if broken in (t5_encoder, jina_without_a_tensor) else a_model(folder))
-    found = survey(str(folder))
+    found = model_info(str(folder))
     assert not found.late_chunking
     assert cause in found.reason
     with pytest.raises(ModelError) as caught, Elasticsearch("http://127.0.0.1:9") as nowhere:
@@ -206,7 +206,7 @@ def test_a_model_that_cannot_embed_is_told_before_the_first_document(
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
 def test_a_whole_checkpoint_is_not_refused(tmp_path: Path, kind: str) -> None:
     folder = add_modules(save_model(tmp_path / "m", kind), "Pooling")
-    assert survey(str(folder)).reason == ""
+    assert model_info(str(folder)).reason == ""
 
 
 def test_a_tokenizer_of_another_model(folder: Path) -> None:

@@ -12,7 +12,7 @@ from es_latechunk.cli.output import print_json
 from es_latechunk.models import find_local
 
 if TYPE_CHECKING:
-    from es_latechunk.models.info import ModelSurvey
+    from es_latechunk.models.info import ModelInfo
 
 COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "here")
 
@@ -25,15 +25,15 @@ def models(name: str | None, as_json: bool) -> None:
 
     If late chunking does not work with a model, the reason is given. Nothing is downloaded.
     """
-    from es_latechunk.models.info import survey, survey_known
+    from es_latechunk.models.info import known_models, model_info
 
     if name:
-        _show_one(survey(name), as_json=as_json)
+        _show_one(model_info(name), as_json=as_json)
     else:
-        _show_all(list(survey_known()), as_json=as_json)
+        _show_all(list(known_models()), as_json=as_json)
 
 
-def _show_one(found: ModelSurvey, *, as_json: bool) -> None:
+def _show_one(found: ModelInfo, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
         return
@@ -57,13 +57,13 @@ def _show_one(found: ModelSurvey, *, as_json: bool) -> None:
             click.echo(f"{key:<19} {value}")
 
 
-def _where(found: ModelSurvey) -> str:
+def _where(found: ModelInfo) -> str:
     if found.model.startswith("jina-api:"):
         return "at the service (texts leave this machine)"
     return "not on this machine" + ("; the first use downloads them" if found.late_chunking else "")
 
 
-def _show_all(found: list[ModelSurvey], *, as_json: bool) -> None:
+def _show_all(found: list[ModelInfo], *, as_json: bool) -> None:
     folders = {row.model: find_local(row.model) for row in found}
     if as_json:
         for row in found:

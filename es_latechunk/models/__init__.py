@@ -1,4 +1,4 @@
-"""Encoders, local and hosted: `load_encoder` is the one door to both."""
+"""Encoders, local and hosted; `load_encoder` loads either kind."""
 
 from es_latechunk.models.hardware import DTYPES, Dtype
 from es_latechunk.models.load import (

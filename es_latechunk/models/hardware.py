@@ -27,7 +27,7 @@ class Hardware:
 def choose_hardware(device: str = "auto", dtype: Dtype = "auto") -> Hardware:
     """Resolve "auto": the GPU if there is one; bfloat16 where the device multiplies it natively.
 
-    A device that is not here is a UsageError.
+    Raises UsageError if this machine has no such device.
     """
     if device == "auto":
         device = _best_device()
@@ -39,9 +39,9 @@ def choose_hardware(device: str = "auto", dtype: Dtype = "auto") -> Hardware:
 
 
 def runs_on_cpu(device: str) -> bool:
-    """Whether `device` means the CPU; torch is asked only where a GPU may be here.
+    """Whether `device` means the CPU; torch is imported only if there may be a GPU.
 
-    A device that is not here is a UsageError.
+    Raises UsageError if this machine has no such device.
     """
     if device == "cpu" or (device == "auto" and sys.platform == "linux" and not _has_gpu_driver()):
         return True
@@ -49,24 +49,24 @@ def runs_on_cpu(device: str) -> bool:
 
 
 def _has_gpu_driver() -> bool:
-    """NVIDIA's, AMD's, or Windows' below a Linux."""
-    return any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+    """Look for the device files of NVIDIA's and AMD's drivers, and of Windows' driver below a Linux (WSL)."""
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
 
 
 def _kind(device: str) -> str:
     import torch
 
     try:
-        asked = torch.device(device)
+        requested = torch.device(device)
     except RuntimeError as error:
         raise UsageError(
             f"{setting('device')} {device} is no device of torch; choose auto, cpu, cuda or mps"
         ) from error
-    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (asked.index or 0) >= here.get(asked.type, 0):
-        found = ", ".join(f"{count} {kind}" for kind, count in here.items() if count)
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (requested.index or 0) >= available.get(requested.type, 0):
+        found = ", ".join(f"{count} {kind}" for kind, count in available.items() if count)
         raise UsageError(f"{setting('device')} {device}: torch has here {found}; choose one of them, or auto")
-    return asked.type
+    return requested.type
 
 
 def _best_device() -> str:

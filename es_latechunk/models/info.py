@@ -1,4 +1,4 @@
-"""All that is known of a model without running it: from the table, its files, and what this machine has."""
+"""Describe a model without running it: from the table of families, its files, and what is on this machine."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from es_latechunk.models.checkpoint.resolve import ModelFolder, resolve_model
 from es_latechunk.models.checkpoint.weights import weights_fingerprint
 from es_latechunk.models.jina_api.hosted import find_hosted
 from es_latechunk.models.load import open_model
+from es_latechunk.models.local.family import match_family
 from es_latechunk.models.local.forward import check_checkpoint
-from es_latechunk.models.local.kinship import find_kinship
 from es_latechunk.models.local.metadata import read_architecture, read_folder
 from es_latechunk.models.local.spec import ModelOptions
 from es_latechunk.models.registry import FAMILIES, JINA_API, Family, find_family
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSurvey:
-    """`window` and `max_tokens` count tokens, special and prefix tokens included; None: not known.
+class ModelInfo:
+    """What `es-latechunk models NAME` shows about a model.
 
-    `reason` says why late chunking does not fit. `folder` is where the weights were found, "" where they
-    are not on this machine; `weights` is their fingerprint.
+    `reason` is why late chunking does not suit the model. `window` and `max_tokens` are numbers of tokens, including
+    special tokens and the prefix; None if they are not known. `folder` holds the weights ("" if they are not on this
+    machine), and `weights` is their fingerprint.
     """
 
     model: str
@@ -42,18 +43,18 @@ class ModelSurvey:
     revision: str | None = None
 
 
-def survey_known() -> Iterator[ModelSurvey]:
-    """The models of the table, in its order."""
+def known_models() -> Iterator[ModelInfo]:
+    """Yield the models of the table, in its order."""
     for family in FAMILIES:
         for model in family.dimensions:
             yield _from_table(model, family)
 
 
-def survey(name: str) -> ModelSurvey:
-    """All about one model: a folder, a hub id, or "jina-api:NAME". Nothing is downloaded.
+def model_info(name: str) -> ModelInfo:
+    """Describe one model: a folder, a hub id, or "jina-api:NAME". Nothing is downloaded.
 
-    ModelError where neither this machine nor the table has it; a model that late chunking does not fit is
-    no error here.
+    Raises ModelError if neither this machine nor the table has the model. A model that does not suit late chunking is
+    no error: it is described, with the reason.
     """
     if name.startswith(JINA_API):
         return _hosted(name)
@@ -67,9 +68,9 @@ def survey(name: str) -> ModelSurvey:
     return _from_folder(found)
 
 
-def _from_table(model: str, family: Family) -> ModelSurvey:
+def _from_table(model: str, family: Family) -> ModelInfo:
     dimensions = family.dimensions[model]
-    return ModelSurvey(
+    return ModelInfo(
         model=model,
         late_chunking=not family.refusal,
         reason=family.refusal,
@@ -77,49 +78,48 @@ def _from_table(model: str, family: Family) -> ModelSurvey:
         window=family.window,
         max_tokens=family.max_tokens,
         dimensions=dimensions,
-        shorter_dimensions=tuple(cut for cut in family.cuts if cut < dimensions),
+        shorter_dimensions=tuple(size for size in family.matryoshka_dims if size < dimensions),
         document_prefix=family.document_prefix,
         query_prefix=family.query_prefix,
         licence=family.licence,
     )
 
 
-def _from_folder(folder: ModelFolder) -> ModelSurvey:
+def _from_folder(folder: ModelFolder) -> ModelInfo:
     facts = read_folder(folder.path, folder.name)
-    kinship = find_kinship(folder.path, folder.name, facts.config)
-    known, kin = kinship.known, kinship.kin
-    told = f"{facts.pooling} ({facts.pooling_file})" if facts.pooling else ""
-    read = ModelSurvey(
+    match = match_family(folder.path, folder.name, facts.config)
+    stated = f"{facts.pooling} ({facts.pooling_file})" if facts.pooling else ""
+    found = ModelInfo(
         model=folder.name,
         late_chunking=False,
-        pooling=told or (known.pooling if known else "no file says it"),
-        licence=kin.licence if kin else "",
+        pooling=stated or (match.listed.pooling if match.listed else "no file says it"),
+        licence=match.trained_like.licence if match.trained_like else "",
         folder=str(folder.path.resolve()),
         weights=weights_fingerprint(folder.path),
         revision=folder.revision,
     )
     try:
         architecture = read_architecture(folder.path, facts.config, folder.name)
-        read = replace(read, dimensions=architecture.hidden, max_tokens=architecture.positions)
+        found = replace(found, dimensions=architecture.hidden, max_tokens=architecture.positions)
         spec, _ = open_model(folder, ModelOptions())
         check_checkpoint(spec)
     except ModelError as error:
-        return replace(read, reason=str(error).removeprefix(f"model {folder.name}: "))
+        return replace(found, reason=str(error).removeprefix(f"model {folder.name}: "))
     return replace(
-        read,
+        found,
         late_chunking=True,
         window=spec.window,
         max_tokens=spec.max_tokens,
         dimensions=spec.dimensions,
-        shorter_dimensions=tuple(cut for cut in spec.cuts if cut < spec.dimensions),
+        shorter_dimensions=tuple(size for size in spec.matryoshka_dims if size < spec.dimensions),
         document_prefix=spec.document_prefix,
         query_prefix=spec.query_prefix,
     )
 
 
-def _hosted(name: str) -> ModelSurvey:
+def _hosted(name: str) -> ModelInfo:
     model = find_hosted(name.removeprefix(JINA_API))
-    return ModelSurvey(
+    return ModelInfo(
         model=name,
         late_chunking=model.late_chunking,
         reason="" if model.late_chunking else "the service chunks late with other models only",

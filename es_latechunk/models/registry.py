@@ -1,8 +1,8 @@
-"""What is known of model families: pooling, lengths, prefixes, sizes, licence.
+"""The table of known model families: pooling, lengths, prefixes, sizes and licence.
 
-A row says what a model's files do not: the length at which its authors trained it or report its
-retrieval (`window`), the prefixes that it was trained with, and the sizes to which its vectors may be cut
-(Matryoshka representation learning). Sources are the model cards.
+A row holds what a model's own files leave out: the length at which its authors trained it or report its
+retrieval results (`window`), the prefixes that it was trained with, and the sizes to which its vectors may be
+shortened (Matryoshka representation learning). The source of each row is the model card.
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ JINA_V2 = "jinaai/jina-embeddings-v2"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Models that are used in the same way. `window` and `max_tokens` count special and prefix tokens too."""
+    """Models that are used in the same way.
+
+    `window` and `max_tokens` are numbers of tokens, including special tokens and the prefix.
+    """
 
     dimensions: Mapping[str, int]  # hub id -> the size of its vectors
     max_tokens: int
     window: int
     licence: str
     pooling: str = "mean"
-    marks: Mapping[str, Any] | None = None  # what a config.json of this family, and of no other, says
+    config_signature: Mapping[str, Any] | None = None  # settings of config.json that only this family has
     document_prefix: str = ""
     query_prefix: str = ""
-    cuts: tuple[int, ...] = ()  # the Matryoshka sizes
-    hint: str = ""  # what is in the names of its relatives, which may need its prefixes
-    tasks: tuple[str, ...] = ()  # that it has adapters for: documents' first, then queries', then the others
-    refusal: str = ""  # why late chunking does not fit it
+    matryoshka_dims: tuple[int, ...] = ()  # the sizes that its vectors may be shortened to
+    name_part: str = ""  # a part of the names of fine-tuned models, which may need this family's prefixes
+    tasks: tuple[
+        str, ...
+    ] = ()  # the tasks that it has adapters for: for documents, for queries, then all others
+    refusal: str = ""  # why the model does not suit late chunking
 
 
 JINA_V3 = Family(
@@ -39,10 +44,10 @@ JINA_V3 = Family(
     max_tokens=8192,
     window=8192,
     licence="CC-BY-NC-4.0 (non-commercial)",
-    marks={"model_type": "xlm-roberta", "position_embedding_type": "rotary"},
+    config_signature={"model_type": "xlm-roberta", "position_embedding_type": "rotary"},
     document_prefix="Represent the document for retrieval: ",
     query_prefix="Represent the query for retrieving evidence documents: ",
-    cuts=(32, 64, 128, 256, 512, 768, 1024),
+    matryoshka_dims=(32, 64, 128, 256, 512, 768, 1024),
     tasks=("retrieval.passage", "retrieval.query", "separation", "classification", "text-matching"),
 )
 FAMILIES = (
@@ -67,30 +72,30 @@ FAMILIES = (
         licence="Apache-2.0",
         document_prefix="search_document: ",
         query_prefix="search_query: ",
-        cuts=(256, 768),
-        hint="modernbert-embed",
+        matryoshka_dims=(256, 768),
+        name_part="modernbert-embed",
     ),
     Family(
         {"nomic-ai/nomic-embed-text-v1.5": 768},
-        max_tokens=2048,  # its 8192 need scaled rotary positions, which transformers does not compute for it
+        max_tokens=2048,  # 8192 needs scaled rotary positions, which transformers does not compute for this model
         window=2048,
         licence="Apache-2.0",
-        marks={"model_type": "nomic_bert"},
+        config_signature={"model_type": "nomic_bert"},
         document_prefix="search_document: ",
         query_prefix="search_query: ",
-        cuts=(64, 128, 256, 512, 768),
-        hint="nomic-embed-text",
+        matryoshka_dims=(64, 128, 256, 512, 768),
+        name_part="nomic-embed-text",
     ),
     Family(
         {"google/embeddinggemma-300m": 768},
         max_tokens=2048,
         window=2048,
         licence="Gemma terms of use",
-        marks={"model_type": "gemma3_text", "use_bidirectional_attention": True},
-        hint="embeddinggemma",
+        config_signature={"model_type": "gemma3_text", "use_bidirectional_attention": True},
+        name_part="embeddinggemma",
         document_prefix="title: none | text: ",
         query_prefix="task: search result | query: ",
-        cuts=(128, 256, 512, 768),
+        matryoshka_dims=(128, 256, 512, 768),
     ),
     Family(
         {
@@ -109,13 +114,13 @@ FAMILIES = (
         licence="MIT",
         document_prefix="passage: ",
         query_prefix="query: ",
-        hint="e5",
+        name_part="e5",
     ),
     JINA_V3,
     replace(
         JINA_V3,
         dimensions={"jinaai/jina-embeddings-v3-hf": 1024},
-        marks={"model_type": "jina_embeddings_v3"},
+        config_signature={"model_type": "jina_embeddings_v3"},
     ),
     Family(
         {
@@ -148,19 +153,22 @@ FAMILIES = (
 
 
 def find_family(name: str) -> Family | None:
-    """The family of a hub id, or of a folder that bears the last part of one."""
+    """Find the family that lists a hub id, or the last part of one (a folder's name)."""
     for family in FAMILIES:
         if any(name in (known, known.rpartition("/")[2]) for known in family.dimensions):
             return family
     return None
 
 
-def find_kin(config: Mapping[str, Any]) -> Family | None:
-    """The family whose architecture a config.json describes: such a model was trained in the same way.
+def match_config(config: Mapping[str, Any]) -> Family | None:
+    """Find the family whose architecture a config.json describes.
 
-    How it pools, and whether its vectors may be cut, does not follow from that.
+    A model of that architecture was trained in the same way, so it needs the same prefixes. Its pooling and its
+    Matryoshka sizes may still differ.
     """
     for family in FAMILIES:
-        if family.marks and all(config.get(key) == value for key, value in family.marks.items()):
+        if family.config_signature and all(
+            config.get(key) == value for key, value in family.config_signature.items()
+        ):
             return family
     return None

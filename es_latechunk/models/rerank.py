@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError, UsageError
+from es_latechunk.models.checkpoint.json_files import read_json_object
 from es_latechunk.models.checkpoint.resolve import ModelFolder, resolve_model
 from es_latechunk.models.hardware import choose_hardware
 from es_latechunk.models.local.forward import load_errors, read_checkpoint
@@ -30,7 +30,7 @@ def load_reranker(
 ) -> Reranker:
     """The cross-encoder of a folder or a Hugging Face id, or a hosted one ("jina-api:jina-reranker-m0").
 
-    Raises ModelError where the model cannot be loaded or gives no single score, UsageError where
+    Raises ModelError if the model cannot be loaded or gives no single score, UsageError if
     sentence-transformers or the API's key is missing.
     """
     if name.startswith(JINA_API):
@@ -77,17 +77,17 @@ class CrossEncoderReranker:
         return model
 
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:
-        """One score (N,) float32 a text, the higher the better; what the model cannot read whole is logged."""
+        """One score (N,) float32 per text, the higher the better; what the model cannot read whole is logged."""
         if not texts:
             return np.zeros(0, dtype=np.float32)
-        self._tell_of_long_ones(query, texts)
+        self._warn_about_long_pairs(query, texts)
         pairs = [(query, text) for text in texts]
         scores = np.asarray(self._model.predict(pairs, batch_size=BATCH, show_progress_bar=False), np.float32)
         if not np.isfinite(scores).all():
             raise ModelError(f"reranker {self.name}: gives scores that are not finite; check the weights")
         return scores
 
-    def _tell_of_long_ones(self, query: str, texts: Sequence[str]) -> None:
+    def _warn_about_long_pairs(self, query: str, texts: Sequence[str]) -> None:
         limit = self._model.max_seq_length
         if limit is None:
             return
@@ -115,15 +115,15 @@ class JinaApiReranker:
         self._client = JinaApiClient.from_environment()
 
     def score(self, query: str, texts: Sequence[str]) -> FloatArray:
-        """One score (N,) float32 a text, the higher the better."""
+        """One score (N,) float32 per text, the higher the better."""
         scores = np.zeros(len(texts), dtype=np.float32)
-        for place, score in self._client.rerank(query, texts, model=self._model):
-            scores[place] = score
+        for index, score in self._client.rerank(query, texts, model=self._model):
+            scores[index] = score
         return scores
 
 
 def _check_whole(folder: ModelFolder) -> int:
-    """The number of scores for a pair; ModelError where the architecture has weights that the folder lacks.
+    """The number of scores for a pair; ModelError if the architecture has weights that the folder lacks.
 
     sentence-transformers does not say so, as with models that need code from their repository.
     """
@@ -134,12 +134,9 @@ def _check_whole(folder: ModelFolder) -> int:
 
 
 def _check_head(folder: ModelFolder) -> None:
-    """An embedding model would load as well, with a last layer of random numbers."""
+    """Refuse what is no cross-encoder: an embedding model would load as well, with a last layer of random numbers."""
     path = folder.path / "config.json"
-    try:
-        architectures = json.loads(path.read_text(encoding="utf-8")).get("architectures") or []
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"reranker {folder.name}: {path} cannot be read ({error})") from error
+    architectures = read_json_object(path).get("architectures") or []
     if not any(str(name).endswith(HEAD) for name in architectures):
         raise ModelError(
             f"reranker {folder.name}: {path} names {', '.join(map(str, architectures)) or 'no architecture'}, which "

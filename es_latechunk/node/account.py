@@ -30,7 +30,7 @@ class Account:
     uid: int | None
 
     def own(self, path: Path) -> None:
-        """Gives one file or folder to the account."""
+        """Give one file or folder to the account."""
         if self.uid is not None:
             os.chown(path, self.uid, self.uid, follow_symlinks=False)
 
@@ -41,7 +41,7 @@ class Account:
         environment: Mapping[str, str] | None = None,
         standard_input: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a short command as the account, from `/`. OSError where it cannot be run at all."""
+        """Run a short command as the account, from `/`. OSError if it cannot be run at all."""
         return subprocess.run(  # noqa: S603 - the program comes from the Java or Elasticsearch chosen
             [str(part) for part in command],
             **self._identity(),
@@ -58,7 +58,7 @@ class Account:
     def launch(
         self, command: Sequence[str | Path], *, environment: Mapping[str, str], folder: Path, log: Path
     ) -> subprocess.Popen[bytes]:
-        """Starts a command as the account in a session of its own, its output going to `log`."""
+        """Start a command as the account in a session of its own, its output going to `log`."""
         with log.open("wb") as output:
             log.chmod(0o600)
             return subprocess.Popen(  # noqa: S603 - as above

@@ -16,7 +16,7 @@ from es_latechunk.node.layout import NodeFolder, write_atomically
 
 _MEGABYTE = 1 << 20
 _HEAP = re.compile(r"([1-9]\d*)([mg])", re.IGNORECASE)
-# Where a container's memory limit is told: control groups version 2, then 1.
+# The files that state a container's memory limit: control groups version 2, then version 1.
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # The garbage collector's log would take up to 2 GB, a heap dump as much as the heap.
 _UNWANTED_OPTIONS = ("-Xlog:gc", "-XX:+HeapDumpOnOutOfMemoryError")
@@ -82,7 +82,7 @@ def heap_megabytes(heap: str | None) -> int:
 
 def _memory_bytes() -> int:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [Path(place).read_text().strip() for place in _MEMORY_LIMITS if Path(place).is_file()]
+    limits = [Path(file).read_text().strip() for file in _MEMORY_LIMITS if Path(file).is_file()]
     return min([physical, *(int(limit) for limit in limits if limit.isdigit())])
 
 
@@ -138,13 +138,13 @@ def make_user(
         tool = elasticsearch_home / "bin" / "elasticsearch-users"
         done = account.run([tool, *arguments], environment=environment, standard_input=standard_input)
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
-            raise NodeError(f"node {folder.name!r}: elasticsearch-users {arguments[0]} failed: {said[-1]}")
+            output = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
+            raise NodeError(f"node {folder.name!r}: elasticsearch-users {arguments[0]} failed: {output[-1]}")
 
-    there = f"{USERNAME}:" in (folder.config / "users").read_text(encoding="utf-8")
-    if there and folder.password.exists():
+    user_exists = f"{USERNAME}:" in (folder.config / "users").read_text(encoding="utf-8")
+    if user_exists and folder.password.exists():
         return
-    if there:
+    if user_exists:
         users("userdel", USERNAME)
     password = secrets.token_urlsafe(24)
     # By standard input: arguments can be seen in the list of processes.

@@ -1,4 +1,4 @@
-"""Gets a release of Elasticsearch onto this machine: fetched by jgo, checked, unpacked once, all of it or nothing."""
+"""Get a release of Elasticsearch onto this machine: fetched by jgo, checked, unpacked once, all of it or nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def unpacked_size(archive: Path) -> int:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpacks the archive's single top folder as `target`, by a temporary folder and a rename.
+    """Unpack the archive's single top folder as `target`, by a temporary folder and a rename.
 
     Raises NodeError for links and for names that are absolute or lead outside.
     """
@@ -151,13 +151,13 @@ def _download_progress(
 ) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
     @contextmanager
     def report(filename: str, size: int) -> Iterator[Callable[[int], None]]:
-        done = told = 0
+        done = reported = 0
 
         def advance(count: int) -> None:
-            nonlocal done, told
+            nonlocal done, reported
             done += count
-            if done * 10 // size > told:
-                told = done * 10 // size
+            if done * 10 // size > reported:
+                reported = done * 10 // size
                 progress(f"{filename}: {done // _MEGABYTE} of {size // _MEGABYTE} MB")
 
         yield advance

@@ -1,4 +1,4 @@
-"""Finds the Java runtimes of this machine, and says which Elasticsearch runs on which of them."""
+"""Find the Java runtimes of this machine, and which release of Elasticsearch runs on each."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def readable_runtime(runtime: JavaRuntime, account: Account, folder: Path) -> Ja
     """The runtime itself if the account can run it, else a copy in `folder` that it can run."""
     if _runs(runtime.home, account):
         return runtime
-    # The place is part of the name: two builds of one version are two runtimes.
-    place = hashlib.sha256(os.fsencode(runtime.home)).hexdigest()[:8]
-    copy = folder / f"{runtime.version}-{place}"
+    # The path is part of the name: two builds of one version are two runtimes.
+    digest = hashlib.sha256(os.fsencode(runtime.home)).hexdigest()[:8]
+    copy = folder / f"{runtime.version}-{digest}"
     if not copy.exists():
         _copy(runtime.home, copy)
     if not _runs(copy, account):
@@ -85,14 +85,14 @@ def readable_runtime(runtime: JavaRuntime, account: Account, folder: Path) -> Ja
 
 def _candidates() -> Iterator[Path]:
     seen: set[Path] = set()
-    for home in _places():
+    for home in _java_homes():
         real = home.resolve()
         if real not in seen and (real / "bin" / "java").is_file():
             seen.add(real)
             yield real
 
 
-def _places() -> Iterator[Path]:
+def _java_homes() -> Iterator[Path]:
     for variable in ("ES_JAVA_HOME", "JAVA_HOME"):
         if value := os.environ.get(variable):
             yield Path(value)

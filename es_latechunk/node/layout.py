@@ -102,7 +102,7 @@ def node_folders() -> list[NodeFolder]:
 
 
 def make_folder(path: Path) -> None:
-    """Makes `path`, its owner's alone; for root others may pass through, as the server does."""
+    """Make `path`, its owner's alone; for root others may pass through, as the server does."""
     for folder in (*reversed(path.parents), path):
         if not folder.is_dir():
             folder.mkdir(exist_ok=True)
@@ -110,7 +110,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o600, owner: int | None = None) -> None:
-    """Writes by a new file and a rename, so that no half file is seen and no planted link is followed."""
+    """Write by a new file and a rename, so that no half file is seen and no planted link is followed."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -127,7 +127,7 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600, owner: int | N
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the file `path` against other processes; waits while another one holds it."""
+    """Hold the file `path` against other processes; waits while another one holds it."""
     with path.open("a") as file:
         path.chmod(0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -166,7 +166,7 @@ class Node:
         return self.password_file is not None
 
     def password(self) -> str | None:
-        """The generated password of a secure node. Raises NodeError where the caller may not read it."""
+        """The generated password of a secure node. Raises NodeError if the caller may not read it."""
         if self.password_file is None:
             return None
         try:
@@ -226,7 +226,7 @@ def load(folder: NodeFolder) -> Node | None:
 
 
 def save(folder: NodeFolder, node: Node) -> None:
-    """Writes node.json."""
+    """Write node.json."""
     known = {
         "url": node.url,
         "version": node.version,
@@ -266,6 +266,6 @@ def node_pids(folder: NodeFolder) -> list[int]:
 
 
 def _is_of_node(command: list[str], folder: NodeFolder) -> bool:
-    """True for the server, and for the launcher that was told to write the server's process id to this folder."""
+    """True for the server, and for the launcher that writes the server's process id to this folder."""
     starts = "-d" in command and ("-p", str(folder.pid)) in pairwise(command)
     return starts or f"-Djava.io.tmpdir={folder.tmp}" in command

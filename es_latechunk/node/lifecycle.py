@@ -1,4 +1,4 @@
-"""Starts, stops and finds nodes of the embedded Elasticsearch."""
+"""Start, stop and find nodes of the embedded Elasticsearch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from es_latechunk.node.process import boot, end, wait_until_ready
 
 
 def _silent(message: str) -> None:
-    """Shows no progress."""
+    """Show no progress."""
 
 
 def start_node(
@@ -39,9 +39,9 @@ def start_node(
     timeout: float = 180.0,
     progress: Progress = _silent,
 ) -> Node:
-    """Starts a node in the background and returns when it answers; one that runs is left as it is.
+    """Start a node in the background and return when it answers; leave a running node as it is.
 
-    What is None is as the node was last started: its port, version and security. `heap` is a size such as
+    An argument that is None keeps the value of the last start: port, version and security. `heap` is a size such as
     "768m"; `timeout` is the seconds that the boot may take; `progress` gets a line at every step.
     Raises UsageError for a setting that cannot be, NodeError with the reason if the node cannot start.
     """
@@ -65,7 +65,7 @@ def start_node(
 def stop_node(
     name: str = DEFAULT_NAME, *, timeout: float = 60.0, progress: Progress = _silent
 ) -> Node | None:
-    """Stops a node cleanly and returns it; None if it did not run.
+    """Stop a node cleanly and return it; None if it did not run.
 
     After `timeout` seconds it is killed, and `progress` gets a line that says so.
     """
@@ -118,8 +118,8 @@ def _known(folder: NodeFolder) -> Node:
 
 def _refuse_change(running: Node, wanted: Wanted) -> None:
     secure = running.secure if wanted.secure is None else wanted.secure
-    asked = (wanted.port or running.port, wanted.elasticsearch_version or running.version, secure)
-    if asked != (running.port, running.version, running.secure):
+    requested = (wanted.port or running.port, wanted.elasticsearch_version or running.version, secure)
+    if requested != (running.port, running.version, running.secure):
         raise NodeError(
             f"node {running.name!r} runs already, as {running.version} at {running.url}"
             f"{', secure' if running.secure else ''}; stop it first to start it with other settings"

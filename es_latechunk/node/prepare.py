@@ -84,9 +84,9 @@ def choose_software(wanted: Wanted, known: Node | None, *, progress: Progress) -
         version = version_of(own)
         _refuse_downgrade(version, known)
         return Software(version, own, _java_for(own, version, wanted.java_home))
-    asked = wanted.elasticsearch_version or (known.version if known else None)
+    preferred = wanted.elasticsearch_version or (known.version if known else None)
     runtimes = [runtime_at(wanted.java_home)] if wanted.java_home else find_runtimes()
-    version, java = choose(runtimes, asked)
+    version, java = choose(runtimes, preferred)
     _refuse_downgrade(version, known)
     return Software(version, install(home(), version, progress=progress), java)
 
@@ -163,7 +163,7 @@ def _java_for(elasticsearch_home: Path, version: str, java_home: Path | None) ->
         runtimes = [runtime_at(java_home)]
     else:
         bundled = (elasticsearch_home / "jdk", elasticsearch_home / "jdk.app" / "Contents" / "Home")
-        runtimes = [runtime for place in bundled if (runtime := ask(place))] or find_runtimes()
+        runtimes = [runtime for folder in bundled if (runtime := ask(folder))] or find_runtimes()
     if java := best_runtime(runtimes, version):
         return java
     raise no_java(runtimes, version)

@@ -1,4 +1,4 @@
-"""Starts the server's process, waits for it, says why it failed, and ends it."""
+"""Start the server's process, wait for it, report why it failed, and end it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REASONS = tuple(
 def boot(
     node: Node, folder: NodeFolder, *, account: Account, environment: dict[str, str], timeout: float
 ) -> None:
-    """Starts the server in the background and returns when it answers; ends it if it does not.
+    """Start the server in the background and return when it answers; end it if it does not.
 
     `timeout` in seconds. Raises NodeError with the log's own reason.
     """
@@ -64,7 +64,7 @@ def _ended_while_starting(node: Node, folder: NodeFolder) -> NodeError:
 
 
 def wait_until_ready(node: Node, folder: NodeFolder, *, deadline: float) -> None:
-    """Waits until the node answers with its health at least yellow. `deadline` is on the monotonic clock."""
+    """Wait until the node answers with its health at least yellow. `deadline` is on the monotonic clock."""
     while not answers(node):
         if not node_pids(folder):
             raise _ended_while_starting(node, folder)
@@ -87,7 +87,7 @@ def answers(node: Node) -> bool:
 
 
 def end(folder: NodeFolder, *, timeout: float) -> bool:
-    """Ends the server cleanly; True if it was still there after `timeout` seconds and had to be killed."""
+    """End the server cleanly; True if it was still there after `timeout` seconds and had to be killed."""
     if _ended(folder, signal.SIGTERM, timeout):
         return False
     if not _ended(folder, signal.SIGKILL, timeout):
@@ -97,7 +97,7 @@ def end(folder: NodeFolder, *, timeout: float) -> bool:
 
 
 def _ended(folder: NodeFolder, how: signal.Signals, timeout: float) -> bool:
-    """Signals each process of the node once, those too that a launcher starts meanwhile; True when none is left."""
+    """Signal each process of the node once, those too that a launcher starts meanwhile; True when none is left."""
     signalled: set[int] = set()
     deadline = time.monotonic() + timeout
     while pids := set(node_pids(folder)):

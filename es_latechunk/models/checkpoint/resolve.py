@@ -42,7 +42,7 @@ def resolve_model(name: str, *, revision: str | None = None, offline: bool = Fal
     """Find a model's folder; what is not here is downloaded, with progress bars on stderr.
 
     `name` is a folder or a hub id; `revision` a hub's branch, tag or commit. `offline` (or HF_HUB_OFFLINE=1)
-    uses the cache alone. ModelError where config.json or safetensors are missing, or a download fails.
+    uses the cache alone. ModelError if config.json or safetensors are missing, or a download fails.
     """
     folder = Path(name).expanduser()
     if name and folder.is_dir():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.checkpoint.json_files import read_json_object, read_modules
 from es_latechunk.types import FloatArray
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class StoredTensor:
 def weight_files(folder: Path) -> list[Path]:
     """The model's own weights: model.safetensors, or the shards that its index names, sorted.
 
-    ModelError where there is none, or a shard is missing.
+    ModelError if there is none, or a shard is missing.
     """
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -143,10 +144,10 @@ def weights_fingerprint(folder: Path) -> str:
 
 def _shards(folder: Path) -> list[Path]:
     path = folder / INDEX
-    try:
-        names = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: cannot be read ({error!r}); download the checkpoint again") from error
+    weight_map = read_json_object(path).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ModelError(f"{path}: has no weight_map; download the model again")
+    names = set(weight_map.values())
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise ModelError(f"{path}: names {name!r}, which is no safetensors file of this folder")
@@ -156,28 +157,17 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _module_files(folder: Path) -> list[Path]:
-    """Weights of the further modules that sentence-transformers' modules.json lists, such as 2_Dense."""
-    path = folder / "modules.json"
-    if not path.is_file():
-        return []
-    try:
-        places = [str(module["path"]) for module in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: cannot be read ({error!r}); download the checkpoint again") from error
-    files = [folder / place / SINGLE for place in places if place]
+    """List the weights of the modules after the Transformer that modules.json names, such as 2_Dense."""
+    files = [folder / subfolder / SINGLE for _, subfolder in read_modules(folder) if subfolder]
     return [file for file in files if file.is_file()]
 
 
 def _adapter_files(folder: Path) -> list[Path]:
-    """Of jina-embeddings-v3's `-hf` form; no other model's adapters are read here."""
+    """List the task adapters of jina-embeddings-v3's `-hf` form; no other model's adapters change the vectors here."""
     found = sorted(folder.glob("*/adapter_model.safetensors"))
-    if not found:
+    if not found or read_json_object(folder / "config.json").get("model_type") != "jina_embeddings_v3":
         return []
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'}: cannot be read ({error}); download it again") from error
-    return found if config.get("model_type") == "jina_embeddings_v3" else []
+    return found
 
 
 def _opened(path: Path) -> Any:

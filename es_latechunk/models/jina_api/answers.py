@@ -97,7 +97,7 @@ def read_vectors(body: Mapping[str, Any], count: int) -> FloatArray:
 
 
 def read_tokens(body: Mapping[str, Any]) -> int | None:
-    """The tokens that the server counted, where it says."""
+    """The tokens that the server counted, if it says."""
     usage = body.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, Mapping) else None
     return tokens if isinstance(tokens, int) else None
@@ -131,8 +131,8 @@ def _words(body: object) -> str:
     """The human part of an error body: `detail`, `message` or `error`, FastAPI's list of them included."""
     if isinstance(body, Mapping):
         if "msg" in body:
-            place = ".".join(str(part) for part in body.get("loc", ()))
-            return f"{place}: {body['msg']}" if place else str(body["msg"])
+            location = ".".join(str(part) for part in body.get("loc", ()))
+            return f"{location}: {body['msg']}" if location else str(body["msg"])
         for key in ("detail", "message", "error"):
             if body.get(key):
                 return _words(body[key])

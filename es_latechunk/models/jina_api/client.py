@@ -58,7 +58,7 @@ class JinaApiClient:
 
     `timeout` is seconds for one answer, `retry_for` seconds for a request with all its repeats; `backoff`
     seconds is the first pause's upper end, doubled from pause to pause. 429, 5xx and broken connections
-    are tried again, after the server's Retry-After where it gives one; all else is an error at once:
+    are tried again, after the server's Retry-After if it gives one; all else is an error at once:
     UsageError for the key, PreconditionError for the account's credit and for a service that stays away,
     ModelError for an unknown model, JinaApiError for one request that the service refuses or botches.
     """
@@ -134,7 +134,7 @@ class JinaApiClient:
         task: str = "",
         late_chunking: bool = False,
     ) -> Embeddings:
-        """One vector a text, in order. With `late_chunking` the texts are the chunks of one document.
+        """One vector per text, in order. With `late_chunking` the texts are the chunks of one document.
 
         `dimensions` asks a Matryoshka model for shorter vectors; None leaves it at the model's own size.
         """

@@ -108,7 +108,7 @@ class JinaApiEncoder:
         self._client.close()
 
     def encode_documents(self, texts: Sequence[str]) -> FloatArray:
-        """One vector (N, dim) a text, each text as one chunk; a long text's parts see each other."""
+        """One vector (N, dim) per text, each text as one chunk; a long text's parts see each other."""
         long = {row for row, text in enumerate(texts) if estimate_tokens(text) > self._window}
         short = [row for row in range(len(texts)) if row not in long]
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
@@ -120,7 +120,7 @@ class JinaApiEncoder:
         return vectors
 
     def encode_queries(self, texts: Sequence[str]) -> FloatArray:
-        """One vector (N, dim) a query, with the query task."""
+        """One vector (N, dim) per query, with the query task."""
         return self._encode("queries", texts, task=self._identity.query_task, late=False)
 
     def encode_chunks(self, document: ChunkedDocument, pooling: Pooling) -> FloatArray:

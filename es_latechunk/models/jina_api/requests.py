@@ -48,7 +48,7 @@ def segment(texts: Sequence[str], limit: int) -> list[Segment]:
 
 
 def plan_requests(tokens: Sequence[int], size: int, *, context: int) -> list[TokenWindow]:
-    """Requests of at most `size` tokens and `MAX_INPUTS` segments; `tokens` has one count a segment.
+    """Requests of at most `size` tokens and `MAX_INPUTS` segments; `tokens` has one count per segment.
 
     A window's positions count segments here: those of [start, end) are sent together.
     A segment is kept only where whole segments of at least `context` tokens stand before and after it in

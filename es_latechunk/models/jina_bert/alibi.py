@@ -23,7 +23,7 @@ ALIGNED = 8
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """Slopes m_h, one a head. With p the largest power of two <= heads: the p slopes of p heads, then, for
+    """Slopes m_h, one per head. With p the largest power of two <= heads: the p slopes of p heads, then, for
     the heads beyond p, every second slope of 2p heads; not sorted, as in the original code."""
     power = 2 ** int(math.log2(heads))
     slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
@@ -76,8 +76,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, spans: Sequence[Span], bia
     key, value = key.flip(0), value.flip(0)
     mixed = torch.empty_like(value)
     for span in spans:
-        there = slice(len(key) - span.end, len(key) - span.start)
-        keys, values = _heads_first(key[there]), _heads_first(value[there])
+        reversed_keys = slice(len(key) - span.end, len(key) - span.start)
+        keys, values = _heads_first(key[reversed_keys]), _heads_first(value[reversed_keys])
         for first, last in _blocks(span, bias):
             here = slice(span.start + first, span.start + last)
             mask = bias.block(first, last - first, span, value.dtype)

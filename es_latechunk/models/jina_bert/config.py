@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.checkpoint.json_files import read_json_object
 
 Family = Literal["v1", "code"]
 
-# The repository of remote code that a config names; that code is never run, it only tells the architecture.
+# The repository of remote code that a config names; that code is never run, its name only identifies the architecture.
 FAMILIES: dict[str, Family] = {
     "jina-bert-implementation": "v1",
     "jina-bert-v2-qk-post-norm": "code",
 }
-# That of jina-embeddings-v2-base-es, which says by its tensors' names alone what it computes.
-TOLD_BY_KEYS = "jina-bert-v2-qk-devlin-norm-1e-2"
+# The repository of jina-embeddings-v2-base-es, whose architecture only the names of its tensors identify.
+FAMILY_FROM_TENSORS = "jina-bert-v2-qk-devlin-norm-1e-2"
 QUERY_KEY_NORMS = (".attention.self.layer_norm_q.", ".attention.self.layer_norm_k.")
 # A tensor's name that only this family has.
 MARKS: dict[Family, str] = {"v1": ".mlp.gated_layers.", "code": ".mlp.up_gated_layer."}
@@ -34,7 +34,7 @@ REQUIRED = {
 
 @dataclass(frozen=True, slots=True)
 class JinaBertConfig:
-    """Sizes of one checkpoint; `family` is None where config.json does not tell it."""
+    """Sizes of one checkpoint; `family` is None if config.json does not identify it."""
 
     family: Family | None
     vocab_size: int
@@ -48,19 +48,9 @@ class JinaBertConfig:
 
     @classmethod
     def from_folder(cls, folder: Path) -> JinaBertConfig:
-        """Read `folder`/config.json. ModelError where it is missing, broken or of another architecture."""
+        """Read config.json. Raises ModelError if it is missing, broken or describes another architecture."""
         path = folder / "config.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ModelError(
-                f"{folder}: config.json is missing; give a folder with a whole checkpoint"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path}: cannot be read ({error}); download the checkpoint again") from error
-        if not isinstance(values, dict):
-            raise ModelError(f"{path}: holds no JSON object; download the checkpoint again")
-        return cls.from_values(values, source=str(path))
+        return cls.from_values(read_json_object(path), source=str(path))
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], *, source: str) -> JinaBertConfig:
@@ -95,7 +85,7 @@ class JinaBertConfig:
 
 
 def family_of(config: JinaBertConfig, keys: Iterable[str], *, source: str) -> Family:
-    """The architecture, from the config and the tensors' names. ModelError where the two disagree."""
+    """The architecture, from the config and the tensors' names. ModelError if the two disagree."""
     names = list(keys)
     present = [family for family, mark in MARKS.items() if any(mark in name for name in names)]
     if len(present) != 1:
@@ -123,13 +113,13 @@ def normalises_queries(config: JinaBertConfig, keys: Iterable[str]) -> bool:
 
 def _family(values: Mapping[str, Any], source: str) -> Family | None:
     named = _named(values)
-    if named == {TOLD_BY_KEYS}:
+    if named == {FAMILY_FROM_TENSORS}:
         return None
     known = {FAMILIES[name] for name in named if name in FAMILIES}
     if len(known) > 1 or (named and not known):
         raise ModelError(
             f"{source}: auto_map names {', '.join(sorted(named))}, known are "
-            f"{', '.join((*FAMILIES, TOLD_BY_KEYS))};"
+            f"{', '.join((*FAMILIES, FAMILY_FROM_TENSORS))};"
             " choose another checkpoint"
         )
     return known.pop() if known else None
@@ -141,7 +131,7 @@ def _named(values: Mapping[str, Any]) -> set[str]:
     entries = auto_map.values() if isinstance(auto_map, Mapping) else ()
     named = {entry.split("--")[0] for entry in entries if isinstance(entry, str) and "--" in entry}
     origin = str(values.get("_name_or_path", ""))
-    if not named and origin.rpartition("/")[2] in {*FAMILIES, TOLD_BY_KEYS}:
+    if not named and origin.rpartition("/")[2] in {*FAMILIES, FAMILY_FROM_TENSORS}:
         named = {origin}
     return {name.rpartition("/")[2] for name in named}
 

@@ -47,7 +47,7 @@ class JinaBertModel(nn.Module):
     ) -> JinaBertModel:
         """Load a folder's or a hub id's config.json and safetensors; weights are converted to `dtype`.
 
-        ModelError where the architecture is another one, or a tensor is missing, unexpected or misshapen.
+        ModelError if the architecture is another one, or a tensor is missing, unexpected or misshapen.
         """
         folder = resolve_model(str(name), revision=revision, offline=local_files_only).path
         model, fitting = cls._empty(folder)
@@ -97,12 +97,12 @@ class JinaBertModel(nn.Module):
 
 
 def _pack(mask: Tensor) -> tuple[list[Span], Tensor]:
-    """Each row from its first to its last real token as a span, and those tokens' places in the flat batch.
+    """Each row from its first to its last real token as a span, and those tokens' indices in the flat batch.
 
     Masked tokens between two real ones stay, since ALiBi counts them as distance, but are no keys.
     """
     spans: list[Span] = []
-    places: list[Tensor] = []
+    indices: list[Tensor] = []
     packed = 0
     for row, kept in enumerate(mask.cpu() != 0):
         real = kept.nonzero().flatten()
@@ -111,9 +111,9 @@ def _pack(mask: Tensor) -> tuple[list[Span], Tensor]:
         first, last = int(real[0]), int(real[-1]) + 1
         keep = None if len(real) == last - first else kept[first:last].to(mask.device)
         spans.append(Span(packed, packed + last - first, keep))
-        places.append(torch.arange(first, last) + row * mask.shape[1])
+        indices.append(torch.arange(first, last) + row * mask.shape[1])
         packed += last - first
-    return spans, torch.cat(places).to(mask.device) if places else torch.empty(0, dtype=torch.long)
+    return spans, torch.cat(indices).to(mask.device) if indices else torch.empty(0, dtype=torch.long)
 
 
 def _fitting(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.checkpoint.json_files import read_json_object
 from es_latechunk.models.checkpoint.weights import read_array, read_header
-from es_latechunk.models.local.metadata import read_json
 from es_latechunk.types import FloatArray
 
 WEIGHTS = "model.safetensors"
@@ -37,19 +37,19 @@ class DenseLayer:
 
 
 def dense_output(folder: Path, size: int, name: str) -> int:
-    """The output size of a Dense module that must take `size` inputs; ModelError where it cannot be run."""
-    config = read_json(folder / "config.json", name)
-    place = f"model {name}: {folder.name}/config.json"
+    """The output size of a Dense module that must take `size` inputs; ModelError if it cannot be run."""
+    config = read_json_object(folder / "config.json", name)
+    file = f"model {name}: {folder.name}/config.json"
     if (activation := _activation(config)) not in ACTIVATIONS:
         raise ModelError(
-            f"{place} has the activation {activation}, known here are {', '.join(ACTIVATIONS)}; choose another model"
+            f"{file} has the activation {activation}, known here are {', '.join(ACTIVATIONS)}; choose another model"
         )
     for key, plain in PLAIN.items():
         if config.get(key, plain) not in (plain, PLAIN["module_input_name"]):
-            raise ModelError(f"{place} has {key} {config[key]!r}, not computed here; choose another model")
+            raise ModelError(f"{file} has {key} {config[key]!r}, not computed here; choose another model")
     if config.get("in_features") != size or not isinstance(config.get("out_features"), int):
         raise ModelError(
-            f"{place} says {config.get('in_features')} to {config.get('out_features')} dimensions, its input has "
+            f"{file} says {config.get('in_features')} to {config.get('out_features')} dimensions, its input has "
             f"{size}; download the model again"
         )
     return int(config["out_features"])
@@ -57,32 +57,30 @@ def dense_output(folder: Path, size: int, name: str) -> int:
 
 def check_dense(folder: Path, name: str) -> None:
     """Refuse a Dense module without weights, or with others than its config.json says; no value is read."""
-    config = read_json(folder / "config.json", name)
-    place = f"model {name}: {folder.name}/{WEIGHTS}"
+    config = read_json_object(folder / "config.json", name)
+    file = f"model {name}: {folder.name}/{WEIGHTS}"
     if not (folder / WEIGHTS).is_file():
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         cause = (
             f"is missing, and {pickled[0]} is a pickle, which is never opened" if pickled else "is missing"
         )
-        raise ModelError(
-            f"{place} {cause}; take a revision of the model that has it, or choose another model"
-        )
+        raise ModelError(f"{file} {cause}; take a revision of the model that has it, or choose another model")
     expected: dict[str, tuple[int, ...]] = {"linear.weight": (config["out_features"], config["in_features"])}
     if config.get("bias", True):
         expected["linear.bias"] = (config["out_features"],)
     found = {key: tensor.shape for key, tensor in read_header(folder / WEIGHTS).items()}
     if found != expected:
-        raise ModelError(f"{place} holds {found}, its config.json says {expected}; download the model again")
+        raise ModelError(f"{file} holds {found}, its config.json says {expected}; download the model again")
 
 
 def load_dense(folder: Path, name: str) -> DenseLayer:
     """Read a Dense module's weights; missing, misshapen or not finite ones are ModelErrors."""
     check_dense(folder, name)
-    config = read_json(folder / "config.json", name)
-    place = f"model {name}: {folder.name}/{WEIGHTS}"
+    config = read_json_object(folder / "config.json", name)
+    file = f"model {name}: {folder.name}/{WEIGHTS}"
     arrays = {key: read_array(tensor) for key, tensor in read_header(folder / WEIGHTS).items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ModelError(f"{place} holds values that are not finite; download the model again")
+        raise ModelError(f"{file} holds values that are not finite; download the model again")
     bias = arrays.get("linear.bias", np.zeros(config["out_features"], np.float32))
     return DenseLayer(arrays["linear.weight"], bias, _activation(config))
 

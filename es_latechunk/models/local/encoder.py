@@ -119,7 +119,7 @@ class LocalEncoder:
         return [load_dense(folder, self._spec.name) for folder in self._spec.dense]
 
     def encode_documents(self, texts: Sequence[str]) -> FloatArray:
-        """One vector (N, dim) a text, the whole text as one chunk; a text without tokens is an error."""
+        """One vector (N, dim) per text, the whole text as one chunk; a text without tokens is an error."""
         rows = []
         for block in embed_chunks(self._as_documents(texts), encoder=self):
             if isinstance(block, DocumentError):
@@ -128,7 +128,7 @@ class LocalEncoder:
         return np.concatenate(rows) if rows else np.zeros((0, self.dim), dtype=np.float32)
 
     def encode_queries(self, texts: Sequence[str]) -> FloatArray:
-        """One vector (N, dim) a query, with the model's query prefix."""
+        """One vector (N, dim) per query, with the model's query prefix."""
         return self._for_queries.encode_documents(texts)
 
     @cached_property

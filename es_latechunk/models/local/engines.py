@@ -12,7 +12,7 @@ from es_latechunk.models.hardware import Dtype, Hardware, runs_on_cpu
 from es_latechunk.models.local.forward import TokenModel
 from es_latechunk.models.local.spec import ModelSpec
 from es_latechunk.models.native.families import NativeCheckpoint, open_native
-from es_latechunk.models.native.openvino_engine import OpenVinoModel, unfit_window
+from es_latechunk.models.native.openvino_engine import OpenVinoModel, unsupported_window
 from es_latechunk.types import FloatArray, IntArray
 
 EngineName = Literal["auto", "openvino", "torch"]
@@ -52,7 +52,7 @@ class ChosenEngine:
                 "pip install 'es-latechunk[openvino]'"
             )
         self._spec = spec
-        self._asked = engine
+        self._requested = engine
         self._device = device
         self._dtype = dtype
         self._pad_id = pad_id
@@ -64,7 +64,7 @@ class ChosenEngine:
             return self
         return ChosenEngine(
             self._spec,
-            engine=self._asked,
+            engine=self._requested,
             device=self._device,
             dtype=self._dtype,
             pad_id=self._pad_id,
@@ -78,7 +78,7 @@ class ChosenEngine:
 
     @property
     def hardware(self) -> Hardware:
-        """Of the chosen engine."""
+        """The hardware of the chosen engine."""
         return self._engine.hardware
 
     def run(self, batch: Sequence[IntArray]) -> list[FloatArray]:
@@ -90,12 +90,12 @@ class ChosenEngine:
         torch = TokenModel(
             self._spec, device=self._device, dtype=self._dtype, pad_id=self._pad_id, task=self._task
         )
-        if self._asked == "torch" or (self._asked == "auto" and find_spec("openvino") is None):
+        if self._requested == "torch" or (self._requested == "auto" and find_spec("openvino") is None):
             return torch
         found = self._for_openvino()
         if isinstance(found, NativeCheckpoint):
             return OpenVinoModel(found, name=self._spec.name, window=self._spec.window, dtype=self._dtype)
-        if self._asked == "openvino":
+        if self._requested == "openvino":
             raise UsageError(f"{setting('engine')} openvino: model {self._spec.name}: {found}")
         return torch
 
@@ -108,4 +108,4 @@ class ChosenEngine:
         checkpoint = open_native(self._spec.config, self._spec.path, self._task)
         if checkpoint is None:
             return f"its architecture or an option of it runs in transformers only; choose {setting('engine')} torch"
-        return unfit_window(checkpoint.shape, self._spec.window) or checkpoint
+        return unsupported_window(checkpoint.shape, self._spec.window) or checkpoint

@@ -90,7 +90,7 @@ class TokenModel:
 def load_model(spec: ModelSpec, hardware: Hardware, task: str = "") -> Any:
     """The torch module on its device: our JinaBERT, our own encoder, or transformers' architecture.
 
-    Our own encoder has its weights in the precision that is asked for, the others in float32. ModelError where the
+    Our own encoder has its weights in the precision that is asked for, the others in float32. ModelError if the
     checkpoint is not whole, or holds values that are not finite.
     """
     if is_jina_bert(spec.config):
@@ -177,7 +177,7 @@ def _transformers_errors(name: str) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def load_errors(told: str, advice: str) -> Iterator[None]:
+def load_errors(message: str, advice: str) -> Iterator[None]:
     """Turn what the libraries raise over a checkpoint into a ModelError of one line, and keep them quiet."""
     from safetensors import SafetensorError
 
@@ -186,7 +186,7 @@ def load_errors(told: str, advice: str) -> Iterator[None]:
             yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         cause = " ".join(str(error).split())
-        raise ModelError(f"{told} ({cause}); {advice}") from error
+        raise ModelError(f"{message} ({cause}); {advice}") from error
 
 
 def read_checkpoint(kind: Any, path: Path, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from threading import RLock
 from typing import Any
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.checkpoint.json_files import read_json_object, read_modules, read_optional_json
 from es_latechunk.models.native.adapters import TASKS
 from es_latechunk.models.native.families import read_shape
 
@@ -23,12 +23,12 @@ KNOWN_ORDER = re.compile(r"Transformer( Pooling( Dense)*)?( Normalize)?")
 
 @dataclass(frozen=True, slots=True)
 class FolderFacts:
-    """`pooling` is "mean", another name, or "" where no file tells; `pooling_file` is the file that tells.
+    """`pooling` is "mean", another name, or "" if no file states it; `pooling_file` is the file that states it.
 
     `lengths` are the numbers of tokens that sentence-transformers and the tokenizer cut texts to.
 
-    `truncate` is the size to which sentence-transformers cuts the vectors; None: the model's own.
-    `unfit` says what in the files changes the vectors in a way that is not computed here, or is "".
+    `truncate` is the size to which sentence-transformers matryoshka_dims the vectors; None: the model's own.
+    `unsupported` says what in the files changes the vectors in a way that is not computed here, or is "".
     """
 
     config: dict[str, Any]
@@ -40,27 +40,27 @@ class FolderFacts:
     default_prompt: str
     dense: tuple[Path, ...]
     truncate: int | None
-    unfit: str
+    unsupported: str
 
 
 def read_folder(path: Path, name: str) -> FolderFacts:
     """Read the facts; a file that is missing or not JSON is a ModelError that names it."""
-    config = read_json(path / "config.json", name)
-    modules = _modules(path, name)
+    config = read_json_object(path / "config.json", name)
+    modules = [(_short_class(type_), folder) for type_, folder in read_modules(path, name)]
     if TASKS in config:  # jina-embeddings-v3 has a Transformer of its own, which chooses the adapter
         modules = [
-            ("Transformer" if kind == "custom_st.Transformer" else kind, place) for kind, place in modules
+            ("Transformer" if kind == "custom_st.Transformer" else kind, folder) for kind, folder in modules
         ]
     pooling, pooling_file = _pooling(path, config, modules, name)
     transformer = _transformer(path, name)
-    settings = _optional_json(path / PROMPTS, name)
+    settings = read_optional_json(path / PROMPTS, name)
     prompts = settings.get("prompts") or config.get("task_instructions") or {}
     truncate = settings.get("truncate_dim")
     if truncate is not None and (type(truncate) is not int or truncate < 1):
         raise ModelError(
             f"model {name}: {PROMPTS} has the truncate_dim {truncate!r}, which is no size; give a number"
         )
-    tokenizer = _optional_json(path / "tokenizer_config.json", name)
+    tokenizer = read_optional_json(path / "tokenizer_config.json", name)
     lengths = (transformer.get("max_seq_length"), tokenizer.get("model_max_length"))
     return FolderFacts(
         config=config,
@@ -70,61 +70,27 @@ def read_folder(path: Path, name: str) -> FolderFacts:
         lower_case=transformer.get("do_lower_case") is True,
         prompts={key: value for key, value in prompts.items() if isinstance(value, str)},
         default_prompt=str(settings.get("default_prompt_name") or ""),
-        dense=tuple(path / place for kind, place in modules if kind == "Dense"),
+        dense=tuple(path / folder for kind, folder in modules if kind == "Dense"),
         truncate=truncate,
-        unfit=_unfit_modules([kind for kind, _ in modules]) or _unfit_output(transformer),
+        unsupported=_unsupported_modules([kind for kind, _ in modules]) or _unsupported_output(transformer),
     )
 
 
-def read_json(path: Path, name: str) -> dict[str, Any]:
-    """The object in a JSON file of model `name`."""
-    content = _parsed(path, name)
-    if not isinstance(content, dict):
-        raise ModelError(f"model {name}: {path} is not a JSON object; download the model again")
-    return content
-
-
-def _parsed(path: Path, name: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(
-            f"model {name}: {path} cannot be read ({error.strerror}); pass a folder that transformers or "
-            "sentence-transformers saved"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"model {name}: {path} is not JSON ({error}); download the model again") from error
-
-
-def _optional_json(path: Path, name: str) -> dict[str, Any]:
-    return read_json(path, name) if path.is_file() else {}
-
-
 def _transformer(path: Path, name: str) -> dict[str, Any]:
-    """sentence_bert_config.json; early versions put the architecture's name for "bert"."""
+    """Read sentence_bert_config.json; early versions have the architecture's name in place of "bert"."""
     files = sorted(path.glob("sentence_*_config.json"))
-    return read_json(files[0], name) if files else {}
+    return read_json_object(files[0], name) if files else {}
 
 
-def _modules(path: Path, name: str) -> list[tuple[str, str]]:
-    """(class, folder) of each module, in order: all versions end a module's type with its class."""
-    file = path / "modules.json"
-    if not file.is_file():
-        return []
-    try:
-        return [(_kind(str(row["type"])), str(row["path"])) for row in _parsed(file, name)]
-    except (KeyError, TypeError) as error:
-        raise ModelError(
-            f"model {name}: modules.json is not a list of modules ({error!r}); download the model again"
-        ) from error
+def _short_class(type_: str) -> str:
+    """Shorten the class name of sentence-transformers' own modules; any other stays long, and so is unsupported.
 
-
-def _kind(type_: str) -> str:
-    """The class of sentence-transformers' own modules; what else there is stays a name that nothing knows."""
+    All versions of sentence-transformers end a module's type with its class, but the modules' paths differ.
+    """
     return type_.rpartition(".")[2] if type_.startswith("sentence_transformers.") else type_
 
 
-def _unfit_modules(kinds: list[str]) -> str:
+def _unsupported_modules(kinds: list[str]) -> str:
     if not kinds or KNOWN_ORDER.fullmatch(" ".join(kinds)):
         return ""
     return (
@@ -133,7 +99,7 @@ def _unfit_modules(kinds: list[str]) -> str:
     )
 
 
-def _unfit_output(transformer: dict[str, Any]) -> str:
+def _unsupported_output(transformer: dict[str, Any]) -> str:
     """sentence-transformers 6 can pool something else than the last hidden state."""
     text = (transformer.get("modality_config") or {}).get("text") or {}
     output = text.get("method_output_name", "last_hidden_state")
@@ -145,10 +111,11 @@ def _unfit_output(transformer: dict[str, Any]) -> str:
 def _pooling(
     path: Path, config: dict[str, Any], modules: list[tuple[str, str]], name: str
 ) -> tuple[str, str]:
-    places = [place for kind, place in modules if kind == "Pooling"]
-    file = path / (places[0] if places else "1_Pooling") / "config.json"
-    if places or file.is_file():
-        return _pooling_mode(read_json(file, name)), f"{file.parent.name}/config.json"
+    """Return how the model pools, and the file that states it; "" for both if no file does."""
+    folders = [folder for kind, folder in modules if kind == "Pooling"]
+    file = path / (folders[0] if folders else "1_Pooling") / "config.json"
+    if folders or file.is_file():
+        return _pooling_mode(read_json_object(file, name)), f"{file.parent.name}/config.json"
     if isinstance(config.get("emb_pooler"), str):
         return config["emb_pooler"], "config.json (emb_pooler)"
     return "", ""
@@ -177,7 +144,7 @@ COUNTING_FROM_PADDING = (
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`hidden` is the size of token vectors; `positions` the most tokens at once, None where nothing limits."""
+    """`hidden` is the size of token vectors; `positions` the most tokens at once, None if nothing limits."""
 
     model_type: str
     hidden: int
@@ -211,7 +178,7 @@ _QUIET = RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' own log and progress bars: what is wrong with a model is said in a ModelError."""
+    """Without transformers' own log and progress bars: a ModelError reports what is wrong with a model."""
     from transformers.utils import logging
 
     with _QUIET:  # or two threads would each set back what the other has set
@@ -257,7 +224,7 @@ def _auto_config(path: Path, name: str) -> Any:
 
 
 def usable_positions(config: Any) -> int | None:
-    """The most tokens at once of a model with transformers' `config`; None where nothing limits them."""
+    """The most tokens at once of a model with transformers' `config`; None if nothing limits them."""
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions < 1:
         return None

@@ -1,4 +1,4 @@
-"""The one description of a local model that everything else works from."""
+"""The description of a local model that the rest of the package works from: its files, the table and the options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from es_latechunk.errors import ModelError, UsageError, setting
 from es_latechunk.models.local.dense import dense_output
-from es_latechunk.models.local.kinship import Kinship, find_kinship
+from es_latechunk.models.local.family import FamilyMatch, match_family
 from es_latechunk.models.local.metadata import Architecture, FolderFacts, read_architecture, read_folder
 from es_latechunk.models.native.adapters import TASKS
 from es_latechunk.models.registry import Family
@@ -17,16 +17,17 @@ from es_latechunk.models.registry import Family
 log = logging.getLogger(__name__)
 
 SHORTEST_WINDOW = 8
-USUAL_POSITIONS = 512  # where no file says how long a text the model can read
+USUAL_POSITIONS = 512  # the limit to assume if no file states one
 QUERY_PROMPTS = ("query", "search_query", "retrieval.query")
 DOCUMENT_PROMPTS = ("document", "passage", "corpus", "search_document", "retrieval.passage")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """What a user may override; None means: as the model was trained.
+    """The settings that a user may override; None keeps what the model was trained with.
 
-    `matryoshka` says that the model was trained for shorter vectors of any size, although no file says so.
+    `matryoshka`: the user knows that the model was trained for shorter vectors, although no file states it.
+    `document_task` and `query_task` are for models with an adapter for each task.
     """
 
     window: int | None = None
@@ -35,13 +36,17 @@ class ModelOptions:
     query_prefix: str | None = None
     assume_mean_pooling: bool = False
     matryoshka: bool = False
-    document_task: str | None = None  # of models with an adapter for each task
+    document_task: str | None = None
     query_task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model folder, ready to be loaded. `window` and `max_tokens` count special and prefix tokens too."""
+    """A model folder with every setting decided, ready to be loaded.
+
+    `window` and `max_tokens` are numbers of tokens, including special tokens and the prefix. `hidden` is the size of
+    a token vector, `dimensions` the size of a finished chunk vector.
+    """
 
     name: str
     path: Path
@@ -51,7 +56,7 @@ class ModelSpec:
     window: int
     hidden: int
     dimensions: int
-    cuts: tuple[int, ...]
+    matryoshka_dims: tuple[int, ...]
     document_prefix: str
     query_prefix: str
     lower_case: bool
@@ -64,45 +69,54 @@ class ModelSpec:
 
 
 def describe(path: Path, *, name: str, options: ModelOptions, revision: str | None = None) -> ModelSpec:
-    """Read a model folder's facts and settle every setting, or refuse with the reason (ModelError)."""
+    """Read a model folder and decide every setting.
+
+    Raises ModelError if late chunking does not suit the model, and UsageError for an option that the model does not
+    allow.
+    """
     facts = read_folder(path, name)
-    kinship = find_kinship(path, name, facts.config)
-    known, kin = kinship.known, kinship.kin
-    assumed = _check_pooling(name, facts, known, options)
-    _check_fit(name, facts, kin)
+    match = match_family(path, name, facts.config)
+    family = match.trained_like
+    assumed = _check_pooling(name, facts, match.listed, options)
+    if facts.unsupported:
+        raise ModelError(
+            f"model {name}: {facts.unsupported}; choose another model (es-latechunk models lists them)"
+        )
     architecture = read_architecture(path, facts.config, name)
     full = _full_dimensions(facts, architecture, name)
-    cuts = _cuts(facts, known)
-    dimensions = _dimensions(name, facts, cuts, options, full)
-    max_tokens = _max_tokens(architecture, kin, facts)
-    tasks = _tasks(name, facts, kin, options)
-    _tell_of_prefixes(name, facts, kinship, options)
+    matryoshka_dims = _matryoshka_dims(facts, match.listed)
+    dimensions = _dimensions(name, facts, matryoshka_dims, options, full)
+    max_tokens = _max_tokens(architecture, family, facts)
+    document_task, query_task = _tasks(name, facts, family, options)
+    _warn_about_prefixes(name, facts, match, options)
     return ModelSpec(
         name=name,
         path=path,
         config=facts.config,
         vocabulary=architecture.vocabulary,
         max_tokens=max_tokens,
-        window=_window(name, facts, kinship, options, max_tokens),
+        window=_window(name, facts, match, options, max_tokens),
         hidden=architecture.hidden,
         dimensions=dimensions,
-        cuts=cuts,
+        matryoshka_dims=matryoshka_dims,
         document_prefix=_prefix(
-            options.document_prefix, facts, *_own_prompt(tasks[0], 0, DOCUMENT_PROMPTS, kin)
+            options.document_prefix, facts, *_known_prompt(document_task, 0, DOCUMENT_PROMPTS, family)
         ),
-        query_prefix=_prefix(options.query_prefix, facts, *_own_prompt(tasks[1], 1, QUERY_PROMPTS, kin)),
+        query_prefix=_prefix(
+            options.query_prefix, facts, *_known_prompt(query_task, 1, QUERY_PROMPTS, family)
+        ),
         lower_case=facts.lower_case,
         dense=facts.dense,
         assumed_mean_pooling=assumed,
-        assumed_matryoshka=dimensions not in (full, *cuts),
+        assumed_matryoshka=dimensions not in (full, *matryoshka_dims),
         revision=revision,
-        document_task=tasks[0],
-        query_task=tasks[1],
+        document_task=document_task,
+        query_task=query_task,
     )
 
 
-def _check_pooling(name: str, facts: FolderFacts, known: Family | None, options: ModelOptions) -> bool:
-    """True where mean pooling is only assumed, because the user says so."""
+def _check_pooling(name: str, facts: FolderFacts, listed: Family | None, options: ModelOptions) -> bool:
+    """Refuse any pooling but the mean; return True if mean pooling is only assumed, on the user's word."""
     if facts.pooling == "mean":
         return False
     if facts.pooling:
@@ -115,9 +129,9 @@ def _check_pooling(name: str, facts: FolderFacts, known: Family | None, options:
             f"model {name}: {facts.pooling_file} names no pooling mode; download the model again, or choose a "
             "mean-pooled model (es-latechunk models lists them)"
         )
-    if known is not None:
-        if known.pooling != "mean":
-            raise ModelError(f"model {name}: {known.refusal}; choose a mean-pooled model")
+    if listed is not None:
+        if listed.pooling != "mean":
+            raise ModelError(f"model {name}: {listed.refusal}; choose a mean-pooled model")
         return False
     if not options.assume_mean_pooling:
         raise ModelError(
@@ -127,22 +141,13 @@ def _check_pooling(name: str, facts: FolderFacts, known: Family | None, options:
     return True
 
 
-def _check_fit(name: str, facts: FolderFacts, kin: Family | None) -> None:
-    if facts.unfit:
-        raise ModelError(
-            f"model {name}: {facts.unfit}; choose another model (es-latechunk models lists them)"
-        )
-    if kin and kin.refusal and kin.pooling == "mean":
-        raise ModelError(f"model {name}: {kin.refusal}")
-
-
-def _max_tokens(architecture: Architecture, kin: Family | None, facts: FolderFacts) -> int:
-    limits = [limit for limit in (architecture.positions, kin.max_tokens if kin else None) if limit]
+def _max_tokens(architecture: Architecture, family: Family | None, facts: FolderFacts) -> int:
+    limits = [limit for limit in (architecture.positions, family.max_tokens if family else None) if limit]
     return min(limits) if limits else max(facts.lengths, default=USUAL_POSITIONS)
 
 
-def _window(name: str, facts: FolderFacts, kinship: Kinship, options: ModelOptions, max_tokens: int) -> int:
-    """The length that the family was trained at, or that the folder's own files cut texts to."""
+def _window(name: str, facts: FolderFacts, match: FamilyMatch, options: ModelOptions, max_tokens: int) -> int:
+    """Return the user's window, else the length of the family's training, else the folder's own maximum length."""
     if options.window is not None:
         if not SHORTEST_WINDOW <= options.window <= max_tokens:
             raise UsageError(
@@ -150,10 +155,9 @@ def _window(name: str, facts: FolderFacts, kinship: Kinship, options: ModelOptio
                 f"{max_tokens} tokens"
             )
         return options.window
-    known, kin = kinship.known, kinship.kin
-    if known:
-        return min(known.window, max_tokens)
-    return min(*facts.lengths, *([kin.window] if kin else []), max_tokens, max_tokens)
+    if match.listed:
+        return min(match.listed.window, max_tokens)
+    return min([*facts.lengths, *([match.trained_like.window] if match.trained_like else []), max_tokens])
 
 
 def _full_dimensions(facts: FolderFacts, architecture: Architecture, name: str) -> int:
@@ -163,22 +167,22 @@ def _full_dimensions(facts: FolderFacts, architecture: Architecture, name: str) 
     return size
 
 
-def _cuts(facts: FolderFacts, known: Family | None) -> tuple[int, ...]:
-    """The sizes of shorter vectors: the family's or those of config.json, and the one that the folder asks for."""
-    sizes = known.cuts if known else facts.config.get("matryoshka_dimensions")
+def _matryoshka_dims(facts: FolderFacts, listed: Family | None) -> tuple[int, ...]:
+    """Return the allowed sizes of shorter vectors: from the table or config.json, with the folder's truncate_dim."""
+    sizes = listed.matryoshka_dims if listed else facts.config.get("matryoshka_dimensions")
     own = [size for size in sizes if isinstance(size, int)] if isinstance(sizes, (list, tuple)) else []
     return tuple(sorted({*own, *([facts.truncate] if facts.truncate else [])}))
 
 
 def _dimensions(
-    name: str, facts: FolderFacts, cuts: tuple[int, ...], options: ModelOptions, full: int
+    name: str, facts: FolderFacts, matryoshka_dims: tuple[int, ...], options: ModelOptions, full: int
 ) -> int:
     wanted = options.dimensions
     if wanted is None:
         return min(facts.truncate or full, full)
     if wanted == full or (options.matryoshka and 0 < wanted < full):
         return wanted
-    allowed = sorted(cut for cut in cuts if 0 < cut < full)
+    allowed = sorted(size for size in matryoshka_dims if 0 < size < full)
     if not allowed:
         raise UsageError(
             f"{setting('dimensions')} {wanted}: model {name} was not trained for shorter vectors (Matryoshka) by what "
@@ -186,23 +190,23 @@ def _dimensions(
             f"{setting('matryoshka')} if you know that it was"
         )
     if wanted not in allowed:
-        choices = ", ".join(str(cut) for cut in [*allowed, full])
+        choices = ", ".join(str(size) for size in [*allowed, full])
         raise UsageError(
             f"{setting('dimensions')} {wanted}: model {name} was trained for {choices}; choose one of them"
         )
     return wanted
 
 
-def _tell_of_prefixes(name: str, facts: FolderFacts, kinship: Kinship, options: ModelOptions) -> None:
-    """Say where prefixes are used, or left out, by a folder's name alone; silent where the user or a file tells."""
-    told = options.document_prefix is not None or options.query_prefix is not None
-    family = (kinship.kin if kinship.by_name else None) or kinship.hint
-    if family is None or told or any(facts.prompts.values()) or not family.query_prefix:
+def _warn_about_prefixes(name: str, facts: FolderFacts, match: FamilyMatch, options: ModelOptions) -> None:
+    """Warn if a name is the only evidence for prefixes; stay silent if the user or a file gives them."""
+    given = options.document_prefix is not None or options.query_prefix is not None
+    family = (match.trained_like if match.by_name else None) or match.similar_name
+    if family is None or given or any(facts.prompts.values()) or not family.query_prefix:
         return
     prefixes = f"{family.document_prefix!r} before documents and {family.query_prefix!r} before queries"
-    does = (
+    consequence = (
         "its name alone says so, so it gets"
-        if kinship.by_name
+        if match.by_name
         else "its name hints at it, no file says so, so it does not get"
     )
     log.warning(
@@ -211,20 +215,18 @@ def _tell_of_prefixes(name: str, facts: FolderFacts, kinship: Kinship, options: 
         name,
         next(iter(family.dimensions)),
         prefixes,
-        does,
+        consequence,
     )
 
 
-def _tasks(name: str, facts: FolderFacts, kin: Family | None, options: ModelOptions) -> tuple[str, str]:
-    """The adapters for documents and queries; empty for a model that has none."""
-    if kin is None or not kin.tasks:
-        if asked := options.document_task or options.query_task:
-            raise UsageError(
-                f"the task {asked}: model {name} has no adapters for tasks; leave the option out"
-            )
+def _tasks(name: str, facts: FolderFacts, family: Family | None, options: ModelOptions) -> tuple[str, str]:
+    """Return the tasks whose adapters read documents and queries; "" for a model without adapters."""
+    if family is None or not family.tasks:
+        if task := options.document_task or options.query_task:
+            raise UsageError(f"the task {task}: model {name} has no adapters for tasks; leave the option out")
         return "", ""
-    known = facts.config.get(TASKS, kin.tasks)
-    chosen = options.document_task or kin.tasks[0], options.query_task or kin.tasks[1]
+    known = facts.config.get(TASKS, family.tasks)
+    chosen = options.document_task or family.tasks[0], options.query_task or family.tasks[1]
     for option, task in zip(("document_task", "query_task"), chosen, strict=True):
         if task not in known:
             raise UsageError(
@@ -233,20 +235,24 @@ def _tasks(name: str, facts: FolderFacts, kin: Family | None, options: ModelOpti
     return chosen
 
 
-def _own_prompt(
-    task: str, role: int, names: tuple[str, ...], kin: Family | None
+def _known_prompt(
+    task: str, role: int, names: tuple[str, ...], family: Family | None
 ) -> tuple[tuple[str, ...], str]:
-    """The prompts to look for, and the family's: a task has its own, which is no other's."""
-    known = (kin.document_prefix, kin.query_prefix)[role] if kin else ""
-    if not (kin and task):
+    """Return the names of the prompts to look for in the folder, and the prefix that the table knows.
+
+    `role` is 0 for documents and 1 for queries. Each task has its own prompt: the family's prefix belongs to the
+    family's default task alone.
+    """
+    known = (family.document_prefix, family.query_prefix)[role] if family else ""
+    if not (family and task):
         return names, known
-    return (task,), known if task == kin.tasks[role] else ""
+    return (task,), known if task == family.tasks[role] else ""
 
 
 def _prefix(given: str | None, facts: FolderFacts, names: tuple[str, ...], known: str) -> str:
-    """The user's, else the folder's for this role, else the family's, else the folder's for all texts.
+    """Return the user's prefix, else the folder's for this role, else the family's, else the folder's default.
 
-    sentence-transformers writes empty prompts where nothing was said: they say nothing here either.
+    An empty prompt in the folder counts as none: sentence-transformers writes one if nobody has set a prompt.
     """
     if given is not None:
         return given

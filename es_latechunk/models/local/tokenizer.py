@@ -121,7 +121,7 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Load the fast tokenizer of a model folder or hub id; no code from the model's repository is run.
 
-    Raises ModelError where there is no tokenizer, a broken one, or one that knows no offsets.
+    Raises ModelError if there is no tokenizer, a broken one, or one that knows no offsets.
     """
     from transformers import AutoTokenizer
 
@@ -202,7 +202,7 @@ class HuggingFaceTokenizer:
 
     @property
     def pad_id(self) -> int:
-        """The id to pad with; 0 where the tokenizer names none, as the attention mask hides it anyway."""
+        """The id to pad with; 0 if the tokenizer names none, as the attention mask hides it anyway."""
         return 0 if self._pad_id is None else int(self._pad_id)
 
     def _known_text(self) -> tuple[str, list[int]]:

@@ -51,7 +51,7 @@ class FileTokenizer:
 
 
 def read_tokenizer(folder: Path) -> FileTokenizer | None:
-    """The tokenizer of a folder; None where transformers may make something else of it, or where it is broken."""
+    """The tokenizer of a folder; None if transformers may make something else of it, or where it is broken."""
     from tokenizers import Tokenizer as Backend
 
     try:
@@ -64,7 +64,7 @@ def read_tokenizer(folder: Path) -> FileTokenizer | None:
         backend = Backend.from_str(text)
         if not kind.same(backend, content, config):
             return None
-    except Exception:  # noqa: BLE001 (from Rust, a broken file comes as a plain Exception; transformers tells it)
+    except Exception:  # noqa: BLE001 (from Rust, a broken file comes as a plain Exception; transformers reports it)
         return None
     return _with_special_tokens(backend, content, {**kind.defaults, **config})
 
@@ -100,7 +100,7 @@ def _is_known(config: Config, kind: _Kind) -> bool:
 
 
 def _with_special_tokens(backend: Backend, content: dict[str, Any], config: Config) -> FileTokenizer | None:
-    """None where a special token would be added to the file's, or one of the file's is told otherwise."""
+    """None if a special token would be added to the file's, or one of the file's is described differently."""
     added = {token["id"]: token for token in content["added_tokens"]}
     for id_, token in (config.get("added_tokens_decoder") or {}).items():
         here = added.get(int(id_), {})

@@ -1,5 +1,5 @@
 """One encoder for BERT, RoBERTa, XLM-R, JinaBERT, nomic-bert, ModernBERT and jina-embeddings-v3, on torch or OpenVINO.
 
-`families` says what a checkpoint is, `checkpoint` reads it, `encoder` computes; `torch_ops` and `openvino_ops` are the
-two things that it can be computed with.
+`families` describes and reads the checkpoints, `encoder` computes token vectors, and `torch_engine` and
+`openvino_engine` are the two libraries that it can compute with.
 """

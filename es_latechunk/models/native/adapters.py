@@ -7,7 +7,6 @@ tasks stacked beside each weight, the `-hf` form has a folder in PEFT's format f
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.checkpoint.json_files import read_json_object
 from es_latechunk.models.checkpoint.weights import StoredTensor, read_array, read_header
 from es_latechunk.types import FloatArray
 
@@ -50,21 +50,21 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 class Adapter:
     """left @ right * scale is added to a weight, transposed for a `turned` one, or to one third of its rows.
 
-    `task` is the place of the task in stacked matrices, None where there is one alone.
+    `task_index` chooses from matrices that are stacked by task; None if there is only one matrix.
     """
 
     left: StoredTensor
     right: StoredTensor
     scale: float
-    task: int | None = None
+    task_index: int | None = None
     turned: bool = False
     third: int | None = None
 
     def add_to(self, weight: FloatArray) -> None:
-        """Change the weight in place; ModelError where the shapes do not fit."""
+        """Change the weight in place; ModelError if the shapes do not fit."""
         left, right = read_array(self.left), read_array(self.right)
-        if self.task is not None:
-            left, right = left[self.task], right[self.task]
+        if self.task_index is not None:
+            left, right = left[self.task_index], right[self.task_index]
         rows = slice(None)
         if self.third is not None:
             size = len(weight) // 3
@@ -97,14 +97,14 @@ def split_original(
                 pairs.setdefault(f"{module}.weight", {})[part[-1]] = tensor
         else:
             plain[name] = tensor
-    place = config[TASKS].index(task)
+    index = config[TASKS].index(task)
     scale = config["lora_alpha"] / config["lora_rank"]
     adapters = {}
     for name, pair in pairs.items():
         # For a table the original has the two the other way round.
         table = name.endswith("_embeddings.weight")
         left, right = (pair["A"], pair["B"]) if table else (pair["B"], pair["A"])
-        adapters[name] = Adapter(left, right, scale, task=place)
+        adapters[name] = Adapter(left, right, scale, task_index=index)
     return plain, adapters
 
 
@@ -115,42 +115,50 @@ def peft_folder(folder: Path, task: str) -> Path:
 
 def read_peft(folder: Path, task: str) -> dict[str, tuple[Adapter, ...]]:
     """The adapters of one task by the names of `EncoderShape`'s weights; what is not known here is a ModelError."""
-    place = peft_folder(folder, task)
-    try:
-        settings = json.loads((place / SETTINGS).read_text(encoding="utf-8"))
-        rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    adapter_folder = peft_folder(folder, task)
+    if not (adapter_folder / SETTINGS).is_file():
         raise ModelError(
-            f"{place}: its {SETTINGS} cannot be read ({error!r}); the model needs the adapter of the task {task}: "
+            f"{adapter_folder / SETTINGS}: is missing; the model needs the adapter of the task {task}: "
             "download it again"
+        )
+    settings = read_json_object(adapter_folder / SETTINGS)
+    try:
+        rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{adapter_folder / SETTINGS}: has no usable r and lora_alpha ({error!r}); download the model again"
         ) from error
     unknown = [key for key, plain in _PLAIN.items() if key in settings and settings[key] not in plain]
     if unknown:
-        raise ModelError(f"{place}: {unknown[0]} is {settings[unknown[0]]!r}, which is not computed here")
+        raise ModelError(
+            f"{adapter_folder / SETTINGS}: {unknown[0]} is {settings[unknown[0]]!r}, which is not computed here"
+        )
     scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
     pairs: dict[str, dict[str, StoredTensor]] = {}
-    for name, tensor in read_header(place / WEIGHTS).items():
+    for name, tensor in read_header(adapter_folder / WEIGHTS).items():
         match = _PEFT.fullmatch(name)
         if match is None:
-            raise ModelError(f"{place / WEIGHTS}: has {name}, which is not known here")
+            raise ModelError(f"{adapter_folder / WEIGHTS}: has {name}, which is not known here")
         pairs.setdefault(match[1], {})[match[2]] = tensor
     adapters: dict[str, tuple[Adapter, ...]] = {}
     for module, pair in pairs.items():
         if not module.startswith("pooler."):
-            key, third = _weight(module, place)
+            key, third = _weight(module, adapter_folder)
             kind = "lora_embedding_" if key in ("words.weight", "types.weight") else "lora_"
             if set(pair) != {f"{kind}A", f"{kind}B"}:
-                raise ModelError(f"{place / WEIGHTS}: has {', '.join(sorted(pair))} alone for {module}")
+                raise ModelError(
+                    f"{adapter_folder / WEIGHTS}: has {', '.join(sorted(pair))} alone for {module}"
+                )
             adapter = Adapter(pair[f"{kind}B"], pair[f"{kind}A"], scale, turned=kind != "lora_", third=third)
             adapters[key] = (*adapters.get(key, ()), adapter)
     return adapters
 
 
-def _weight(module: str, place: Path) -> tuple[str, int | None]:
+def _weight(module: str, adapter_folder: Path) -> tuple[str, int | None]:
     if module in _TABLES:
         return f"{_TABLES[module]}.weight", None
     layer = _LAYER.fullmatch(module)
     if layer is None or layer[2] not in _PARTS:
-        raise ModelError(f"{place / WEIGHTS}: changes {module}, which is not known here")
+        raise ModelError(f"{adapter_folder / WEIGHTS}: changes {module}, which is not known here")
     part, third = _PARTS[layer[2]]
     return f"{layer[1]}.{part}.weight", third

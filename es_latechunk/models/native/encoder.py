@@ -57,7 +57,7 @@ class Ops(Protocol[T]):
         """x * cosines + (-second half, first half) * sines, for x (B, heads, S, d) and tables (S, d)."""
 
     def bias(self, ids: T, slopes: FloatArray | None, reach: int | None, mask: T | None) -> T | None:
-        """What is added to attention scores (B or 1, heads or 1, S, S); None where it is zero.
+        """What is added to attention scores (B or 1, heads or 1, S, S); None if it is zero.
 
         -slope * distance, and minus infinity beyond `reach` and where `mask` (B, S) is false.
         """

@@ -87,7 +87,7 @@ class NativeCheckpoint:
 
 
 def read_native(config: Config, stored: Mapping[str, StoredTensor]) -> NativeCheckpoint | None:
-    """The checkpoint as the encoder here takes it; None where it is anything else."""
+    """The checkpoint as the encoder here takes it; None if it is anything else."""
     family = _FAMILIES.get(_kind(config, stored))
     shape = None if family is None else read_shape(config, stored)
     if family is None or shape is None:
@@ -107,7 +107,7 @@ def read_native(config: Config, stored: Mapping[str, StoredTensor]) -> NativeChe
 def open_native(config: Config, folder: Path, task: str = "") -> NativeCheckpoint | None:
     """`read_native` of a folder, with the adapters of a task if the model has any.
 
-    None also where its files cannot be read, which transformers tells in detail. Adapters that cannot be read are a
+    None also if its files cannot be read, as transformers reports that in detail. Adapters that cannot be read are a
     ModelError: without them the vectors would be wrong.
     """
     try:
@@ -131,7 +131,7 @@ def open_native(config: Config, folder: Path, task: str = "") -> NativeCheckpoin
 
 
 def read_shape(config: Config, stored: Mapping[str, StoredTensor] | None = None) -> EncoderShape | None:
-    """The shape alone; None where config.json says anything that is not known here."""
+    """The shape alone; None if config.json says anything that is not known here."""
     family = _FAMILIES.get(_kind(config, stored or {}))
     if family is None:
         return None

@@ -226,7 +226,7 @@ class OpenVinoModel:
         return openvino.Model([opset13.result(hidden)], [ids], "encoder")
 
 
-def unfit_window(shape: EncoderShape, window: int) -> str:
+def unsupported_window(shape: EncoderShape, window: int) -> str:
     """Why a window is too long for the graph, or ""; see `LONGEST_BIASED`."""
     biased = shape.positions == "alibi" or any(shape.reaches)
     if not biased or window <= LONGEST_BIASED:

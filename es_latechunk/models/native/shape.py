@@ -19,9 +19,9 @@ Positions = Literal["table", "rotary", "alibi"]
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """Sizes and options of one checkpoint. `thetas` and `reaches` have one entry a layer.
+    """Sizes and options of one checkpoint. `thetas` and `reaches` have one entry per layer.
 
-    `reaches` counts the tokens to either side that a layer's attention sees, None where it sees all.
+    `reaches` counts the tokens to either side that a layer's attention sees, None if it sees all.
     `first_position` is the row of the first token in a table of positions.
     """
 
@@ -99,7 +99,7 @@ def rotary_tables(shape: EncoderShape) -> Mapping[float, tuple[FloatArray, Float
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """Slopes m_h, one a head. With p the largest power of two <= heads: the p slopes of p heads, then, for
+    """Slopes m_h, one per head. With p the largest power of two <= heads: the p slopes of p heads, then, for
     the heads beyond p, every second slope of 2p heads; not sorted, as in the original code."""
     power = 2 ** int(math.log2(heads))
     slopes: list[float] = [2 ** (-8 * k / power) for k in range(1, power + 1)]

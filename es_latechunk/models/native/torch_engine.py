@@ -70,8 +70,8 @@ class TorchOps:
     ) -> Tensor | None:
         if slopes is None and reach is None and mask is None:
             return None
-        places = torch.arange(ids.shape[1], device=self.device)
-        distance = (places[:, None] - places).abs()
+        positions = torch.arange(ids.shape[1], device=self.device)
+        distance = (positions[:, None] - positions).abs()
         total = torch.zeros(1, 1, *distance.shape, device=self.device)
         if slopes is not None:
             total = -torch.from_numpy(slopes).to(self.device)[None, :, None, None] * distance
