@@ -46,7 +46,7 @@ INNER_ROOMS = {
 TORCH = {"torch", "transformers", "sentence_transformers", "safetensors", "tokenizers"}
 ELASTICSEARCH = {"elasticsearch", "elastic_transport"}
 WEB = {"httpx", "starlette", "uvicorn", "pydantic", "orjson", "prometheus_client"}
-SLOW_TO_IMPORT = TORCH | ELASTICSEARCH | WEB | {"rich", "jgo", "lxml"}
+SLOW_TO_IMPORT = TORCH | ELASTICSEARCH | WEB | {"rich", "jgo", "lxml", "openvino"}
 
 HELP = [[], *([name] for name in COMMANDS if (PACKAGE / "cli" / f"{name}.py").is_file())]
 
