@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from encoding_sentences import LENGTHS, Case, cases, own_sentences
+from sentences import LENGTHS, Case, cases, own_sentences
 
 from es_latechunk.documents.encoding import decode
 

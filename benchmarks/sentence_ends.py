@@ -20,7 +20,7 @@ from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
 from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from abbreviation_sentences import marked_sentences
+from sentences import marked_sentences
 
 Splitter = Callable[[str, str], Sequence[int]]  # language, text -> the ends of its sentences
 

@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from bad_files import LIMIT, write_bad, write_good
-from reading import read
+from made_files import LIMIT, read, write_bad, write_good
 
 
 @pytest.fixture

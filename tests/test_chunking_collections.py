@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_tokenizers import TOKENIZERS
+from made_models import TOKENIZERS
 
 from es_latechunk.chunking import CHUNKERS, chunk_document, make_chunker
 from es_latechunk.types import Document

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from abbreviation_sentences import marked_sentences
-from tiny_tokenizers import TOKENIZERS, mini_lm_folder
+from made_models import TOKENIZERS, mini_lm_folder
+from sentences import marked_sentences
 
 from es_latechunk.chunking import CHUNKERS, chunk_document, make_chunker, token_owner
 from es_latechunk.documents.ids import document_hash

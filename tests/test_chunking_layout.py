@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny_tokenizers import TOKENIZERS
+from made_models import TOKENIZERS
 
 from es_latechunk.chunking import CHUNKERS, make_chunker
 from es_latechunk.chunking.blocks import find_blocks

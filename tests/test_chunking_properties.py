@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_tokenizers import TOKENIZERS
+from made_models import TOKENIZERS
 
 from es_latechunk.chunking import CHUNKERS, make_chunker, token_owner
 from es_latechunk.types import ChunkSpan, Tokens

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 
 import pytest
-from abbreviation_sentences import marked_sentences
-from tiny_tokenizers import TOKENIZERS
+from made_models import TOKENIZERS
+from sentences import marked_sentences
 
 from es_latechunk.chunking import make_chunker
 from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends

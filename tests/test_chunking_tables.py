@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_tokenizers import TOKENIZERS
+from made_models import TOKENIZERS
 
 from es_latechunk.chunking import make_chunker
 from es_latechunk.chunking.token_positions import find_token_positions

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from commands import error_of, run, run_process
-from proxy import CutAnswer, FaultProxy, Status
-from tiny_tokenizers import mini_lm_folder
+from faults import CutAnswer, FaultProxy, Status
+from made_models import mini_lm_folder
 
 from es_latechunk.cli import COMMANDS
 from es_latechunk.node.layout import HOME_VARIABLE

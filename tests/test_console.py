@@ -11,8 +11,7 @@ from commands import run
 from elasticsearch import Elasticsearch
 from hypothesis import given
 from hypothesis import strategies as st
-from indices import WordEncoder, make_index
-from searching import QUERIES, made_up_documents, made_up_index, rows_of
+from indices import QUERIES, WordEncoder, made_up_documents, made_up_index, make_index, rows_of
 
 from es_latechunk.elastic.console import console_msearch, console_request, render_json
 from es_latechunk.elastic.search.fusion import convex_sum

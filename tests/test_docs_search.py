@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from commands import run, run_line
 from elasticsearch import Elasticsearch
-from indices import LETTERS, WordEncoder, load, make_index
-from searching import rows_of
+from indices import LETTERS, WordEncoder, load, make_index, rows_of
 
 from es_latechunk.types import FloatArray
 

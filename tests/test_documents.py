@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from reading import read
+from made_files import read
 
 from es_latechunk.documents import read_documents
 from es_latechunk.errors import DocumentError, UsageError, raise_errors

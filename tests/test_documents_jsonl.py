@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from reading import read
+from made_files import read
 
 from es_latechunk.types import ChunkSpan, Document
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
+from faults import CutAnswer, Delay, Fault, FaultProxy, LostAnswer, Reset, Rewrite, Status
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
-from proxy import CutAnswer, Delay, Fault, FaultProxy, LostAnswer, Reset, Rewrite, Status
 
 from es_latechunk import Document, IngestRun, connect, embed_documents
 from es_latechunk.elastic import retry

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import (
+from made_models import (
     ARCHITECTURES,
     POSITIONS,
     add_dense,

@@ -20,8 +20,26 @@ from typing import Any
 import faults
 import pytest
 from elasticsearch import Elasticsearch
-from faults import ADDED, NEW, SEED, WatchedProxy, assert_same, load_new, make_new, make_old, whole_state
-from proxy import CutAnswer, Delay, Fault, Hang, LostAnswer, Request, Reset, Rewrite, Status
+from faults import (
+    ADDED,
+    NEW,
+    SEED,
+    CutAnswer,
+    Delay,
+    Fault,
+    Hang,
+    LostAnswer,
+    Request,
+    Reset,
+    Rewrite,
+    Status,
+    WatchedProxy,
+    assert_same,
+    load_new,
+    make_new,
+    make_old,
+    whole_state,
+)
 
 from es_latechunk import connect
 from es_latechunk.elastic.index.contents import IndexedDocument

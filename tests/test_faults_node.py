@@ -12,8 +12,7 @@ from pathlib import Path
 import faults
 import pytest
 from elasticsearch import Elasticsearch
-from faults import WatchedProxy, assert_same, load_new, make_new, make_old, whole_state
-from proxy import Fault, Request
+from faults import Fault, Request, WatchedProxy, assert_same, load_new, make_new, make_old, whole_state
 from servers import HEAP, java_for, versions_here
 
 from es_latechunk import connect

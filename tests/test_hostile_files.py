@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from commands import run
-from hostile_files import HOSTILE_FILES
+from made_files import HOSTILE_FILES
 
 PAGE = Path(__file__).parent.parent / "docs" / "sources.md"
 ROW = re.compile(r"^\| `([^`|]+)` \| [^|]+ \| (read|refused)(?:; \"([^|\"]+)\")? \|$", re.MULTILINE)

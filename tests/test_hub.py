@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from hub_server import COMMIT, HubServer
-from jina_checkpoints import make_config, make_tensors, save_checkpoint
+from made_models import make_config, make_tensors, save_checkpoint
 from safetensors.torch import save_file
 
 from es_latechunk.errors import ModelError

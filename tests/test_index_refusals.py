@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
+from faults import FaultProxy, LostAnswer, Reset, Status
 from indices import LETTERS, load, make_index
-from proxy import FaultProxy, LostAnswer, Reset, Status
 from test_ownership import doing, interval, many, small
 
 from es_latechunk import Document, connect, search

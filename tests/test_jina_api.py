@@ -10,8 +10,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jina_cases import DIM, NO_TASKS, SMALL, chunked, client_of, encoder_of, expected, story, unit
-from jina_server import KEY, Fault, JinaServer, own_vector, serve, word_vector
+from jina_server import (
+    DIM,
+    KEY,
+    NO_TASKS,
+    SMALL,
+    Fault,
+    JinaServer,
+    chunked,
+    client_of,
+    encoder_of,
+    expected,
+    own_vector,
+    serve,
+    story,
+    unit,
+    word_vector,
+)
 
 from es_latechunk.errors import DocumentError, ModelError, UsageError
 from es_latechunk.models.jina_api import (

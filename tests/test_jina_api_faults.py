@@ -19,8 +19,7 @@ import httpx
 import numpy as np
 import pytest
 from commands import run
-from jina_cases import DIM, SMALL, client_of, encoder_of, expected, story
-from jina_server import KEY, Fault, JinaServer, serve
+from jina_server import DIM, KEY, SMALL, Fault, JinaServer, client_of, encoder_of, expected, serve, story
 
 from es_latechunk.errors import DocumentError, ModelError, PreconditionError, UsageError
 from es_latechunk.models import load_encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from jina_cases import chunked
+from jina_server import chunked
 
 from es_latechunk.models.jina_api import UnicodeTokenizer
 from es_latechunk.models.jina_api.requests import chunk_texts, merge, plan_requests, segment

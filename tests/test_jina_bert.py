@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jina_checkpoints import make_config, make_tensors, reference, save_checkpoint, slopes_by_hand
+from made_models import make_config, make_tensors, reference, save_checkpoint, slopes_by_hand
 from torch import Tensor
 
 from es_latechunk.models.jina_bert import JinaBertModel, alibi, alibi_slopes

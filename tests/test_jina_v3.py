@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from made_models import FAST, add_modules, change_config, save_model, save_tokenizer, write_json
 from safetensors.torch import save_file
-from tiny_models import add_modules, change_config, save_model, save_tokenizer, write_json
-from tiny_tokenizers import FAST
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import load_encoder, load_recorded

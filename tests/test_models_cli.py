@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tiny_models import add_modules, add_prompts, change_config, save_model, write_json
+from made_models import add_modules, add_prompts, change_config, save_model, write_json
 
 from es_latechunk.cli import main
 from es_latechunk.models import MINILM, find_local

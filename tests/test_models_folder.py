@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import add_dense, add_modules, add_prompts, change_config, save_model, write_json
+from made_models import add_dense, add_modules, add_prompts, change_config, save_model, write_json
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import MINILM, find_local

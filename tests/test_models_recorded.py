@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import add_modules, change_config, save_model
+from made_models import add_modules, change_config, save_model
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import ModelOptions, default_model, load_encoder, load_recorded

@@ -13,18 +13,20 @@ import pytest
 import torch
 import transformers
 from elasticsearch import Elasticsearch
-from jina_checkpoints import make_config, make_tensors, save_checkpoint
-from safetensors.torch import load_file, save_file
-from tiny_models import (
+from made_models import (
     ARCHITECTURES,
+    FAST,
     add_dense,
     add_modules,
     change_config,
+    make_config,
+    make_tensors,
+    save_checkpoint,
     save_model,
     save_tokenizer,
     write_json,
 )
-from tiny_tokenizers import FAST
+from safetensors.torch import load_file, save_file
 
 from es_latechunk.bootstrap import create_index
 from es_latechunk.errors import ModelError, UsageError

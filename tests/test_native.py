@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from jina_checkpoints import make_config, make_tensors, save_checkpoint
-from jina_checkpoints import reference as exact
+from made_models import add_modules, change_config, make_config, make_tensors, save_checkpoint, save_model
+from made_models import reference as exact
 from safetensors.torch import load_file, save_file
-from tiny_models import add_modules, change_config, save_model
 from transformers import AutoModel
 
 from es_latechunk.errors import UsageError
@@ -130,7 +129,7 @@ def test_parity_with_transformers(folder: Path) -> None:
 @pytest.mark.parametrize("family", ["v1", "code"])
 @pytest.mark.parametrize("heads", [4, 12])
 def test_jina_bert_on_openvino(tmp_path: Path, family: str, heads: int) -> None:
-    """Against the formulas, written once more in `jina_checkpoints`; 97 tokens tell far from near."""
+    """Against the formulas, written once more in `made_models`; 97 tokens tell far from near."""
     config = make_config(family, heads=heads)
     tensors = make_tensors(family, config)
     checkpoint = native(save_checkpoint(tmp_path / "jina", config, tensors))

@@ -15,8 +15,7 @@ from commands import error_of, run
 from elasticsearch import Elasticsearch
 from hypothesis import given
 from hypothesis import strategies as st
-from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
-from searching import QUERIES, made_up_documents
+from indices import LETTERS, QUERIES, WordEncoder, load, made_up_documents, make_index, stored_chunks
 from serving import served
 
 from es_latechunk import Document, embed_documents, search

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 import transformers.utils.logging as transformers_logging
 from commands import run
-from office_files import docx, pdf
-from reading import read
+from made_files import docx, pdf, read
 
 from es_latechunk.errors import NodeError
 from es_latechunk.models.local.metadata import quiet

@@ -16,12 +16,11 @@ import torch
 import transformers
 from commands import error_of, run
 from elasticsearch import Elasticsearch
-from indices import WordEncoder
+from indices import WordEncoder, made_up_index, rows_of
 from jina_server import KEY, serve
-from safetensors.torch import load_file, save_file
-from searching import made_up_index, rows_of
-from tiny_models import (
+from made_models import (
     ARCHITECTURES,
+    FAST,
     POSITIONS,
     change_config,
     save_model,
@@ -29,7 +28,7 @@ from tiny_models import (
     save_tokenizer,
     write_json,
 )
-from tiny_tokenizers import FAST
+from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 
 from es_latechunk import load_reranker, search

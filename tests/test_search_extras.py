@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from commands import error_of, run
 from elasticsearch import Elasticsearch
-from indices import LETTERS, WordEncoder, load, make_index
-from searching import QUERIES, made_up_documents, made_up_index, rows_of
+from indices import LETTERS, QUERIES, WordEncoder, load, made_up_documents, made_up_index, make_index, rows_of
 
 from es_latechunk import Document, embed_documents, search
 from es_latechunk.elastic.search.query import SearchOptions

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 from commands import error_of, run
 from elasticsearch import Elasticsearch
-from faults import WatchedProxy
-from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
-from proxy import Fault, Request, Rewrite, Status
-from searching import QUERIES, WORDS, made_up_documents
+from faults import Fault, Request, Rewrite, Status, WatchedProxy
+from indices import LETTERS, QUERIES, WORDS, WordEncoder, load, made_up_documents, make_index, stored_chunks
 
 from es_latechunk import Document, connect, search
 from es_latechunk.elastic.search import fetch
@@ -316,7 +314,7 @@ def test_an_empty_answer_is_told_as_such(
     elasticsearch_url: str, client: Elasticsearch, index_name: str
 ) -> None:
     """What a proxy between may send: 200, and nothing else."""
-    from proxy import CutAnswer
+    from faults import CutAnswer
 
     encoder = make_index(client, index_name)
     load(client, index_name, LETTERS, encoder)

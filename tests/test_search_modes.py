@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from commands import error_of, run
 from elasticsearch import Elasticsearch
-from indices import LETTERS, WordEncoder, load, make_index
-from searching import QUERIES, made_up_documents, rows_of
+from indices import LETTERS, QUERIES, WordEncoder, load, made_up_documents, make_index, rows_of
 
 from es_latechunk import Document, search
 from es_latechunk.elastic.search.query import SearchOptions

@@ -15,8 +15,8 @@ import openai
 import pytest
 from commands import error_of, run
 from huggingface_hub import InferenceClient
+from made_models import add_modules, add_prompts, save_model
 from serving import served
-from tiny_models import add_modules, add_prompts, save_model
 
 from es_latechunk.models import load_encoder
 from es_latechunk.serve.limits import Limits

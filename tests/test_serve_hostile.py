@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fakes import PositionEncoder
+from made_models import add_modules, save_model
 from serving import HeldEncoder, served
-from tiny_models import add_modules, save_model
 
 from es_latechunk.serve.limits import Limits
 from es_latechunk.serve.server import is_known

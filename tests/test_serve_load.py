@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from commands import error_of, run
 from fakes import PositionEncoder
+from made_models import add_modules, save_model
 from serving import SECRET, FailingEncoder, HeldEncoder, served
-from tiny_models import add_modules, save_model
 
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.embed import embed_documents

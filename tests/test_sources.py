@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from office_files import docx, docx_of, pdf
-from reading import read, read_file
+from made_files import docx, docx_of, pdf, read, read_file
 
 from es_latechunk.documents import binary as binary_files
 from es_latechunk.documents import count_bytes, document_hash, read_documents

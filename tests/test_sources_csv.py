@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading import read, read_file
+from made_files import read, read_file
 
 from es_latechunk.documents import read_documents, streams
 from es_latechunk.types import Document

@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from encoding_sentences import cases, own_sentences
 from hypothesis import given
 from hypothesis import strategies as st
+from sentences import cases, own_sentences
 
 from es_latechunk.documents import read_documents
 from es_latechunk.documents.encoding import FoundEncoding, decode

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from office_files import drawn_pdf
+from made_files import drawn_pdf
 
 from es_latechunk.documents import read_documents
 from es_latechunk.documents.html import declared_encoding, html_to_text

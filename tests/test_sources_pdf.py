@@ -6,8 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from office_files import drawn_pdf, pdf, words
-from reading import read
+from made_files import drawn_pdf, pdf, read, words
 
 from es_latechunk.types import Document
 

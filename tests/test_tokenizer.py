@@ -11,7 +11,7 @@ import pytest
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_tokenizers import FAST, TOKENIZERS, mini_lm_folder
+from made_models import FAST, TOKENIZERS, mini_lm_folder
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, _segments, load_tokenizer

@@ -13,7 +13,7 @@ from commands import run
 from elasticsearch import Elasticsearch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_tokenizers import FAST, TOKENIZERS
+from made_models import FAST, TOKENIZERS
 
 from es_latechunk import Document, embed_documents, load_encoder
 from es_latechunk.chunking import CHUNKERS, chunk_document, make_chunker, token_owner

@@ -15,10 +15,10 @@ import elasticsearch
 import haystack
 import pytest
 from elasticsearch import Elasticsearch
+from faults import Answer, FaultProxy, Request
 from haystack.document_stores.errors import DocumentStoreError
 from haystack_integrations.components.retrievers.elasticsearch import ElasticsearchEmbeddingRetriever
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
-from proxy import Answer, FaultProxy, Request
 
 from es_latechunk import Hit, ingest, search
 

@@ -1,12 +1,39 @@
-"""Texts of one sentence or more in many languages, and the encodings that such texts are found in."""
+"""Hand-marked sentences: with abbreviations, by language, and in old encodings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
-SENTENCES = Path(__file__).parent / "fixtures" / "encoding_sentences.txt"
+SENTENCES = Path(__file__).parent / "fixtures" / "abbreviations.txt"
+
+
+def marked_sentences() -> dict[str, tuple[tuple[set[int], str], tuple[set[int], str]]]:
+    """By language, for each half: the ends of the sentences, and the text of all of them.
+
+    Several sentences may share a line; there, an end is where the file has `¦`.
+    """
+    found: dict[str, list[str]] = {}
+    for line in SENTENCES.read_text("utf-8").splitlines():
+        if line.startswith("# "):
+            language = line[2:]
+        elif not line.startswith("##"):
+            found.setdefault(language, []).append(line)
+    return {
+        language: (_joined(lines[: len(lines) // 2]), _joined(lines[len(lines) // 2 :]))
+        for language, lines in found.items()
+    }
+
+
+def _joined(lines: list[str]) -> tuple[set[int], str]:
+    sentences = [sentence.strip() for line in lines for sentence in line.split("¦")]
+    ends = [end - 1 for end in accumulate(len(sentence) + 1 for sentence in sentences)]
+    return set(ends), " ".join(sentences)
+
+
+ENCODED_SENTENCES = Path(__file__).parent / "fixtures" / "encoding_sentences.txt"
 LENGTHS = (1, 2, 4)  # sentences of a text
 WESTERN, CENTRAL = ("cp1252", "mac_roman"), ("cp1250", "iso8859_2")
 ENCODINGS: Mapping[str, Sequence[str]] = {
@@ -41,7 +68,7 @@ class Case:
 def own_sentences() -> dict[str, list[str]]:
     """The sentences of the file, by language."""
     sentences: dict[str, list[str]] = {}
-    for line in SENTENCES.read_text("utf-8").splitlines():
+    for line in ENCODED_SENTENCES.read_text("utf-8").splitlines():
         if line.startswith("# "):
             language = line[2:]
         elif not line.startswith("##"):
