@@ -366,6 +366,16 @@ HOSTILE_FILES = {
         ("One.",),
         "its id was used before in this run; give it another id",
     ),
+    "dna.txt": HostileFile(
+        ("ACGTTGCA" * 20).encode(),
+        ("ACGTTGCA" * 20,),
+        "100% of its text is unknown to the model; full-text search finds it, its vectors say little",
+    ),
+    "chinese.txt": HostileFile(
+        "这座城市坐落在河边，居民超过三百六十万。".encode(),
+        ("这座城市坐落在河边，居民超过三百六十万。",),
+        "of its text is unknown to the model; full-text search finds it, its vectors say little",
+    ),
     "german-cp1252.txt": sentence("de", "cp1252"),
     "english-cp1252.txt": sentence("en", "cp1252", number=2),
     "french-cp1252.txt": sentence("fr", "cp1252", said=read_as("cp1252")),

@@ -10,6 +10,7 @@ import pytest
 from commands import run
 from made_files import HOSTILE_FILES
 
+UNKNOWN = "is unknown to the model"
 PAGE = Path(__file__).parent.parent / "docs" / "sources.md"
 ROW = re.compile(r"^\| `([^`|]+)` \| [^|]+ \| (read|refused)(?:; \"([^|\"]+)\")? \|$", re.MULTILINE)
 
@@ -35,7 +36,9 @@ def test_what_becomes_of_a_hostile_file(name: str, outcome: tuple[dict[str, list
     file = HOSTILE_FILES[name]
     found = ["".join(chunks) for doc_id, chunks in texts.items() if belongs(doc_id, name)]
     assert [without_spaces(text) for text in found] == [without_spaces(text) for text in file.texts]
-    said = [line for line in lines if belongs(line.removeprefix("error: "), name)]
+    said = [line for line in lines if belongs(line.removeprefix("error: ").removeprefix("warning: "), name)]
+    if UNKNOWN not in file.said:  # told of a file in another language beside what is in the table
+        said = [line for line in said if UNKNOWN not in line]
     assert len(said) == bool(file.said)
     assert file.said in "".join(said)
 

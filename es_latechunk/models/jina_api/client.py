@@ -167,7 +167,7 @@ class JinaApiClient:
 
     def _post(self, path: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         retrying = Retrying(
-            retry=retry_if_exception_type(_PassingError),
+            retry=retry_if_exception_type(_TransientError),
             wait=self._pause,
             stop=stop_before_delay(self._retry_for) | stop_when_event_set(self._closed),
             sleep=sleep_using_event(self._closed),
@@ -176,7 +176,7 @@ class JinaApiClient:
         )
         try:
             return retrying(self._attempt, path, request)
-        except _PassingError as error:
+        except _TransientError as error:
             raise self._gave_up(error) from None
 
     def _attempt(self, path: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -184,7 +184,7 @@ class JinaApiClient:
         try:
             response = self._http.post(f"{self.base_url}/{path}", json=request)
         except _PASSING as error:
-            raise _PassingError(f"{type(error).__name__}: {error}") from None
+            raise _TransientError(f"{type(error).__name__}: {error}") from None
         except httpx.HTTPError as error:
             raise PreconditionError(
                 f"{self.base_url}: cannot be asked ({type(error).__name__}: {error}); check the address"
@@ -193,7 +193,7 @@ class JinaApiClient:
             return read_json(response)
         refusal = read_refusal(response, self._key)
         if refusal.status in (408, 429) or refusal.status >= 500:
-            raise _PassingError(str(refusal), refusal.status, read_retry_after(response.headers))
+            raise _TransientError(str(refusal), refusal.status, read_retry_after(response.headers))
         raise self._refused(refusal)
 
     def _refused(self, refusal: Refusal) -> LateChunkError:
@@ -205,7 +205,7 @@ class JinaApiClient:
             return ModelError(f"{self.base_url}: no such model or address ({refusal}); check both")
         return JinaApiError(f"refused by {self.base_url} ({refusal})", too_long=refusal.about_length)
 
-    def _gave_up(self, error: _PassingError) -> LateChunkError:
+    def _gave_up(self, error: _TransientError) -> LateChunkError:
         tried = f"no answer within {self._retry_for:g} s of trying ({error})"
         if error.retry_after is not None:
             tried += f", and it asks to wait {error.retry_after:.0f} s more"
@@ -215,13 +215,15 @@ class JinaApiClient:
 
     def _pause(self, state: RetryCallState) -> float:
         backoff = self._backoff(state)
-        wanted = _passing_error(state).retry_after
+        wanted = _transient_error(state).retry_after
         if wanted is None:
             return backoff
         return wanted + random.uniform(0, min(1.0, backoff))  # noqa: S311 - spreads threads, keeps no secret
 
     def _tell(self, state: RetryCallState) -> None:
-        _log.warning("%s: %s; next try in %.1f s", self.base_url, _passing_error(state), state.upcoming_sleep)
+        _log.warning(
+            "%s: %s; next try in %.1f s", self.base_url, _transient_error(state), state.upcoming_sleep
+        )
 
 
 def _set_all(closed: threading.Event, streams: set[threading.Event]) -> None:
@@ -238,7 +240,7 @@ class _Secret(str):
         return "'***'"
 
 
-class _PassingError(Exception):
+class _TransientError(Exception):
     """A failure that may pass: worth another try."""
 
     def __init__(self, cause: str, status: int | None = None, retry_after: float | None = None) -> None:
@@ -247,9 +249,9 @@ class _PassingError(Exception):
         self.retry_after = retry_after
 
 
-def _passing_error(state: RetryCallState) -> _PassingError:
+def _transient_error(state: RetryCallState) -> _TransientError:
     error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, _PassingError):
+    if not isinstance(error, _TransientError):
         raise TypeError(f"a retry without a passing error: {error!r}")
     return error
 
