@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 
 from es_latechunk import Document, Hit, embed_documents, search
-from es_latechunk.cli import main
-from es_latechunk.elastic.console import console_request
 from es_latechunk.elastic.search.query import SearchOptions
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError
 
@@ -191,53 +187,3 @@ def test_an_alias_over_two_indices_of_one_model_is_searched(client: Elasticsearc
     client.indices.put_alias(index=f"{index_name}-2", name=index_name)
     with pytest.raises(IndexMismatchError, match="window 64, the given setting is 32"):
         search(QUERY, index=index_name, client=client, encoder=encoder)
-
-
-def send(client: Elasticsearch, text: str) -> Any:
-    """A request in Dev Tools' syntax, as Kibana would send it."""
-    head, _, body = text.partition("\n")
-    method, path = head.split(" ", 1)
-    headers = {"content-type": "application/json", "accept": "application/json"}
-    return client.perform_request(method, path, headers=headers, body=json.loads(body))
-
-
-@pytest.mark.parametrize("filters", [(), ("title=old city", "lang=en")])
-def test_the_console_text_asks_for_the_same_hits(
-    loaded: Any, filters: tuple[str, ...], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client, name, encoder = loaded
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder)
-    options = [option for text in filters for option in ("--filter", text)]
-    command = [
-        "search",
-        QUERY,
-        "--index",
-        name,
-        "-k",
-        "4",
-        "--mode",
-        "knn",
-        "--console",
-        "--url",
-        elasticsearch_url,
-        *options,
-    ]
-    text = CliRunner().invoke(main, command, catch_exceptions=False).stdout
-    assert text.startswith(f"POST /{name}/_search\n{{\n")
-    assert next(line for line in text.splitlines() if '"query_vector"' in line).endswith("],")
-    rows = send(client, text)["hits"]["hits"]
-    hits = find(loaded, k=4, filters=filters)
-    assert [(row["_id"], row["_score"], row["_source"]["content"]) for row in rows] == [
-        (hit.id, hit.score, hit.content) for hit in hits
-    ]
-    assert hits
-
-
-def test_a_name_is_quoted_and_a_string_stays_as_it_is() -> None:
-    text = console_request(
-        "GET", "a b<c>/_search", {"query": {"term": {"x": 'say "ü"\n'}}, "list": [], "none": {}}
-    )
-    head, _, body = text.partition("\n")
-    assert head == "GET /a%20b%3Cc%3E/_search"
-    assert json.loads(body) == {"query": {"term": {"x": 'say "ü"\n'}}, "list": [], "none": {}}
-    assert console_request("GET", "_cat/indices") == "GET /_cat/indices"
