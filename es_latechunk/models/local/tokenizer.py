@@ -260,18 +260,18 @@ def _segments(text: str, length: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut_before(text: str, start: int, end: int) -> int:
-    """The best place to cut in the last characters of (start, end]."""
+    """Return the best position to cut at, among the last characters of (start, end]."""
     window = max(start + 1, end - _CUT_WINDOW)
     for pattern in (_WORD_SPACE, _LINE_BREAK):
-        places = [match.start() for match in pattern.finditer(text, window, end)]
-        if places:
-            return places[-1]
-    return next((place for place in range(end, window, -1) if not _combines(text, place)), end)
+        positions = [match.start() for match in pattern.finditer(text, window, end)]
+        if positions:
+            return positions[-1]
+    return next((position for position in range(end, window, -1) if not _combines(text, position)), end)
 
 
-def _combines(text: str, place: int) -> bool:
-    """Whether the characters before and after `place` make one sign together."""
-    before, after = text[place - 1], text[place]
+def _combines(text: str, position: int) -> bool:
+    """Return whether the characters before and after `position` make one sign together."""
+    before, after = text[position - 1], text[position]
     return _JOINER in (before, after) or unicodedata.category(after)[0] == "M" or before + after == "\r\n"
 
 

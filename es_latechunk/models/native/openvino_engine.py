@@ -61,17 +61,17 @@ class OpenVinoModel:
         """Token ids (T_i,) with their special tokens -> vectors (T_i, hidden) float32; any thread may call."""
         answers: list[FloatArray | None] = [None] * len(batch)
 
-        def keep(request: Any, places: list[int]) -> None:
+        def keep(request: Any, windows: list[int]) -> None:
             hidden = request.get_output_tensor(0).data
-            for row, place in enumerate(places):
-                answers[place] = hidden[row].copy()
+            for row, window in enumerate(windows):
+                answers[window] = hidden[row].copy()
 
         try:
             with self._one_at_a_time:
                 queue = self._requests
                 queue.set_callback(keep)
-                for places in _requests(batch):
-                    queue.start_async({0: np.stack([batch[place] for place in places])}, places)
+                for windows in _requests(batch):
+                    queue.start_async({0: np.stack([batch[window] for window in windows])}, windows)
                 queue.wait_all()
         except RuntimeError as error:  # OpenVINO's own, also where memory does not suffice
             cause = " ".join(str(error).split())
@@ -156,10 +156,10 @@ def has_bfloat16(core: Any) -> bool:
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return False
     try:
-        told = re.search(r"^(?:flags|Features)\s*:(.*)$", CPU_INFO.read_text(encoding="utf-8"), re.MULTILINE)
+        flags = re.search(r"^(?:flags|Features)\s*:(.*)$", CPU_INFO.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return True
-    return told is None or not NATIVE_BFLOAT16.isdisjoint(told[1].split())
+    return flags is None or not NATIVE_BFLOAT16.isdisjoint(flags[1].split())
 
 
 def available_threads() -> int:
@@ -170,10 +170,10 @@ def available_threads() -> int:
 
 
 def _requests(batch: Sequence[IntArray]) -> Iterator[list[int]]:
-    """Places in `batch` that make one request: windows of one length, so that nothing is padded or masked."""
+    """Yield the indices of windows that make one request: of one length, so that nothing is padded or masked."""
     alike: dict[int, list[int]] = defaultdict(list)
-    for place, window in enumerate(batch):
-        alike[len(window)].append(place)
+    for index, window in enumerate(batch):
+        alike[len(window)].append(index)
     for length in sorted(alike, reverse=True):
         size = max(1, REQUEST_TOKENS // length)
         for first in range(0, len(alike[length]), size):
