@@ -214,3 +214,72 @@ def test_sums_stay_exact_over_long_chunks() -> None:
 def test_normalising_keeps_zero_vectors_zero() -> None:
     vectors = l2_normalise(np.array([[3, 4], [0, 0]], dtype=np.float32))
     np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
+class _Recording(PositionEncoder):
+    """Keeps the ids of every window that the model reads."""
+
+    def __init__(self, **sizes: int) -> None:
+        super().__init__(**sizes)
+        self.read: list[list[int]] = []
+
+    def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
+        self.read += [window.tolist() for window in windows]
+        return super().encode_windows(windows)
+
+
+def windows_read(encoder: _Recording, document: ChunkedDocument) -> list[list[int]]:
+    list(embed_chunks([document], encoder=encoder))
+    return list(encoder.read)
+
+
+TABLE = "before\n\n|h|i|\n|-|-|\n" + "".join(f"|a{row}|b{row}|\n" for row in range(12)) + "\nafter it\n"
+
+
+def cut_table(tokenizer: WordTokenizer) -> tuple[ChunkedDocument, list[int]]:
+    """The table's document, a chunk for every two rows, and the ids of its header with the separator."""
+    tokens = tokenizer.tokenize(TABLE)
+    edges = [0, 16, *range(26, 72, 10), len(tokens)]
+    spans = tuple(
+        ChunkSpan(int(tokens.offsets[a, 0]), int(tokens.offsets[b - 1, 1])) for a, b in pairwise(edges)
+    )
+    return ChunkedDocument(Document("d", TABLE), spans, tokens), tokens.ids[1:11].tolist()
+
+
+def test_a_window_that_begins_inside_a_table_is_read_with_the_header_before_it() -> None:
+    """The header gives context and is pooled into no later chunk."""
+    encoder = _Recording(window=40)
+    document, header = cut_table(encoder.tokenizer)
+    windows = windows_read(encoder, document)
+    assert len(windows) > 2
+    others = [window for window in windows if window[: len(header)] != header]
+    assert others == [document.tokens.ids[: len(others[0])].tolist()], "the window that begins the document"
+    assert max(map(len, encoder.read)) <= encoder.window_tokens
+    vectors = vectors_of([document], encoder, "late")["d"]
+    for span, vector in zip(document.spans, vectors, strict=True):
+        inside = (document.tokens.offsets[:, 0] >= span.start) & (document.tokens.offsets[:, 0] < span.end)
+        assert vector[1] == pytest.approx(document.tokens.ids[inside].mean())
+
+
+def test_a_table_that_fits_one_window_is_read_as_it_is() -> None:
+    encoder = _Recording(window=100)
+    document, _ = cut_table(encoder.tokenizer)
+    assert windows_read(encoder, document) == [document.tokens.ids.tolist()]
+
+
+def test_a_header_that_leaves_no_room_for_rows_is_not_repeated() -> None:
+    encoder = _Recording(window=20)
+    document, header = cut_table(encoder.tokenizer)
+    assert len(header) > 20 // 4
+    assert not any(window[: len(header)] == header for window in windows_read(encoder, document))
+
+
+def test_naive_chunks_of_a_table_begin_with_its_header() -> None:
+    encoder = _Recording(window=100)
+    document, header = cut_table(encoder.tokenizer)
+    list(embed_chunks([document], encoder=encoder, pooling="naive"))
+    read = {tuple(window) for window in encoder.read}
+    texts = [document.document.text[span.start : span.end] for span in document.spans]
+    alone = [encoder.tokenizer.tokenize(text).ids.tolist() for text in texts]
+    assert tuple(alone[0]) in read, "the chunk that has the header itself"
+    assert all((*header, *ids) in read for ids in alone[1:])

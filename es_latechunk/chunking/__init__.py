@@ -2,6 +2,7 @@
 
 from es_latechunk.chunking.chunkers import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
 from es_latechunk.chunking.document import chunk_document, token_owner
+from es_latechunk.chunking.tables import table_headers
 
 __all__ = [
     "CHUNKERS",
@@ -9,5 +10,6 @@ __all__ = [
     "DEFAULT_MAX_TOKENS",
     "chunk_document",
     "make_chunker",
+    "table_headers",
     "token_owner",
 ]

@@ -36,6 +36,23 @@ class TableBoundaries:
     sentence_ends: IntArray
 
 
+@dataclass(frozen=True, slots=True)
+class TableHeader:
+    """A table's header with its separator, characters [start, body), and the rows below it, [body, end)."""
+
+    start: int
+    body: int
+    end: int
+
+
+def table_headers(text: str) -> Iterator[TableHeader]:
+    """Yield the tables that have a header and rows below it, in order."""
+    found = list(_ROW.finditer(text)) if "|" in text else []
+    for top, bottom in _tables(found):
+        if bottom > top + 1 and _SEPARATOR.fullmatch(text, *found[top + 1].span("row")):
+            yield TableHeader(found[top].start("row"), found[top + 2].start("row"), found[bottom].end("row"))
+
+
 def table_boundaries(
     text: str, sentence_ends: IntArray, positions: TokenPositions, *, max_tokens: int
 ) -> TableBoundaries:
@@ -83,6 +100,8 @@ def table_boundaries(
 
 def _tables(rows: Sequence[re.Match[str]]) -> Iterator[tuple[int, int]]:
     """Yield the numbers of the first and the last row of each table; rows of one table are one line end apart."""
+    if not rows:
+        return
     top = 0
     for number, (above, row) in enumerate(pairwise(rows), 1):
         if above.end() != row.start():

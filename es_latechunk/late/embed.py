@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from es_latechunk.chunking import token_owner
+from es_latechunk.chunking import table_headers, token_owner
 from es_latechunk.errors import DocumentError
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
 from es_latechunk.late.windows import plan_batches, plan_windows
@@ -31,8 +32,12 @@ from es_latechunk.types import (
 
 LOOK_AHEAD_BATCHES = 4  # windows of similar length are found among this many batches, which saves padding
 WAKE_SECONDS = 0.5
+HEADER_SHARE = (
+    4  # a table's header that fills more than this part of a window leaves too little room for rows
+)
 MAX_PASSING = 1_000  # items that are not documents and wait in memory behind a request to a hosted encoder
 
+_NO_IDS = np.empty(0, dtype=np.int32)
 T = TypeVar("T")
 
 
@@ -67,6 +72,31 @@ def embed_chunks(
 
 
 @dataclass(frozen=True, slots=True)
+class _Header:
+    """The tokens of a table's header; the rows below it are the tokens [body, end) of the document."""
+
+    ids: IntArray
+    body: int
+    end: int
+
+
+def _headers(chunked: ChunkedDocument) -> tuple[_Header, ...]:
+    """A table that is cut says in its header alone what its numbers are."""
+    first = chunked.tokens.offsets[:, 0]
+    found = []
+    for table in table_headers(chunked.document.text):
+        start, body, end = np.searchsorted(first, [table.start, table.body, table.end]).tolist()
+        found.append(_Header(chunked.tokens.ids[start:body], body, end))
+    return tuple(found)
+
+
+def _header_above(headers: Sequence[_Header], token: int) -> IntArray:
+    """Return the header of the table whose rows hold a token, or no ids."""
+    number = bisect_right(headers, token, key=lambda header: header.body) - 1
+    return headers[number].ids if number >= 0 and token < headers[number].end else _NO_IDS
+
+
+@dataclass(frozen=True, slots=True)
 class _Unit:
     """A text that the model encodes as one: a whole document (late), or a single chunk (naive)."""
 
@@ -74,19 +104,36 @@ class _Unit:
     ids: IntArray
     owner: IntArray  # the chunk of each token, counted from 0 in this unit
     first: int  # the ordinal of this unit's chunk 0
+    headers: tuple[_Header, ...] = ()  # of its tables
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
+
+    def windows(self, size: int) -> Iterator[_Piece]:
+        """Yield the windows of at most `size` tokens; one that begins below a table's header has the header too."""
+        headers = [header for header in self.headers if len(header.ids) <= size // HEADER_SHARE]
+        if len(self.ids) > size:
+            size -= max((len(header.ids) for header in headers), default=0)
+        for window in plan_windows(len(self.ids), size):
+            yield _Piece(self, window, _header_above(headers, window.start))
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One window of a unit."""
+    """One window of a unit. The model reads the `header` of a table before it, which belongs to no chunk."""
 
     unit: _Unit
     window: TokenWindow
+    header: IntArray
 
     @property
     def ids(self) -> IntArray:
-        return self.unit.ids[self.window.start : self.window.end]
+        return np.concatenate([self.header, self.unit.ids[self.window.start : self.window.end]])
+
+    def sums(self, vectors: FloatArray) -> PartialSums:
+        """Add up the vectors (T, dim) of the window's kept tokens by chunk."""
+        window, owner = self.window, self.unit.owner
+        first = len(self.header) - window.start
+        kept = vectors[first + window.keep_start : first + window.keep_end]
+        return sum_by_chunk(kept, owner[window.keep_start : window.keep_end])
 
     @property
     def last(self) -> bool:
@@ -99,7 +146,7 @@ def _late_units(documents: Iterable[ChunkedDocument | T]) -> Iterator[_Unit | T]
             yield chunked
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
-        yield _Unit(chunked, chunked.tokens.ids, owner, 0)
+        yield _Unit(chunked, chunked.tokens.ids, owner, 0, _headers(chunked))
 
 
 def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer) -> Iterator[_Unit | T]:
@@ -108,10 +155,13 @@ def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer)
             yield chunked
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
+        headers = _headers(chunked)
         for ordinal, span in enumerate(chunked.spans):
             ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
             if not len(ids):  # some characters give a token only next to their neighbours
                 ids = chunked.tokens.ids[owner == ordinal]
+            header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
+            ids = np.concatenate([header, ids])
             yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal)
 
 
@@ -124,9 +174,9 @@ def _embed_units(units: Iterable[_Unit | T], encoder: TokenEncoder) -> Iterator[
             if not isinstance(unit, _Unit):
                 yield unit
                 continue
-            for window in plan_windows(len(unit.ids), encoder.window_tokens):
-                pieces.append(_Piece(unit, window))
-                held += window.end - window.start
+            for piece in unit.windows(encoder.window_tokens):
+                pieces.append(piece)
+                held += len(piece.ids)
                 if held >= budget:
                     yield from _pooled(ahead.swap(pieces), encoder)
                     pieces, held = [], 0
@@ -219,9 +269,7 @@ def _sum_windows(
             return []
         token_vectors = encoder.encode_windows([pieces[index].ids for index in batch])
         for index, vectors in zip(batch, token_vectors, strict=True):
-            window, owner = pieces[index].window, pieces[index].unit.owner
-            kept = vectors[window.keep_start - window.start : window.keep_end - window.start]
-            parts[index] = sum_by_chunk(kept, owner[window.keep_start : window.keep_end])
+            parts[index] = pieces[index].sums(vectors)
     return [parts[index] for index in range(len(pieces))]
 
 
