@@ -32,9 +32,7 @@ from es_latechunk.types import (
 
 LOOK_AHEAD_BATCHES = 4  # windows of similar length are found among this many batches, which saves padding
 WAKE_SECONDS = 0.5
-HEADER_SHARE = (
-    4  # a table's header that fills more than this part of a window leaves too little room for rows
-)
+HEADER_SHARE = 4  # the part of a window that a table's header may fill; more leaves too little room for rows
 MAX_PASSING = 1_000  # items that are not documents and wait in memory behind a request to a hosted encoder
 
 _NO_IDS = np.empty(0, dtype=np.int32)
