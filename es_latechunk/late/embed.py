@@ -61,7 +61,8 @@ def embed_chunks(
     a DocumentError follows instead of its blocks.
     """
     if isinstance(encoder, TokenEncoder):
-        units = _late_units(documents) if pooling == "late" else _naive_units(documents, encoder.tokenizer)
+        late = pooling == "late"
+        units = _late_units(documents, encoder) if late else _naive_units(documents, encoder.tokenizer)
         yield from _embed_units(units, encoder)
     elif isinstance(encoder, ChunkEncoder):
         yield from _embed_remotely(documents, encoder, pooling)
@@ -102,14 +103,13 @@ class _Unit:
     ids: IntArray
     owner: IntArray  # the chunk of each token, counted from 0 in this unit
     first: int  # the ordinal of this unit's chunk 0
-    headers: tuple[_Header, ...] = ()  # of its tables
+    headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
 
     def windows(self, size: int) -> Iterator[_Piece]:
         """Yield the windows of at most `size` tokens; one that begins below a table's header has the header too."""
         headers = [header for header in self.headers if len(header.ids) <= size // HEADER_SHARE]
-        if len(self.ids) > size:
-            size -= max((len(header.ids) for header in headers), default=0)
+        size -= max((len(header.ids) for header in headers), default=0)
         for window in plan_windows(len(self.ids), size):
             yield _Piece(self, window, _header_above(headers, window.start))
 
@@ -121,6 +121,9 @@ class _Piece:
     unit: _Unit
     window: TokenWindow
     header: IntArray
+
+    def __len__(self) -> int:
+        return len(self.header) + self.window.end - self.window.start
 
     @property
     def ids(self) -> IntArray:
@@ -138,13 +141,15 @@ class _Piece:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def _late_units(documents: Iterable[ChunkedDocument | T]) -> Iterator[_Unit | T]:
+def _late_units(documents: Iterable[ChunkedDocument | T], encoder: TokenEncoder) -> Iterator[_Unit | T]:
     for chunked in documents:
         if not isinstance(chunked, ChunkedDocument):
             yield chunked
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
-        yield _Unit(chunked, chunked.tokens.ids, owner, 0, _headers(chunked))
+        # Only a document of several windows has one that begins below a header; the others are not searched for tables.
+        headers = _headers(chunked) if len(chunked.tokens) > encoder.window_tokens else ()
+        yield _Unit(chunked, chunked.tokens.ids, owner, 0, headers)
 
 
 def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer) -> Iterator[_Unit | T]:
@@ -174,7 +179,7 @@ def _embed_units(units: Iterable[_Unit | T], encoder: TokenEncoder) -> Iterator[
                 continue
             for piece in unit.windows(encoder.window_tokens):
                 pieces.append(piece)
-                held += len(piece.ids)
+                held += len(piece)
                 if held >= budget:
                     yield from _pooled(ahead.swap(pieces), encoder)
                     pieces, held = [], 0
@@ -262,7 +267,7 @@ def _sum_windows(
 ) -> list[PartialSums]:
     """The sums by chunk of each window's kept tokens; ends early if nobody waits for them any more."""
     parts: dict[int, PartialSums] = {}
-    for batch in plan_batches([len(piece.ids) for piece in pieces], encoder.batch_tokens):
+    for batch in plan_batches([len(piece) for piece in pieces], encoder.batch_tokens):
         if stopped is not None and stopped.is_set():
             return []
         token_vectors = encoder.encode_windows([pieces[index].ids for index in batch])
