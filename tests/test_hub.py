@@ -18,7 +18,8 @@ from made_models import make_config, make_tensors, save_checkpoint
 from safetensors.torch import save_file
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.checkpoint.resolve import resolve_model, weights_fingerprint
+from es_latechunk.models.checkpoint.resolve import resolve_model
+from es_latechunk.models.checkpoint.weights import weights_fingerprint
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 OFFICIAL_MINILM = "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
