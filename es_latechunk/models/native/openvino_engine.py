@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError, setting
+from es_latechunk.hidden_imports import hidden_imports
 from es_latechunk.models.hardware import Dtype, Hardware
 from es_latechunk.models.native.checkpoint import NativeCheckpoint, read_weights
 from es_latechunk.models.native.encoder import Encoder
@@ -89,7 +90,10 @@ class OpenVinoModel:
     @cached_property
     def _core(self) -> Any:
         try:
-            import openvino
+            # OpenVINO reports each import of itself to its makers, from a process that it starts for that, unless this
+            # package is missing: a command that embeds texts on this machine sends nothing anywhere.
+            with hidden_imports("openvino", "openvino_telemetry"):
+                import openvino
         except ImportError as error:
             raise ModelError(
                 f"model {self._model}: OpenVINO is installed and cannot be imported ({error}); install it "
