@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     "filters",
     multiple=True,
     metavar="FILTER",
-    help="Condition on a field: field=value, field=[a,b] or field>=value. Repeat it to combine.",
+    help='Condition on a field: field=value, field=[a,b], or KQL such as "lang: en and not price >= 50". Repeat it '
+    "to combine.",
 )
 @click.option("--highlight", is_flag=True, help="Mark the query's words in the content.")
 @click.option("--collapse", is_flag=True, help="Show only the best chunk of each document.")
@@ -118,12 +119,12 @@ def search(
     if query is not None:
         check_query(query)
     queries = [query] if query is not None else _lines(from_file)
-    if console:
-        reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
-        for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
-            click.echo(on_screen(request, keep="\n"))
-        return
     with logged_notes():
+        if console:
+            reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
+            for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
+                click.echo(on_screen(request, keep="\n"))
+            return
         for result in search_many(
             queries,
             index=index,
