@@ -156,7 +156,8 @@ class _Parser:
                 raise self._error("has no field and value")
             return Condition(name, operator, value if quoted else _unescape(value))
         if not name or not self._take(":"):
-            raise self._error("has no field and value" if not name else f"has no field and value in {name!r}")
+            part = f" at {name!r}" if name and name != self._text.strip() else ""
+            raise self._error(f"has no field and value{part}")
         if self._take("{"):
             raise self._error("has a nested query ({}), and no field of an index is nested")
         if self._take("("):
