@@ -260,7 +260,7 @@ def changed_documents(
 ) -> Iterator[ChangedDocument | DocumentResult]:
     """Chunk the documents that have to be written; an unchanged document becomes a result, and costs no encoding."""
     from es_latechunk.elastic.index.contents import compare_with_index
-    from es_latechunk.elastic.write.actions import check_id, check_metadata
+    from es_latechunk.elastic.write.actions import check_document
 
     hashed = _hashed(documents, seen, target.vectors)
     for comparison in compare_with_index(session.client, session.target, hashed, retry_for=target.retry_for):
@@ -273,8 +273,7 @@ def changed_documents(
             continue
         try:
             chunked = chunk_document(document, chunker=target.chunker, tokenizer=target.encoder.tokenizer)
-            check_id(document.id, len(chunked.spans))
-            check_metadata(document, target.record.metadata_types)
+            check_document(chunked, target.record.metadata_types)
         except DocumentError as error:
             yield _failed(error, document)
         else:

@@ -10,8 +10,9 @@ from typing import Any
 from elasticsearch import AuthorizationException, BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import reason, server_errors
-from es_latechunk.elastic.index.identity import IndexIdentity, check_identity, check_overlap
+from es_latechunk.elastic.index.identity import META_KEY, IndexIdentity, check_identity, check_overlap
 from es_latechunk.elastic.index.metadata import TYPED, types_of
+from es_latechunk.elastic.index.ownership import OWNER_ALIAS
 from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
 
@@ -171,6 +172,39 @@ def index_type(client: Elasticsearch, name: str) -> str:
     with server_errors(client, name):
         mappings = client.indices.get_mapping(index=name)[single_index(client, name)]["mappings"]
     return str(mappings["properties"][VECTOR_FIELD]["index_options"]["type"])
+
+
+def list_indices(client: Elasticsearch) -> list[dict[str, Any]]:
+    """Return one row per index that es-latechunk created and the user may see, in the order of the names.
+
+    `documents` is approximate from a few thousand on. Aliases of loads that are under way are left out.
+    """
+    with server_errors(client):
+        mappings = client.indices.get_mapping(index="*", filter_path="*.mappings._meta")
+        found = {
+            name: str(row["mappings"]["_meta"][META_KEY].get("model", ""))
+            for name, row in sorted(mappings.items())
+            if isinstance(row["mappings"]["_meta"].get(META_KEY), Mapping)
+        }
+        if not found:
+            return []
+        by_index = {
+            "terms": {"field": "_index", "size": len(found)},
+            "aggs": {"documents": {"cardinality": {"field": "doc_id"}}},
+        }
+        answer = client.search(index=list(found), size=0, query=CHUNKS, aggs={"indices": by_index})
+        aliases = client.indices.get_alias(index=list(found))
+    counts = {bucket["key"]: bucket for bucket in answer["aggregations"]["indices"]["buckets"]}
+    return [
+        {
+            "index": name,
+            "chunks": counts[name]["doc_count"] if name in counts else 0,
+            "documents": counts[name]["documents"]["value"] if name in counts else 0,
+            "model": model,
+            "aliases": sorted(alias for alias in aliases[name]["aliases"] if not OWNER_ALIAS.search(alias)),
+        }
+        for name, model in found.items()
+    ]
 
 
 def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:

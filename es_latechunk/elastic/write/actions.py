@@ -42,20 +42,21 @@ def chunk_id(doc_id: str, ordinal: int) -> str:
     return f"{doc_id}#{ordinal}"
 
 
-def check_id(doc_id: str, chunks: int) -> None:
-    """Raise a DocumentError if the `_id` of the document's last chunk is too long for Elasticsearch."""
-    size = len(chunk_id(doc_id, chunks - 1).encode())
+def check_document(chunked: ChunkedDocument, metadata_types: Mapping[str, str]) -> None:
+    """Raise a DocumentError if Elasticsearch would refuse one of the document's chunks.
+
+    Either the `_id` of the last chunk is too long, or a value of the metadata does not fit the type that the index has
+    for it.
+    """
+    document = chunked.document
+    size = len(chunk_id(document.id, len(chunked.spans) - 1).encode())
     if size > ID_BYTES:
         raise DocumentError(
-            f"{doc_id[:60]}...",
+            f"{document.id[:60]}...",
             f"its id gives an _id of {size} bytes, Elasticsearch accepts {ID_BYTES}; shorten it",
         )
-
-
-def check_metadata(document: Document, types: Mapping[str, str]) -> None:
-    """Raise a DocumentError if a value of the metadata does not fit the type that the index has for it."""
     pages = {"page": len(document.pages)} if document.pages else {}
-    typed_copies(document.id, {**document.metadata, **pages}, types)
+    typed_copies(document.id, {**document.metadata, **pages}, metadata_types)
 
 
 def index_actions(
