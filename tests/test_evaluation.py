@@ -245,8 +245,8 @@ def test_relevance_follows_the_questions_unless_it_is_chosen() -> None:
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("max_tokens", [3, 9])
 def test_vectors_are_those_of_an_index(pooling: Pooling, max_tokens: int, no_cache: ArrayCache) -> None:
-    """Whether a document has one window or several, tables that are cut, or letters of several code points."""
-    encoder, documents = WordEncoder(window=40), [*HARD, *made_up_documents(4)]
+    """Whatever the letters, and also where a table is cut."""
+    encoder, documents = WordEncoder(window=400), [*HARD, *made_up_documents(4)]
     chunkings, _ = cut_documents(
         documents,
         encoders=[encoder],
@@ -263,6 +263,21 @@ def test_vectors_are_those_of_an_index(pooling: Pooling, max_tokens: int, no_cac
         )
         wanted = [chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)]
         assert (vectors.vectors * wanted).sum(axis=1) == pytest.approx(np.ones(len(wanted)), abs=1e-4)
+
+
+def test_vectors_of_several_windows_are_close_to_those_of_an_index(no_cache: ArrayCache) -> None:
+    """The windows of an index end between its chunks. These end anywhere, so that all chunkings share them."""
+    encoder, documents = WordEncoder(window=30), [*HARD, *made_up_documents(4)]
+    [chunking], _ = cut_documents(
+        documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[9], on_progress=lambda *_: None
+    )
+    source = VectorSource(encoder, no_cache)
+    [embedded], _ = embed_chunkings([chunking], "late", source, on_progress=lambda *_: None)
+    indexed = embed_documents(documents, encoder=encoder, max_tokens=9)
+    wanted = np.array([chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)])
+    cosines = (embedded.vectors * wanted).sum(axis=1)
+    assert cosines.min() > 0.9
+    assert np.median(cosines) > 0.99
 
 
 def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> None:

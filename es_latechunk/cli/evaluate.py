@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -99,6 +99,7 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.option(
     "--documents",
+    "paths",
     multiple=True,
     required=True,
     metavar="PATH",
@@ -187,7 +188,7 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @other_model_options
 @json_option
 def evaluate(
-    documents: tuple[str, ...],
+    paths: tuple[str, ...],
     questions: Path | None,
     model: tuple[str, ...],
     window: tuple[int, ...],
@@ -215,10 +216,10 @@ def evaluate(
     from es_latechunk.evaluation.questions import read_questions
 
     check_installed()
-    paths, questions, reader = _sources(documents, questions, reader)
+    source = _source(paths, questions, reader)
     failures = Failures()
-    texts = list(failures.named(unique_documents(reader.read(paths))))
-    asked = _sampled(list(failures.named(read_questions(questions))), sample)
+    texts = list(failures.named(unique_documents(source.reader.read(source.paths))))
+    asked = _sampled(list(failures.named(read_questions(source.questions))), sample)
     if runs is not None:
         runs.mkdir(parents=True, exist_ok=True)
     with _progress(quiet=as_json) as on_progress:
@@ -260,19 +261,26 @@ def _encoders(names: Sequence[str], windows: Sequence[int], loading: dict[str, A
     ]
 
 
-def _sources(
-    documents: Sequence[str], questions: Path | None, reader: Reader
-) -> tuple[Sequence[str], Path, Reader]:
-    """Return the paths of the documents and of the questions, and how to read them."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the documents and the questions are, and how the documents are read."""
+
+    paths: Sequence[str]
+    questions: Path
+    reader: Reader
+
+
+def _source(paths: Sequence[str], questions: Path | None, reader: Reader) -> Source:
     from es_latechunk.evaluation.questions import find_collection
 
-    collection = find_collection(Path(documents[0])) if len(documents) == 1 else None
+    collection = find_collection(Path(paths[0])) if len(paths) == 1 else None
     if collection is None:
         if questions is None:
             raise UsageError("evaluate needs --questions FILE: JSON lines with question, doc_id and answers")
-        return documents, questions, reader
+        return Source(paths, questions, reader)
     id_field = collection.id_field if reader.id_field == "id" else reader.id_field
-    return [str(collection.documents)], questions or collection.questions, replace(reader, id_field=id_field)
+    found = [str(collection.documents)]
+    return Source(found, questions or collection.questions, replace(reader, id_field=id_field))
 
 
 def _sampled(questions: list[T], count: int | None) -> list[T]:

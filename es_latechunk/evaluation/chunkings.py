@@ -12,7 +12,7 @@ from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import DocumentError
 from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.late import plan_windows
+from es_latechunk.late.windows import default_windows
 from es_latechunk.types import (
     ChunkedDocument,
     Document,
@@ -60,8 +60,9 @@ class Chunking:
         counts = [len(chunked.tokens) for chunked in self.documents]
         if pooling != "late" or not isinstance(self.encoder, TokenEncoder):
             return sum(counts)
-        size = self.encoder.window_tokens
-        return sum(window.end - window.start for count in counts for window in plan_windows(count, size))
+        windows = default_windows(self.encoder)
+        plans = (windows.plan(count, np.arange(count)) for count in counts)
+        return sum(window.end - window.start for plan in plans for window in plan)
 
 
 @dataclass(frozen=True, slots=True)
