@@ -13,6 +13,7 @@ from es_latechunk.types import (
     Document,
     Encoder,
     Pooling,
+    PoolingOptions,
     Tokens,
     check_pooling,
 )
@@ -26,7 +27,7 @@ def embed_documents(
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
-    pooling: Pooling = "late",
+    pooling: Pooling | PoolingOptions = "late",
     on_tokens: OnTokens | None = None,
 ) -> Iterator[ChunkVector | DocumentError]:
     """Yield the chunk vectors of a stream of documents, lazily and in order; no server is needed.
@@ -36,7 +37,8 @@ def embed_documents(
     a chunk; `pooling="naive"` embeds each chunk alone, for comparison. `on_tokens` is called with the id and the tokens
     of each document, which show how much of it the model cannot read. Raises UsageError for settings that cannot work.
     """
-    check_pooling(pooling)
+    options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
+    check_pooling(options, encoder)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
 
     def chunked() -> Iterator[ChunkedDocument | DocumentError]:
@@ -55,7 +57,7 @@ def embed_documents(
             yield document_chunks
 
     def vectors() -> Iterator[ChunkVector | DocumentError]:
-        for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling):
+        for block in embed_chunks(chunked(), encoder=encoder, pooling=options):
             if isinstance(block, DocumentError):
                 yield block
             else:

@@ -26,6 +26,7 @@ from es_latechunk.types import (
     FloatArray,
     IntArray,
     Pooling,
+    PoolingOptions,
 )
 
 
@@ -45,7 +46,7 @@ def chunked(text: str, sizes: list[int], tokenizer: WordTokenizer, name: str = "
 
 
 def vectors_of(
-    documents: list[ChunkedDocument], encoder: PositionEncoder, pooling: Pooling
+    documents: list[ChunkedDocument], encoder: PositionEncoder, pooling: Pooling | PoolingOptions
 ) -> dict[str, FloatArray]:
     rows: dict[str, list[FloatArray]] = {}
     for block in embed_chunks(documents, encoder=encoder, pooling=pooling):
