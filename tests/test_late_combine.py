@@ -15,10 +15,10 @@ from es_latechunk.errors import UsageError
 from es_latechunk.late import (
     SifWeights,
     TokenVectors,
+    choose_windows,
     chunk_vectors,
     embed_chunks,
     l2_normalise,
-    plan_windows,
 )
 from es_latechunk.late.combine import blend, mix_neighbours
 from es_latechunk.late.token_weights import A, frequent_words
@@ -51,13 +51,13 @@ def slowly(
     edges = np.cumsum([0, *sizes])
     ids = document.tokens.ids
     in_windows = []
-    for window in plan_windows(len(ids), encoder.window_tokens):
+    for window in choose_windows(encoder).plan(len(ids), edges[:-1]):
         whole = encoder.encode_windows([ids[window.start : window.end]])[0]
         in_windows += list(whole[window.keep_start - window.start : window.keep_end - window.start])
 
     def alone(first: int, end: int) -> list[FloatArray]:
         found = []
-        for window in plan_windows(end - first, encoder.window_tokens):
+        for window in choose_windows(encoder).plan(end - first, [0]):
             whole = encoder.encode_windows([ids[first + window.start : first + window.end]])[0]
             found += list(whole[window.keep_start - window.start : window.keep_end - window.start])
         return found
@@ -206,6 +206,4 @@ def test_the_late_half_has_its_own_window() -> None:
     document = chunked(words(16), [16], encoder.tokenizer)
     list(embed_chunks([document], encoder=encoder, pooling=PoolingOptions("blend", late_window=8)))
     lengths = sorted(length for batch in encoder.batches for length in batch)
-    assert lengths == [8, 8, 8, 16], (
-        "three windows that overlap by a quarter, and the chunk alone in one piece"
-    )
+    assert lengths == [6, 6, 6, 16], "windows that overlap by an eighth, and the chunk alone in one piece"

@@ -8,14 +8,17 @@ from es_latechunk.late.combine import EmbeddedChunks, TokenVectors, chunk_vector
 from es_latechunk.late.embed import embed_chunks
 from es_latechunk.late.pool import l2_normalise
 from es_latechunk.late.token_weights import SifWeights
-from es_latechunk.late.windows import plan_windows
+from es_latechunk.late.windows import Windows, choose_windows, plan_windows, recorded_windows
 
 __all__ = [
     "EmbeddedChunks",
     "SifWeights",
     "TokenVectors",
+    "Windows",
+    "choose_windows",
     "chunk_vectors",
     "embed_chunks",
     "l2_normalise",
     "plan_windows",
+    "recorded_windows",
 ]

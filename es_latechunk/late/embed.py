@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 from typing import TypeVar, cast
@@ -20,7 +20,7 @@ from es_latechunk.errors import DocumentError
 from es_latechunk.late.combine import EmbeddedChunks, PooledChunks, combine
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
 from es_latechunk.late.token_weights import SifWeights
-from es_latechunk.late.windows import plan_batches, plan_windows
+from es_latechunk.late.windows import Windows, choose_windows, plan_batches
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkEncoder,
@@ -45,21 +45,27 @@ T = TypeVar("T")
 
 
 def embed_chunks(
-    documents: Iterable[ChunkedDocument | T], *, encoder: Encoder, pooling: Pooling | PoolingOptions = "late"
+    documents: Iterable[ChunkedDocument | T],
+    *,
+    encoder: Encoder,
+    pooling: Pooling | PoolingOptions = "late",
+    windows: Windows | None = None,
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
     """Yield the vectors of all chunks, in one or more blocks per document; anything else passes through unchanged.
 
     Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
     Memory holds at most twice `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors: while a group of
     windows goes through the model in a thread of its own, the next group is prepared.
-    `pooling` is explained at PoolingOptions; "naive" embeds the text of each chunk by itself. If a hosted encoder
-    refuses a document, a DocumentError follows instead of its blocks. Raises UsageError for what cannot work.
+    `pooling` is explained at PoolingOptions; "naive" embeds the text of each chunk by itself. `windows` are those of
+    `choose_windows` unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows
+    instead of its blocks. Raises UsageError for what cannot work.
     """
     options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
     check_pooling(options, encoder)
     pooled: Iterator[PooledChunks | DocumentError | T]
     if isinstance(encoder, TokenEncoder):
-        pooled = _embed_pieces(_pieces(documents, encoder, options), encoder)
+        windows = windows or choose_windows(encoder, late_window=options.late_window)
+        pooled = _embed_pieces(_pieces(documents, encoder, options, windows), encoder)
     else:
         pooled = _embed_remotely(documents, cast("ChunkEncoder", encoder), options.pooling)
     vectors: Iterator[EmbeddedChunks | DocumentError | T] = combine(pooled, options)
@@ -104,11 +110,12 @@ class _Unit:
     alone: bool = False
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
 
-    def windows(self, size: int) -> Iterator[_Piece]:
-        """Yield the windows of at most `size` tokens; one that begins below a table's header has the header too."""
-        headers = [header for header in self.headers if len(header.ids) <= size // HEADER_SHARE]
-        size -= max((len(header.ids) for header in headers), default=0)
-        for window in plan_windows(len(self.ids), size):
+    def pieces(self, windows: Windows) -> Iterator[_Piece]:
+        """Yield the windows of this unit; one that begins below a table's header has the header too."""
+        headers = [header for header in self.headers if len(header.ids) <= windows.size // HEADER_SHARE]
+        windows = windows.shortened(max((len(header.ids) for header in headers), default=0))
+        starts = np.flatnonzero(np.diff(self.owner, prepend=-1))
+        for window in windows.plan(len(self.ids), starts):
             yield _Piece(self, window, _header_above(headers, window.start))
 
 
@@ -141,22 +148,19 @@ class _Piece:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def late_window_tokens(encoder: TokenEncoder, options: PoolingOptions) -> int:
-    """Return the number of document tokens in a window of the late half, besides the special and prefix tokens."""
-    if options.late_window is None:
-        return encoder.window_tokens
-    return encoder.window_tokens - max(0, encoder.identity.window - options.late_window)
-
-
 def _pieces(
-    documents: Iterable[ChunkedDocument | T], encoder: TokenEncoder, options: PoolingOptions
+    documents: Iterable[ChunkedDocument | T],
+    encoder: TokenEncoder,
+    options: PoolingOptions,
+    windows: Windows,
 ) -> Iterator[_Piece | T]:
     """Yield the windows that the pooling needs of each document.
 
-    For a blend, a chunk alone comes soon after the last window that holds a part of it, so that few halves wait.
+    For a blend, a chunk alone comes soon after the last window that holds a part of it, so that few halves wait. It has
+    as long a window as the model reads, as the late half may have a shorter one.
     """
     weigh = SifWeights(encoder.tokenizer) if options.token_weights == "sif" else None  # noqa: S105
-    size = late_window_tokens(encoder, options)
+    alone_windows = replace(windows, size=encoder.window_tokens)
     for chunked in documents:
         if not isinstance(chunked, ChunkedDocument):
             yield chunked
@@ -165,18 +169,18 @@ def _pieces(
         alone = _chunks_alone(chunked, owner, encoder.tokenizer, weigh)
         if options.pooling == "naive":
             for unit in alone:
-                yield from unit.windows(encoder.window_tokens)
+                yield from unit.pieces(windows)
             continue
         # Only a document of several windows has one that begins below a header; the others are not searched for tables.
-        headers = _headers(chunked) if len(owner) > size else ()
+        headers = _headers(chunked) if len(owner) > windows.size else ()
         whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=headers)
         sent = 0
-        for piece in whole.windows(size):
+        for piece in whole.pieces(windows):
             yield piece
             complete = len(chunked.spans) if piece.last else int(owner[piece.window.keep_end])
             if options.pooling == "blend":
                 for unit in islice(alone, complete - sent):
-                    yield from unit.windows(encoder.window_tokens)
+                    yield from unit.pieces(alone_windows)
                 sent = complete
 
 
