@@ -35,15 +35,19 @@ def create_index(
     context_fields: bool = True,
     language: str | None = None,
 ) -> bool:
-    """Create an index for this encoder's vectors; return True if it is new, False if it exists already.
+    """Create an index for the vectors of `encoder`; return True if it is new, False if it exists already.
 
-    `chunker`, `max_tokens` and `pooling` are those of `embed_documents`. `quantization` is "int8", "int4", "bbq" or
-    "none"; with "_flat" ("flat" for none) there is no graph, and few chunks are searched exactly. `template` is a file
-    with settings and mappings to start from. With `context_fields`, the words of each chunk's neighbours are indexed
-    too, for BM25. `language` is a language analyzer of the cluster.
+    - `chunker`, `max_tokens`, `pooling`: as in `embed_documents`.
+    - `quantization`: "int8", "int4", "bbq" or "none". With "_flat" ("flat" for none) there is no graph, and few chunks
+      are searched exactly.
+    - `shards`, `replicas`: without them, those of the template, or else one shard, and a replica if there are several
+      nodes.
+    - `template`: a file with settings and mappings to start from.
+    - `context_fields`: index the words of each chunk's neighbours too, for BM25.
+    - `language`: a language analyzer of the cluster, such as "english".
 
     The mapping's `_meta` records the encoder, the chunker and the pooling; an index of the same name that records
-    anything else is refused (IndexMismatchError). Without a client, the cluster is that of ELASTICSEARCH_URL, or the
+    anything else is refused (IndexMismatchError). Without a `client`, the cluster is that of ELASTICSEARCH_URL, or the
     local node.
     """
     from es_latechunk.elastic import connection
@@ -98,9 +102,11 @@ def stage_index(
 def promote(alias: str, *, client: Elasticsearch | None = None, allow_failed: bool = False) -> Promotion:
     """Swap an alias, in one step, to the index that `ingest(..., alias=...)` has filled.
 
-    The indices before it stay until they are deleted, so that you can compare them, and go back. Raises
-    PreconditionError if no index is staged, its ingest has not ended or counted another number of chunks, or documents
-    failed (unless `allow_failed`).
+    The indices before it stay until they are deleted, so that you can compare them, and go back. Without a `client`,
+    the cluster is that of ELASTICSEARCH_URL, or the local node.
+
+    Raises PreconditionError if no index is staged, its ingest has not ended or counted another number of chunks, or
+    documents failed (unless `allow_failed`).
     """
     from es_latechunk.elastic.connection import connect
     from es_latechunk.elastic.write import alias as aliases
@@ -117,8 +123,9 @@ def read_index(
 ) -> Iterator[Document | DocumentError]:
     """Yield the documents of any index, as it is when reading begins, as a source for `ingest`.
 
-    A document has the `_id` of the hit, its text and title, and all other fields as metadata. `text_field` may be
-    dotted; a hit in which it is missing or not a string becomes a DocumentError.
+    A document has the `_id` of the hit, the text of `text_field`, the title of `title_field` if that is a string, and
+    all other fields as metadata. Both names may be dotted. A hit whose text is missing or not a string becomes a
+    DocumentError. Without a `client`, the cluster is that of ELASTICSEARCH_URL, or the local node.
     """
     from es_latechunk.elastic.connection import connect
     from es_latechunk.elastic.index import from_index

@@ -32,9 +32,14 @@ def embed_documents(
     """Yield the chunk vectors of a stream of documents, lazily and in order; no server is needed.
 
     For a document that cannot be used, a DocumentError comes instead of its chunks, and the run continues;
-    `raise_errors` stops at it. `chunker` is "sentences", "paragraphs" or "tokens"; `max_tokens` is the maximum size of
-    a chunk; `pooling="naive"` embeds each chunk alone, for comparison. `on_tokens` is called with the id and the tokens
-    of each document, which show how much of it the model cannot read. Raises UsageError for settings that cannot work.
+    `raise_errors` stops at it. Raises UsageError for settings that cannot work.
+
+    - `encoder`: from `load_encoder`, or one of your own that follows the protocol.
+    - `max_tokens`: the maximum size of a chunk.
+    - `chunker`: "sentences", "paragraphs" or "tokens": the units that are merged into chunks.
+    - `pooling`: "late", or "naive", which embeds each chunk alone, for comparison.
+    - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
+      read.
     """
     check_pooling(pooling)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)

@@ -128,7 +128,7 @@ def ingest(
         documents = _documents(client, source, lambda count: bar.read(count))
         common: Any = {
             "client": client,
-            "encoder": replace(model, retry_for=retry_for).load_for,
+            "encoder": replace(model, keywords={**model.keywords, "retry_for": retry_for}).load_for,
             "retry_for": retry_for,
             "prune": prune,
             "max_prune": max_prune,

@@ -37,7 +37,7 @@ def compare(
     """Return all chunks of `documents`, sorted by their late similarity to the query, the most similar first.
 
     Everything is computed exactly and without an index. The errors of documents that cannot be used come before the
-    chunks. `on_tokens` is as for `embed_documents`.
+    chunks. `encoder`, `max_tokens`, `chunker` and `on_tokens` are those of `embed_documents`.
     """
     wanted = encoder.encode_queries([query])[0]
     embed = partial(embed_documents, documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker)
