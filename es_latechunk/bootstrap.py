@@ -1,8 +1,7 @@
-"""Operations on whole indices: create one, stage one for an alias, promote it, and read one as a source."""
+"""Creates an index for the vectors of an encoder, and the staged index of an alias."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +10,10 @@ from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chun
 from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.elastic.index.template import index_body, load_template
 from es_latechunk.models import EncoderLoader, check_weights, choose_encoder
-from es_latechunk.types import Document, Encoder, Pooling, check_pooling
+from es_latechunk.types import Encoder, Pooling, check_pooling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
-
-    from es_latechunk.elastic.write.alias import Promotion
-    from es_latechunk.errors import DocumentError
 
 
 def create_index(
@@ -97,37 +93,3 @@ def stage_index(
         admin.create_index(client, name, index_body(identity, template=template), identity)
 
     return aliases.open_staged_index(client, alias, create), chosen
-
-
-def promote(alias: str, *, client: Elasticsearch | None = None, allow_failed: bool = False) -> Promotion:
-    """Swap an alias, in one step, to the index that `ingest(..., alias=...)` has filled.
-
-    The indices before it stay until they are deleted, so that you can compare them, and go back. Without a `client`,
-    the cluster is that of ELASTICSEARCH_URL, or the local node.
-
-    Raises PreconditionError if no index is staged, its ingest has not ended or counted another number of chunks, or
-    documents failed (unless `allow_failed`).
-    """
-    from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.write import alias as aliases
-
-    return aliases.promote(client or connect(), alias, allow_failed=allow_failed)
-
-
-def read_index(
-    index: str,
-    *,
-    client: Elasticsearch | None = None,
-    text_field: str = "content",
-    title_field: str = "title",
-) -> Iterator[Document | DocumentError]:
-    """Yield the documents of any index, as it is when reading begins, as a source for `ingest`.
-
-    A document has the `_id` of the hit, the text of `text_field`, the title of `title_field` if that is a string, and
-    all other fields as metadata. Both names may be dotted. A hit whose text is missing or not a string becomes a
-    DocumentError. Without a `client`, the cluster is that of ELASTICSEARCH_URL, or the local node.
-    """
-    from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.index import from_index
-
-    return from_index.read_index(client or connect(), index, text_field=text_field, title_field=title_field)

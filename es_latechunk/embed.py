@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.errors import DocumentError
-from es_latechunk.late import EmbeddedChunks, embed_chunks
+from es_latechunk.late import embed_chunks
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkVector,
@@ -63,14 +63,11 @@ def embed_documents(
         for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling):
             if isinstance(block, DocumentError):
                 yield block
-            else:
-                yield from _chunk_vectors(block)
+                continue
+            document = block.chunked.document
+            for ordinal, vector in enumerate(block.vectors, block.first):
+                span = block.chunked.spans[ordinal]
+                content = document.text[span.start : span.end]
+                yield ChunkVector(document.id, ordinal, span.start, span.end, content, vector)
 
     return vectors()
-
-
-def _chunk_vectors(block: EmbeddedChunks) -> Iterator[ChunkVector]:
-    document = block.chunked.document
-    for ordinal, vector in enumerate(block.vectors, block.first):
-        start, end = block.chunked.spans[ordinal].start, block.chunked.spans[ordinal].end
-        yield ChunkVector(document.id, ordinal, start, end, document.text[start:end], vector)

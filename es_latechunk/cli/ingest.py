@@ -195,7 +195,7 @@ def _documents(
     client: Elasticsearch, source: Source, on_read: Callable[[int], None]
 ) -> Iterable[Document | DocumentError]:
     if source.from_index:
-        from es_latechunk.bootstrap import read_index
+        from es_latechunk.elastic.index.from_index import read_index
 
         text_field = source.reader.text_field or "content"
         return read_index(source.from_index, client=client, text_field=text_field)

@@ -164,7 +164,12 @@ def _guess(content: bytes) -> FoundEncoding:
         readings = [reading for reading in readings if not reading.encoding.startswith(MAC)]
     best = readings[0]
     near = [other for other in readings if other.confidence * TIMES_AS_CONFIDENT > best.confidence]
-    rivals = [other.encoding for other in near if other.text != best.text or _differ(content, other, best)]
+    # Two encodings that give the same sample may still give different texts for the whole content.
+    rivals = [
+        other.encoding
+        for other in near
+        if other.text != best.text or content.decode(other.encoding) != content.decode(best.encoding)
+    ]
     alike = [other.encoding for other in near if other.encoding not in rivals]
     name = COMMONEST if COMMONEST in alike else best.encoding
     if rivals:
@@ -217,11 +222,6 @@ def _decodes(content: bytes, name: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _differ(content: bytes, one: _Reading, other: _Reading) -> bool:
-    """Return whether two encodings that give the same sample give different texts for the whole content."""
-    return content.decode(one.encoding) != content.decode(other.encoding)
 
 
 def _mostly_utf8(content: bytes, fault: int) -> bool:

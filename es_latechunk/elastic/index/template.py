@@ -129,7 +129,8 @@ def index_body(
     if not context_fields:
         _leave_out_context(body)
     if language is not None:
-        _set_language(mappings["properties"], language)
+        for field in ("content", "title"):
+            mappings["properties"][field]["analyzer"] = language
     _share_analyzer(mappings["properties"])
     if shards is not None:
         _override(settings, "number_of_shards", shards)
@@ -147,11 +148,6 @@ def _leave_out_context(body: dict[str, Any]) -> None:
     if "_source" in mappings:
         mappings["_source"]["excludes"] = kept
     body["settings"].get("index", {}).get("similarity", {}).pop("default", None)
-
-
-def _set_language(properties: dict[str, Any], language: str) -> None:
-    for field in ("content", "title"):
-        properties[field]["analyzer"] = language
 
 
 def _share_analyzer(properties: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray
+from es_latechunk.types import ChunkedDocument, FloatArray
 
 ID_BYTES = 512  # Elasticsearch's limit for _id
 
@@ -62,6 +62,8 @@ def index_actions(
     document = chunked.document
     for ordinal, vector in enumerate(vectors, first):
         span = chunked.spans[ordinal]
+        # The page (from 1) on which the chunk begins, if the document has pages.
+        page = {"page": bisect_right(document.pages, span.start)} if document.pages else {}
         source = {
             "content": document.text[span.start : span.end],
             "content_embedding": pack_vector(vector) if packed else vector.tolist(),
@@ -71,7 +73,7 @@ def index_actions(
             "start": span.start,
             "end": span.end,
             "title": document.title,
-            "metadata": {**document.metadata, **_page(document, span)},
+            "metadata": {**document.metadata, **page},
             "doc_hash": doc_hash,
         }
         if context:
@@ -79,11 +81,6 @@ def index_actions(
             source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
-
-
-def _page(document: Document, span: ChunkSpan) -> dict[str, int]:
-    """Return the page (from 1) on which a chunk begins, if the document has pages."""
-    return {"page": bisect_right(document.pages, span.start)} if document.pages else {}
 
 
 def neighbour_text(chunked: ChunkedDocument, ordinal: int, distance: int) -> list[str]:
