@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
 from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.elastic.index.template import index_body, load_template
+from es_latechunk.late import choose_windows
 from es_latechunk.models import EncoderLoader, check_weights, choose_encoder
 from es_latechunk.types import Encoder, Pooling, check_pooling
 
@@ -24,6 +25,7 @@ def create_index(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
     pooling: Pooling = "late",
+    overlap: int | None = None,
     quantization: str = "int8",
     shards: int | None = None,
     replicas: int | None = None,
@@ -33,7 +35,7 @@ def create_index(
 ) -> bool:
     """Create an index for the vectors of `encoder`; return True if it is new, False if it exists already.
 
-    - `chunker`, `max_tokens`, `pooling`: as in `embed_documents`.
+    - `chunker`, `max_tokens`, `pooling`, `overlap`: as in `embed_documents`.
     - `quantization`: "int8", "int4", "bbq" or "none". With "_flat" ("flat" for none) there is no graph, and few chunks
       are searched exactly.
     - `shards`, `replicas`: without them, those of the template, or else one shard, and a replica if there are several
@@ -42,9 +44,9 @@ def create_index(
     - `context_fields`: index the words of each chunk's neighbours too, for BM25.
     - `language`: a language analyzer of the cluster, such as "english".
 
-    The mapping's `_meta` records the encoder, the chunker and the pooling; an index of the same name that records
-    anything else is refused (IndexMismatchError). Without a `client`, the cluster is that of ELASTICSEARCH_URL, or the
-    local node.
+    The mapping's `_meta` records the encoder, the chunker, the pooling and the overlap; an index of the same name that
+    records anything else is refused (IndexMismatchError). Without a `client`, the cluster is that of ELASTICSEARCH_URL,
+    or the local node.
     """
     from es_latechunk.elastic import connection
     from es_latechunk.elastic.index import admin
@@ -53,8 +55,10 @@ def create_index(
     make_chunker(
         chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens
     )  # raises UsageError if they cannot work
+    windows = choose_windows(encoder, overlap)
     check_weights(encoder)
-    identity = IndexIdentity(encoder.identity, chunker, max_tokens, pooling)
+    asked = IndexIdentity(encoder.identity, chunker, max_tokens, pooling, overlap)
+    identity = replace(asked, overlap=windows.overlap if windows else None)
     body = index_body(
         identity,
         template=load_template(template),
@@ -64,7 +68,7 @@ def create_index(
         context_fields=context_fields,
         language=language,
     )
-    return admin.create_index(client or connection.connect(), name, body, identity)
+    return admin.create_index(client or connection.connect(), name, body, asked)
 
 
 def stage_index(
@@ -83,10 +87,17 @@ def stage_index(
     chosen = choose_encoder(encoder, recorded.encoder if recorded else None)
     check_weights(chosen)
 
-    identity = IndexIdentity(chosen.identity, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS)
+    windows = choose_windows(chosen)
+    identity = IndexIdentity(
+        chosen.identity, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, overlap=windows.overlap if windows else None
+    )
     template = load_template()
     if recorded:
-        identity = replace(recorded, encoder=chosen.identity)
+        # An overlap belongs to the window that it was chosen for.
+        same = recorded.encoder.window == chosen.identity.window
+        identity = replace(
+            recorded, encoder=chosen.identity, overlap=recorded.overlap if same else identity.overlap
+        )
         template = admin.template_of(client, current[0])
 
     def create(name: str) -> None:

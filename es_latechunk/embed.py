@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.errors import DocumentError
-from es_latechunk.late import embed_chunks
+from es_latechunk.late import choose_windows, embed_chunks
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkVector,
@@ -27,6 +27,7 @@ def embed_documents(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
     pooling: Pooling = "late",
+    overlap: int | None = None,
     on_tokens: OnTokens | None = None,
 ) -> Iterator[ChunkVector | DocumentError]:
     """Yield the chunk vectors of a stream of documents, lazily and in order; no server is needed.
@@ -38,10 +39,13 @@ def embed_documents(
     - `max_tokens`: the maximum size of a chunk.
     - `chunker`: "sentences", "paragraphs" or "tokens": the units that are merged into chunks.
     - `pooling`: "late", or "naive", which embeds each chunk alone, for comparison.
+    - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window (default: an
+      eighth).
     - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
       read.
     """
     check_pooling(pooling)
+    windows = choose_windows(encoder, overlap)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
 
     def chunked() -> Iterator[ChunkedDocument | DocumentError]:
@@ -60,7 +64,7 @@ def embed_documents(
             yield document_chunks
 
     def vectors() -> Iterator[ChunkVector | DocumentError]:
-        for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling):
+        for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling, windows=windows):
             if isinstance(block, DocumentError):
                 yield block
                 continue

@@ -19,7 +19,7 @@ from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
 from es_latechunk.keywords import keywords_of
-from es_latechunk.late import embed_chunks
+from es_latechunk.late import Windows, embed_chunks, recorded_windows
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
 from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Chunker, Document, Encoder
@@ -206,6 +206,7 @@ class Target:
 
     record: IndexRecord
     encoder: Encoder
+    windows: Windows | None
     chunker: Chunker
     vectors: str
     packed: bool
@@ -216,6 +217,7 @@ def open_target(
     client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
 ) -> Target:
     """Read what the index records; raise IndexMismatchError if the encoder is not the index's own."""
+    from es_latechunk.elastic.connection import server_version
     from es_latechunk.elastic.index.admin import read_record
     from es_latechunk.elastic.index.identity import check_encoder
     from es_latechunk.elastic.retry import retry_transient
@@ -227,20 +229,13 @@ def open_target(
     encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
-    packed = retry_transient(
-        lambda: _takes_packed_vectors(client), retry_for=retry_for, retry_unreachable=False
-    )
-    return Target(record, encoder, chunker, identity.digest(), packed, retry_for)
-
-
-def _takes_packed_vectors(client: Elasticsearch) -> bool:
-    """Return whether every node accepts vectors as base64, which is shorter and parsed faster than numbers."""
-    from es_latechunk.elastic.connection import server_version
-
-    version = server_version(client)
+    version = retry_transient(lambda: server_version(client), retry_for=retry_for, retry_unreachable=False)
     if version is None:
         log.info("no right to see the server's version (monitor), so vectors are sent as lists of numbers")
-    return version is not None and version >= PACKED_VECTORS_SINCE
+    # As base64 they are shorter and parsed faster, but every node has to accept them.
+    packed = version is not None and version >= PACKED_VECTORS_SINCE
+    windows = recorded_windows(encoder, identity.overlap)
+    return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +329,8 @@ def written(
             yield item.chunked
 
     def actions() -> Iterator[Action | DocumentResult]:
-        for block in embed_chunks(chunked(), encoder=target.encoder, pooling=target.record.identity.pooling):
+        pooling = target.record.identity.pooling
+        for block in embed_chunks(chunked(), encoder=target.encoder, pooling=pooling, windows=target.windows):
             if isinstance(block, DocumentResult):
                 yield block
             elif isinstance(block, DocumentError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_from_a_folder_to_hits(
 def test_what_a_person_reads(
     client: Elasticsearch, index_name: str, encoder: WordEncoder, folder: Path
 ) -> None:
-    run("index", "create", index_name, "--max-tokens", "7")
+    run("index", "create", index_name, "--max-tokens", "7", "--overlap", "11")
     ingested = run("ingest", folder, "--index", index_name)
     assert (ingested.exit_code, ingested.stdout) == (0, "")
     assert "3 documents, " in ingested.stderr
@@ -87,6 +88,7 @@ def test_what_a_person_reads(
     shown = run("index", "show", index_name)
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "fake/words" in shown.stdout
+    assert re.search(r"^overlap +11$", shown.stdout, re.MULTILINE)
 
 
 CLIPBOARD, CLEAR, TURNED = "\x1b]52;c;ZXZpbA==\x07", "\x9b2J", "\u202e"

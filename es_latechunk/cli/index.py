@@ -16,6 +16,7 @@ from es_latechunk.cli.options import (
     json_option,
     max_tokens_option,
     model_options,
+    overlap_option,
     pooling_option,
 )
 from es_latechunk.cli.output import note, on_screen, print_json
@@ -36,6 +37,7 @@ def index() -> None:
 @chunker_option
 @max_tokens_option
 @pooling_option
+@overlap_option
 @click.option(
     "--quantization",
     type=click.Choice(list(QUANTIZATIONS)),
@@ -70,6 +72,7 @@ def create(
     chunker: str,
     max_tokens: int,
     pooling: Pooling,
+    overlap: int | None,
     quantization: str,
     shards: int | None,
     replicas: int | None,
@@ -92,6 +95,7 @@ def create(
         max_tokens=max_tokens,
         chunker=chunker,
         pooling=pooling,
+        overlap=overlap,
         quantization=quantization,
         shards=shards,
         replicas=replicas,
@@ -128,6 +132,9 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
         return
     if facts["bytes"] is None:
         facts["bytes"] = "not visible without the privilege monitor on the index"
+    if facts["overlap"] is None:
+        local = facts["weights"] is not None
+        facts["overlap"] = "a quarter of the window (not recorded)" if local else "decided for each request"
     for key, value in facts.items():
         click.echo(f"{key:<16} {on_screen(str(value))}")
 

@@ -144,6 +144,12 @@ pooling_option = click.option(
     show_default=True,
     help="late: encode whole documents, then pool each chunk; naive: encode each chunk alone.",
 )
+overlap_option = click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    metavar="TOKENS",
+    help="Tokens that the windows of a long document share. Default: an eighth of a window.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 
 

@@ -6,6 +6,14 @@ Long-Context Embedding Models" (arXiv 2409.04701); windows for long documents ar
 
 from es_latechunk.late.embed import EmbeddedChunks, embed_chunks
 from es_latechunk.late.pool import l2_normalise
-from es_latechunk.late.windows import plan_windows
+from es_latechunk.late.windows import Windows, choose_windows, plan_windows, recorded_windows
 
-__all__ = ["EmbeddedChunks", "embed_chunks", "l2_normalise", "plan_windows"]
+__all__ = [
+    "EmbeddedChunks",
+    "Windows",
+    "choose_windows",
+    "embed_chunks",
+    "l2_normalise",
+    "plan_windows",
+    "recorded_windows",
+]

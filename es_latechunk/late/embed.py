@@ -17,7 +17,7 @@ import numpy as np
 from es_latechunk.chunking import table_headers, token_owner
 from es_latechunk.errors import DocumentError
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
-from es_latechunk.late.windows import plan_batches, plan_windows
+from es_latechunk.late.windows import Windows, default_windows, plan_batches
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkEncoder,
@@ -50,20 +50,25 @@ class EmbeddedChunks:
 
 
 def embed_chunks(
-    documents: Iterable[ChunkedDocument | T], *, encoder: Encoder, pooling: Pooling = "late"
+    documents: Iterable[ChunkedDocument | T],
+    *,
+    encoder: Encoder,
+    pooling: Pooling = "late",
+    windows: Windows | None = None,
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
     """Yield the vectors of all chunks, in one or more blocks per document; anything else passes through unchanged.
 
     Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
     Memory holds at most twice `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors: while a group of
     windows goes through the model in a thread of its own, the next group is prepared.
-    `pooling="naive"` embeds the text of each chunk by itself, for comparison. If a hosted encoder refuses a document,
-    a DocumentError follows instead of its blocks.
+    `pooling="naive"` embeds the text of each chunk by itself, for comparison. `windows` are those of `default_windows`
+    unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows instead of its blocks.
     """
     if isinstance(encoder, TokenEncoder):
+        windows = windows or default_windows(encoder)
         late = pooling == "late"
-        units = _late_units(documents, encoder) if late else _naive_units(documents, encoder.tokenizer)
-        yield from _embed_units(units, encoder)
+        units = _late_units(documents, windows) if late else _naive_units(documents, encoder.tokenizer)
+        yield from _embed_units(units, encoder, windows)
     elif isinstance(encoder, ChunkEncoder):
         yield from _embed_remotely(documents, encoder, pooling)
     else:
@@ -106,11 +111,12 @@ class _Unit:
     headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
 
-    def windows(self, size: int) -> Iterator[_Piece]:
-        """Yield the windows of at most `size` tokens; one that begins below a table's header has the header too."""
-        headers = [header for header in self.headers if len(header.ids) <= size // HEADER_SHARE]
-        size -= max((len(header.ids) for header in headers), default=0)
-        for window in plan_windows(len(self.ids), size):
+    def pieces(self, windows: Windows) -> Iterator[_Piece]:
+        """Yield the windows of this unit; one that begins below a table's header has the header too."""
+        headers = [header for header in self.headers if len(header.ids) <= windows.size // HEADER_SHARE]
+        windows = windows.shortened(max((len(header.ids) for header in headers), default=0))
+        starts = np.flatnonzero(np.diff(self.owner, prepend=-1))
+        for window in windows.plan(len(self.ids), starts):
             yield _Piece(self, window, _header_above(headers, window.start))
 
 
@@ -141,14 +147,14 @@ class _Piece:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def _late_units(documents: Iterable[ChunkedDocument | T], encoder: TokenEncoder) -> Iterator[_Unit | T]:
+def _late_units(documents: Iterable[ChunkedDocument | T], windows: Windows) -> Iterator[_Unit | T]:
     for chunked in documents:
         if not isinstance(chunked, ChunkedDocument):
             yield chunked
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         # Only a document of several windows has one that begins below a header; the others are not searched for tables.
-        headers = _headers(chunked) if len(chunked.tokens) > encoder.window_tokens else ()
+        headers = _headers(chunked) if len(chunked.tokens) > windows.size else ()
         yield _Unit(chunked, chunked.tokens.ids, owner, 0, headers)
 
 
@@ -168,7 +174,9 @@ def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer)
             yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal)
 
 
-def _embed_units(units: Iterable[_Unit | T], encoder: TokenEncoder) -> Iterator[EmbeddedChunks | T]:
+def _embed_units(
+    units: Iterable[_Unit | T], encoder: TokenEncoder, windows: Windows
+) -> Iterator[EmbeddedChunks | T]:
     budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
     pieces: list[_Piece] = []
     held = 0
@@ -177,7 +185,7 @@ def _embed_units(units: Iterable[_Unit | T], encoder: TokenEncoder) -> Iterator[
             if not isinstance(unit, _Unit):
                 yield unit
                 continue
-            for piece in unit.windows(encoder.window_tokens):
+            for piece in unit.pieces(windows):
                 pieces.append(piece)
                 held += len(piece)
                 if held >= budget:

@@ -12,7 +12,7 @@ from typing import Any
 from elasticsearch import AuthorizationException, BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import reason, server_errors
-from es_latechunk.elastic.index.identity import IndexIdentity, check_identity
+from es_latechunk.elastic.index.identity import IndexIdentity, check_identity, check_overlap
 from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
 
@@ -31,6 +31,7 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
     """Create the index; return True if it is new, False if it exists with the same identity and fields.
 
     An existing index with another identity or other fields is refused (IndexMismatchError); the error has both values.
+    With an overlap of None in `identity`, the index keeps the one that it records.
     """
     check_name(name)
     with server_errors(client, name):
@@ -48,6 +49,7 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
             return True
     record = read_record(client, name)
     check_identity(name, record.identity, identity)
+    check_overlap(name, record.identity, identity.overlap)
     _check_fields(name, record.properties, body["mappings"]["properties"])
     return False
 
@@ -192,7 +194,7 @@ def index_type(client: Elasticsearch, name: str) -> str:
 def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
     """Return the counts, the size in bytes, the vector index type, and the identity that the mapping records.
 
-    `bytes` is None for a user without the privilege `monitor` on the index.
+    `bytes` is None for a user without the privilege `monitor` on the index, and `overlap` if none is recorded.
     """
     identity = read_identity(client, name)
     with server_errors(client, name):
@@ -215,6 +217,7 @@ def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
         "bytes": size,
         "index_type": mappings["properties"][VECTOR_FIELD]["index_options"]["type"],
         **identity.to_meta(),
+        "overlap": identity.overlap,
     }
 
 
