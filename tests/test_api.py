@@ -22,6 +22,9 @@ from es_latechunk import (
     Document,
     DocumentError,
     DryRun,
+    Encoder,
+    EncoderIdentity,
+    EncoderLoader,
     Index,
     IngestKeywords,
     IngestRun,
@@ -184,6 +187,20 @@ def test_a_value_that_does_not_exist_is_refused_with_those_that_do(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         call()
+
+
+def test_an_encoder_may_be_a_function_of_what_the_index_records() -> None:
+    encoder = PositionEncoder()
+    asked = []
+
+    def load(recorded: EncoderIdentity | None) -> Encoder:
+        asked.append(recorded)
+        return encoder
+
+    loader: EncoderLoader = load
+    assert choose_encoder(loader, encoder.identity) is encoder
+    assert choose_encoder(loader, None) is encoder
+    assert asked == [encoder.identity, None]
 
 
 def test_an_error_names_a_setting_as_python_and_as_the_command_line_do() -> None:

@@ -16,7 +16,7 @@ from es_latechunk.elastic import retry
 from es_latechunk.elastic.example_requests import example_requests
 from es_latechunk.elastic.index.admin import describe_index
 from es_latechunk.elastic.index.from_index import read_index
-from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
+from es_latechunk.errors import IndexMismatchError, IndexRefusedError, PreconditionError
 
 BERLIN, LISBON, KOELN = LETTERS
 
@@ -98,7 +98,7 @@ def test_a_block_during_a_load_ends_it_with_its_cause(
         client.indices.put_settings(index=index_name, settings={"index": {block: True}})
 
     with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
-        with pytest.raises(WriteError, match=rf"accepts no chunk at all \(.*{cause}") as refused:
+        with pytest.raises(IndexRefusedError, match=rf"accepts no chunk at all \(.*{cause}") as refused:
             load(proxied, index_name, doing(many(), 10, blocked), encoder)  # type: ignore[arg-type]
         sent = len(proxy.seen("/_bulk"))
     assert index_name in str(refused.value)
