@@ -26,7 +26,7 @@ GUESSED = (
 COMMONEST = "cp1252"  # Mac encodings fit almost all of its texts too, so they count only if it does not fit
 MAC = "mac-"
 SAMPLE_BYTES = 64 * 1024
-NEXT_STEP = f"say which it is with {setting('encoding')}"
+NEXT_STEP = f"give its encoding with {setting('encoding')}"
 # A guess is certain if chardet is this confident, and this many times as confident as of any other reading.
 CONFIDENT, TIMES_AS_CONFIDENT = 0.1, 2
 # A reading with less confidence than this means nothing: random bytes get as much.
@@ -115,7 +115,7 @@ def decode_as(content: bytes, encoding: str) -> str:
     if position >= 0:
         raise ValueError(
             f"holds a NUL at position {position}: it is binary, or UTF-16 without a byte order mark; "
-            f"leave it out, or say {setting('encoding')} utf-16-le"
+            f"leave it out, or give {setting('encoding')} utf-16-le"
         )
     return text
 

@@ -133,10 +133,12 @@ def _read_path(path: Path, selection: Selection, reading: Reading) -> Iterator[D
         if kind:
             yield from _read_file(file, READERS[kind], reading)
         elif file.named:
-            cause = f"is of no known kind ({', '.join(SUFFIXES)}); say which with {setting('format')}"
+            cause = (
+                f"is of an unknown format ({', '.join(SUFFIXES)}); give its format with {setting('format')}"
+            )
             yield DocumentError(printable(file.id), cause)
         else:
-            reading.on_note(printable(file.id), "is of no known kind; it is skipped")
+            reading.on_note(printable(file.id), "is of an unknown format; it is skipped")
 
 
 def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document | DocumentError]:

@@ -271,8 +271,8 @@ def _refusal(error: ApiError, address: str, index: str | None) -> PreconditionEr
         )
     if isinstance(error, AuthorizationException):
         return ServerError(
-            f"{address}: the user may not do this (403: {reason(error)}); ask for the right, docs/security.md lists "
-            "which privileges a command needs"
+            f"{address}: the user may not do this (403: {reason(error)}); ask for the privilege; "
+            "docs/security.md lists which privileges a command needs"
         )
     if index is not None and isinstance(error, NotFoundError) and "index_not_found" in str(error.body):
         return IndexNotFoundError(

@@ -179,7 +179,8 @@ def single_index(client: Elasticsearch, name: str) -> str:
         names = sorted(client.indices.get_settings(index=name, expand_wildcards="none"))
     if len(names) != 1:
         raise IndexMismatchError(
-            f"index {name}: stands for {len(names)} indices ({', '.join(names)}), writing needs one; name it"
+            f"index {name}: stands for {len(names)} indices ({', '.join(names)}), writing needs exactly one; "
+            "give its name"
         )
     return names[0]
 

@@ -14,8 +14,8 @@ from es_latechunk.elastic.retry import retry_transient
 from es_latechunk.errors import DocumentError, PreconditionError, setting
 from es_latechunk.types import DEFAULT_RETRY_FOR, Document
 
-PAGE = 100
-KEEP_ALIVE = "10m"
+PAGE = 100  # hits per request: whole documents, which may be large, are held in memory
+KEEP_ALIVE = "10m"  # from one request to the next, while the documents in between are embedded
 log = logging.getLogger(__name__)
 
 
@@ -77,7 +77,7 @@ def _page(
         return client.search(
             size=PAGE,
             pit={"id": pit, "keep_alive": KEEP_ALIVE},
-            sort=[{"_shard_doc": "asc"}],
+            sort=[{"_shard_doc": "asc"}],  # the cheapest order in which a search can be continued
             search_after=after,
             track_total_hits=False,
         )

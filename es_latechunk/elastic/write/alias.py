@@ -156,8 +156,8 @@ def _check_whole(client: Elasticsearch, alias: str, session: LoadSession, allow_
         chunks = int(client.count(index=session.target, query=CHUNKS)["count"])
     if chunks != counted:
         raise PreconditionError(
-            f"index {name}: holds {chunks} chunks, its ingest counted {counted}; run the ingest again, of the "
-            "whole source"
+            f"index {name}: holds {chunks} chunks, its ingest counted {counted}; run the ingest of the whole "
+            "source again"
         )
     return chunks
 
