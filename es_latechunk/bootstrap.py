@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ def create_index(
     template: Path | None = None,
     context_fields: bool = True,
     language: str | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> bool:
     """Create an index for the vectors of `encoder`; return True if it is new, False if it exists already.
 
@@ -43,6 +45,8 @@ def create_index(
     - `template`: a file with settings and mappings to start from.
     - `context_fields`: index the words of each chunk's neighbours too, for BM25.
     - `language`: a language analyzer of the cluster, such as "english".
+    - `metadata`: the types of keys of the metadata, such as {"price": "double"}, so that filters can be ranges over
+      them; a document with a value that does not fit is refused.
 
     The mapping's `_meta` records the encoder, the chunker, the pooling and the overlap; an index of the same name that
     records anything else is refused (IndexMismatchError). Without a `client`, the cluster is that of ELASTICSEARCH_URL,
@@ -67,6 +71,7 @@ def create_index(
         replicas=replicas,
         context_fields=context_fields,
         language=language,
+        metadata=metadata,
     )
     return admin.create_index(client or connection.connect(), name, body, asked)
 

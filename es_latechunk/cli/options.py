@@ -47,21 +47,23 @@ CONNECTION = (
     ),
     click.option("--insecure", is_flag=True, help="Skip certificate verification (insecure)."),
 )
+MODEL_NAME = click.option(
+    "--model",
+    metavar="NAME",
+    help="Model: a folder, a Hugging Face id, or jina-api:NAME. Default: all-MiniLM-L6-v2 or the index's model.",
+)
+WINDOW = click.option(
+    "--window",
+    type=int,
+    metavar="TOKENS",
+    help="Tokens per window. Default: the length the model was trained at.",
+)
 MODEL = (
-    click.option(
-        "--model",
-        metavar="NAME",
-        help="Model: a folder, a Hugging Face id, or jina-api:NAME. Default: all-MiniLM-L6-v2 or the index's model.",
-    ),
+    MODEL_NAME,
     click.option(
         "--revision", metavar="REV", help="Revision of the model on the hub: a branch, tag or commit."
     ),
-    click.option(
-        "--window",
-        type=int,
-        metavar="TOKENS",
-        help="Tokens per window. Default: the length the model was trained at.",
-    ),
+    WINDOW,
     click.option(
         "--dimensions",
         type=int,
@@ -123,6 +125,9 @@ MODEL = (
         "--offline", is_flag=True, help="Use only files on this machine; do not contact the model hub."
     ),
 )
+# What MODEL gives to `load_encoder`, besides the name. `ingest` has a --retry-for of its own, which is for its requests
+# to the cluster too.
+MODEL_SETTINGS = tuple(name for name in LoadKeywords.__annotations__ if name != "retry_for")
 chunker_option = click.option(
     "--chunker",
     type=click.Choice(CHUNKERS),
@@ -195,12 +200,9 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the model; the command gets `model`, a ModelChoice."""
 
-    # `ingest` has a --retry-for of its own, which is for its requests to the cluster too.
-    names = [name for name in LoadKeywords.__annotations__ if name != "retry_for"]
-
     @wraps(command)
     def with_model(*args: Any, **values: Any) -> Any:
-        keywords: Any = {name: values.pop(name) for name in names}
+        keywords: Any = {name: values.pop(name) for name in MODEL_SETTINGS}
         return command(*args, model=ModelChoice(values.pop("model"), keywords), **values)
 
     return add_options(with_model, MODEL)
