@@ -38,14 +38,14 @@ def main() -> None:
         "--documents", type=Path, help="a folder to read; default: made of this repository's pages"
     )
     parser.add_argument("--rounds", type=int, help="default: 5, quick 3")
-    parser.add_argument("--tokens", type=int, help="in each set of documents; default: 90,000, quick 36,000")
+    parser.add_argument("--tokens", type=int, help="in each set of documents; default: 60,000, quick 24,000")
     parser.add_argument("--growth", type=int, metavar="CHUNKS", help="default: 100,000, quick 10,000")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     quick = given.quick
     rounds = given.rounds or (3 if quick else 5)
-    tokens = given.tokens or (36_000 if quick else 90_000)
+    tokens = given.tokens or (24_000 if quick else 60_000)
     chunks = given.growth or (10_000 if quick else 100_000)
     results: dict[str, Any] = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -131,7 +131,8 @@ def summary_block(results: Results) -> str:
     lines = []
     for what, way in ((VECTORS, "From text to chunk vectors"), (INDEX, "From text to searchable chunks")):
         factors = [
-            f"{times(ratio(results, peer, kind, what))} as fast as {_label(results, peer)}" for peer in peers(results)
+            f"{times(ratio(results, peer, kind, what))} as fast as {_label(results, peer)}"
+            for peer in peers(results)
         ]
         lines.append(f"- {way}, on {KINDS[kind]}, es-latechunk with OpenVINO is {', '.join(factors)}.")
     float32 = times(ratio(results, "chonkie", kind, VECTORS, "openvino-float32"))
@@ -245,7 +246,9 @@ def growth_block(results: Results) -> str:
 
 def picture_block(results: Results) -> str:
     kind = main_kind(results)
-    lowest, highest = (pick(ratio(results, peer, kind, INDEX) for peer in peers(results)) for pick in (min, max))
+    lowest, highest = (
+        pick(ratio(results, peer, kind, INDEX) for peer in peers(results)) for pick in (min, max)
+    )
     return (
         f"From text to searchable chunks it is {times(lowest)} to {times(highest)} as fast as the peers in the picture "
         "([docs/performance.md](docs/performance.md)):\n\n"
