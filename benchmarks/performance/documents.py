@@ -38,7 +38,7 @@ def read_texts(folder: Path | None) -> list[Document]:
 
 def prose(texts: Sequence[Document], tokenizer: Tokenizer, *, sentences: bool = False) -> list[Piece]:
     """The paragraphs (or sentences) that are plain sentences: no tables, code or headings."""
-    found = []
+    found: list[str] = []
     for document in texts:
         for block in re.split(r"\n\s*\n", document.text):
             text = " ".join(block.split())

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def ingest(documents: str, url: str, index: str) -> dict[str, Any]:
 
 
 def stages(report: Any) -> dict[str, float]:
-    """The seconds by stage that the report names; they overlap, so their sum is more than the whole."""
-    return {name: float(seconds) for name, seconds in dict(getattr(report, "stages", None) or {}).items()}
+    """The busy seconds of each stage that the report names; stages overlap, so the sum may exceed the whole."""
+    found = getattr(report, "stages", None)
+    return asdict(found) if found else {}
 
 
 def forward(documents: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def main() -> None:
             encoder = load_encoder()
             create_index(index, encoder=encoder, client=client)
             ingest(read_texts(given.documents), index=index, encoder=encoder, client=client)
-            results["cold_search"] = cold_searches(index, node.url, 5 if quick else 10)
+            results["cold_search"] = cold_searches(index, node.url, calls=2 * rounds)
             client.indices.delete(index=index)
             results["growth"] = growth(
                 given.documents, chunks, client=client, url=node.url, log=folder / "growth.log"
@@ -93,7 +93,8 @@ def write_sets(source: Path | None, tokens: int, folder: Path) -> tuple[dict[str
     if source:
         sets["given"] = iter(texts)
     else:
-        sets |= {kind: made(pieces, sizes(kind), kind, seed=0) for kind in KINDS}
+        for kind in KINDS:  # a small run has small documents
+            sets[kind] = made(pieces, (min(size, tokens) for size in sizes(kind)), kind, seed=0)
     counts, paths = {}, {}
     for kind, documents in sets.items():
         paths[kind] = folder / f"{kind}.jsonl"
