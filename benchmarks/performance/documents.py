@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "docs" / "performance.md"  # made by this benchmark, which must not change what it reads
 MAX_TOKENS = 128  # per chunk
 SHORT, MIDDLE, LONG = 150, 2_000, 10_000  # tokens per document; short ones have this many at most
+SHORTEST = 40  # characters of a paragraph or sentence
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
@@ -44,7 +45,12 @@ def prose(texts: Sequence[Document], tokenizer: Tokenizer, *, sentences: bool = 
             text = " ".join(block.split())
             if re.match(r"[A-Z`*\[]", text) and not text.startswith("```") and text.endswith((".", ":", ")")):
                 found += SENTENCE_END.split(text) if sentences else [text]
-    return [Piece(text, len(tokenizer.tokenize(text))) for text in found if len(text) >= 40]
+    pieces = [Piece(text, len(tokenizer.tokenize(text))) for text in found if len(text) >= SHORTEST]
+    if not pieces:
+        raise SystemExit(
+            "the documents have no paragraph of plain sentences to make documents of; choose other ones"
+        )
+    return pieces
 
 
 def made(pieces: Sequence[Piece], sizes: Iterator[int], name: str, seed: int) -> Iterator[Document]:

@@ -100,6 +100,7 @@ class SentenceTransformers:
     def __init__(self) -> None:
         from sentence_transformers import SentenceTransformer
 
+        self._model: Any
         if NAME == "sentence-transformers-openvino":
             self._model = SentenceTransformer(
                 FOLDER, device="cpu", backend="openvino", model_kwargs={"export": True}

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from documents import MAX_TOKENS, made, prose, read_texts, sizes, write_documents
+from documents import MAX_TOKENS, MIDDLE, made, prose, read_texts, sizes, write_documents
 from machine import describe_machine
 from processes import ROOT, local_node
 from single import cold_searches, growth
@@ -87,9 +87,8 @@ def write_sets(source: Path | None, tokens: int, folder: Path) -> tuple[dict[str
     tokenizer = load_encoder().tokenizer
     texts = read_texts(source)
     pieces = prose(texts, tokenizer)
-    sets: dict[str, Iterator[Document]] = {
-        "warm-up": made(pieces, islice(sizes("mix", seed=2), 40), "warm-up", 2)
-    }
+    first = [*islice(sizes("short", seed=2), 20), MIDDLE]
+    sets: dict[str, Iterator[Document]] = {"warm-up": made(pieces, iter(first), "warm-up", seed=2)}
     if source:
         sets["given"] = iter(texts)
     else:
@@ -98,8 +97,7 @@ def write_sets(source: Path | None, tokens: int, folder: Path) -> tuple[dict[str
     counts, paths = {}, {}
     for kind, documents in sets.items():
         paths[kind] = folder / f"{kind}.jsonl"
-        limit = {"warm-up": 4_000, "given": 0}.get(kind, tokens)
-        counts[kind] = write_documents(documents, tokenizer, paths[kind], limit)
+        counts[kind] = write_documents(documents, tokenizer, paths[kind], tokens if kind in KINDS else 0)
     return counts, paths
 
 

@@ -23,7 +23,7 @@ def cold_searches(index: str, url: str, calls: int) -> list[dict[str, Any]]:
     for call in range(calls + 1):
         for mode in MODES:
             command = [
-                Path(sys.executable).parent / "es-latechunk", "search", QUERY, "--index", index, "--url", url,
+                str(Path(sys.executable).parent / "es-latechunk"), "search", QUERY, "--index", index, "--url", url,
                 "--mode", mode, "--json",
             ]  # fmt: skip
             start = time.monotonic()

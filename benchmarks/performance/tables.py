@@ -12,6 +12,7 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,6 @@ def named(results: Results) -> list[tuple[str, str, str]]:
 
 def machine_block(results: Results) -> str:
     machine, speed = results["machine"], results["speed"]
-    libraries: dict[str, set[str]] = {}
-    for one in speed["contenders"].values():
-        for library, version in one["versions"].items():
-            libraries.setdefault(library, set()).add(version)
-    listed = ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in sorted(libraries.items()))
     bfloat16 = sorted(set(machine["flags"].split()) & {"avx512_bf16", "amx_bf16", "bf16"})
     units = f"bfloat16 units: {', '.join(bfloat16)}" if bfloat16 else "no bfloat16 units"
     peaks = [
@@ -110,20 +106,26 @@ def machine_block(results: Results) -> str:
         for kind, count in results["documents"].items()
         if kind != "warm-up"
     )
-    lines = [
-        f"Measured on {results['started'][:10]}, commit {machine['commit']}: {machine['cores']} processors "
-        f"({machine['processor']}, {units}), {machine['memory_gb']:.0f} GB, {machine['system']}; Elasticsearch "
-        f"{results['elasticsearch']}; {results['settings']['rounds']} rounds. Matrix products of 2048 x 2048 ran at "
-        f"{' and '.join(peaks)} GFLOP/s. Documents: {sets}. Versions: {listed}.",
-    ]
-    load = machine["load"][0]
-    if load > BUSY * machine["cores"]:
-        lines += [
-            "",
-            f"**Other programs used this machine meanwhile (load average {load:.1f} before the start): the speeds are "
-            "lower and spread wider than those of an idle machine. Only the ratios say something, roughly.**",
-        ]
-    return "\n".join(lines)
+    took = datetime.fromisoformat(results["ended"]) - datetime.fromisoformat(results["started"])
+    said = (
+        f"Measured on {results['started'][:10]} in {took.total_seconds() / 60:.0f} minutes, commit "
+        f"{machine['commit']}: {machine['cores']} processors ({machine['processor']}, {units}), "
+        f"{machine['memory_gb']:.0f} GB, {machine['system']}; Elasticsearch {results['elasticsearch']}; "
+        f"{results['settings']['rounds']} rounds. Matrix products of 2048 x 2048 ran at {' and '.join(peaks)} "
+        f"GFLOP/s. Documents: {sets}."
+    )
+    return "\n".join([said, *busy_lines(results)])
+
+
+def versions_block(results: Results) -> str:
+    """The libraries of each environment, with the contenders that run in it."""
+    together: dict[str, list[str]] = {}
+    for one in results["speed"]["contenders"].values():
+        listed = ", ".join(f"{name} {version}" for name, version in one["versions"].items())
+        labels = together.setdefault(listed, [])
+        if one["label"] not in labels:
+            labels.append(one["label"])
+    return table(["ways", "versions"], (["; ".join(labels), listed] for listed, labels in together.items()))
 
 
 def summary_block(results: Results) -> str:
@@ -257,13 +259,18 @@ def picture_block(results: Results) -> str:
 
 
 def knn_block(knn: Results) -> str:
+    settings = knn["settings"]
+    said = (
+        f"{settings['chunks']:,} chunks, {settings['queries']} queries, {settings['num_candidates']} candidates, "
+        f"{settings['rounds']} rounds, Elasticsearch {knn['elasticsearch']}, {knn['started'][:10]}:"
+    )
     rows = [
         [
             f"`{row['quantization']}`",
             spread(row["recall"], ".3f"),
             spread(row["milliseconds"], ".1f"),
             f"{row['bytes'] / 1e6:.1f}",
-            f"{row['vector_bytes'] / 1e6:.1f}" if row.get("vector_bytes") else "",
+            f"{row['vector_bytes'] / 1e6:.1f}",
         ]
         for row in knn["quantizations"]
     ]
@@ -274,11 +281,24 @@ def knn_block(knn: Results) -> str:
         "index on disk, MB",
         "of it vectors, MB",
     ]
-    return table(head, rows)
+    return "\n".join([said, "", table(head, rows), *busy_lines(knn)])
+
+
+def busy_lines(results: Results) -> list[str]:
+    """What to say of figures from a machine that others used."""
+    load, cores = results["machine"]["load"][0], results["machine"]["cores"]
+    if load <= BUSY * cores:
+        return []
+    return [
+        "",
+        f"**Other programs used this machine meanwhile (load average {load:.1f} before the start): it was slower "
+        "than an idle one, and the times spread wider. Only the ratios of times say something, roughly.**",
+    ]
 
 
 BLOCKS: Mapping[str, Callable[[Results], str]] = {
     "machine": machine_block,
+    "versions": versions_block,
     "summary": summary_block,
     "vectors": lambda results: speed_block(results, VECTORS),
     "vectors-ratios": lambda results: ratio_block(results, VECTORS),
