@@ -66,14 +66,13 @@ def stages(report: Any) -> dict[str, float]:
 def forward(documents: str) -> dict[str, Any]:
     """The model alone, over whole windows; `tokens` counts each token that goes through it, special ones too."""
     ids = np.concatenate([encoder.tokenizer.tokenize(document.text).ids for document in read(documents)])
-    size = encoder.window_tokens
+    size, whole = encoder.window_tokens, encoder.identity.window
     windows = [ids[first : first + size] for first in range(0, len(ids) - size + 1, size)]
-    special = len(encoder.tokenizer.tokenize("")) + 2
-    batch = max(1, encoder.batch_tokens // (size + special))
+    batch = max(1, encoder.batch_tokens // whole)
     start = time.perf_counter()
     for first in range(0, len(windows), batch):
         encoder.encode_windows(windows[first : first + batch])
-    return {"seconds": time.perf_counter() - start, "tokens": len(windows) * (size + special)}
+    return {"seconds": time.perf_counter() - start, "tokens": len(windows) * whole}
 
 
 def grow(folder: str | None, chunks: int, url: str, index: str) -> dict[str, Any]:
