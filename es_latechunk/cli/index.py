@@ -212,7 +212,7 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
     """
     from es_latechunk.elastic.write.alias import promote as run_promote
 
-    done = run_promote(client, alias, allow_failed=allow_failed)
+    done = run_promote(alias, client=client, allow_failed=allow_failed)
     if as_json:
         print_json(asdict(done))
         return

@@ -140,7 +140,7 @@ def ingest(
         documents = _documents(client, source, lambda count: bar.read(count))
         common: Any = {
             "client": client,
-            "encoder": replace(model, retry_for=retry_for).load_for,
+            "encoder": replace(model, keywords={**model.keywords, "retry_for": retry_for}).load_for,
             "retry_for": retry_for,
             "prune": prune,
             "max_prune": max_prune,
@@ -207,7 +207,7 @@ def _documents(
     client: Elasticsearch, source: Source, on_read: Callable[[int], None]
 ) -> Iterable[Document | DocumentError]:
     if source.from_index:
-        from es_latechunk.bootstrap import read_index
+        from es_latechunk.elastic.index.from_index import read_index
 
         text_field = source.reader.text_field or "content"
         return read_index(source.from_index, client=client, text_field=text_field)

@@ -156,7 +156,7 @@ def serve(
 
     recorded = _recorded(client, index) if client and index else None
     with _listen(host, port) as listening:
-        encoder = _local(model.load_for(recorded) if recorded else model.load())
+        encoder = _local(model.load_for(recorded))
         behind = _index(client, index, encoder) if client and index else None
         # The first pass compiles and allocates; it happens before the first client has to wait for it.
         encoder.encode_documents(["warm up"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from es_latechunk.elastic.index.metadata import TYPED, typed_copies
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray
+from es_latechunk.types import ChunkedDocument, FloatArray
 
 ID_BYTES = 512  # Elasticsearch's limit for _id
 
@@ -79,6 +79,8 @@ def index_actions(
     document = chunked.document
     for ordinal, vector in enumerate(vectors, first):
         span = chunked.spans[ordinal]
+        # The page (from 1) on which the chunk begins, if the document has pages.
+        page = {"page": bisect_right(document.pages, span.start)} if document.pages else {}
         source: dict[str, Any] = {
             "content": document.text[span.start : span.end],
             "content_embedding": pack_vector(vector) if packed else vector.tolist(),
@@ -88,7 +90,7 @@ def index_actions(
             "start": span.start,
             "end": span.end,
             "title": document.title,
-            "metadata": {**document.metadata, **_page(document, span)},
+            "metadata": {**document.metadata, **page},
             "doc_hash": doc_hash,
         }
         if typed := typed_copies(document.id, source["metadata"], metadata_types):
@@ -98,11 +100,6 @@ def index_actions(
             source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
-
-
-def _page(document: Document, span: ChunkSpan) -> dict[str, int]:
-    """Return the page (from 1) on which a chunk begins, if the document has pages."""
-    return {"page": bisect_right(document.pages, span.start)} if document.pages else {}
 
 
 def neighbour_text(chunked: ChunkedDocument, ordinal: int, distance: int) -> list[str]:
