@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from es_latechunk.models.rerank import load_reranker
     from es_latechunk.report import DocumentResult, IngestReport, Outcome
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
+    from es_latechunk.stages import StageSeconds
     from es_latechunk.types import (
         ChunkSpan,
         ChunkVector,
@@ -101,6 +102,7 @@ _MODULES = {
     "SearchKeywords": "search",
     "SearchResult": "search",
     "ServerError": "errors",
+    "StageSeconds": "stages",
     "Tokenizer": "types",
     "Tokens": "types",
     "TooMuchError": "errors",
@@ -162,6 +164,7 @@ __all__ = [
     "SearchKeywords",
     "SearchResult",
     "ServerError",
+    "StageSeconds",
     "Tokenizer",
     "Tokens",
     "TooMuchError",

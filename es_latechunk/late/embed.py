@@ -18,6 +18,7 @@ from es_latechunk.chunking import table_headers, token_owner
 from es_latechunk.errors import DocumentError
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
 from es_latechunk.late.windows import Windows, default_windows, plan_batches
+from es_latechunk.stages import StageClock
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkEncoder,
@@ -55,6 +56,7 @@ def embed_chunks(
     encoder: Encoder,
     pooling: Pooling = "late",
     windows: Windows | None = None,
+    clock: StageClock | None = None,
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
     """Yield the vectors of all chunks, in one or more blocks per document; anything else passes through unchanged.
 
@@ -63,14 +65,16 @@ def embed_chunks(
     windows goes through the model in a thread of its own, the next group is prepared.
     `pooling="naive"` embeds the text of each chunk by itself, for comparison. `windows` are those of `default_windows`
     unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows instead of its blocks.
+    `clock` measures the stages "chunk" (with all that `documents` does) and "encode".
     """
+    clock = clock or StageClock()
     if isinstance(encoder, TokenEncoder):
         windows = windows or default_windows(encoder)
         late = pooling == "late"
         units = _late_units(documents, windows) if late else _naive_units(documents, encoder.tokenizer)
-        yield from _embed_units(units, encoder, windows)
+        yield from _embed_units(clock.timed("chunk", units), encoder, windows, clock)
     elif isinstance(encoder, ChunkEncoder):
-        yield from _embed_remotely(documents, encoder, pooling)
+        yield from _embed_remotely(clock.timed("chunk", documents), encoder, pooling, clock)
     else:
         raise TypeError(f"{type(encoder).__name__} gives neither token vectors nor chunk vectors")
 
@@ -175,26 +179,28 @@ def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer)
 
 
 def _embed_units(
-    units: Iterable[_Unit | T], encoder: TokenEncoder, windows: Windows
+    units: Iterable[_Unit | T], encoder: TokenEncoder, windows: Windows, clock: StageClock
 ) -> Iterator[EmbeddedChunks | T]:
     budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
     pieces: list[_Piece] = []
     held = 0
-    with _EncodingThread(encoder) as ahead:
+    with _EncodingThread(encoder, clock) as ahead:
         for unit in units:
             if not isinstance(unit, _Unit):
                 yield unit
                 continue
-            for piece in unit.pieces(windows):
+            for piece in clock.timed("chunk", unit.pieces(windows)):
                 pieces.append(piece)
                 held += len(piece)
                 if held >= budget:
-                    yield from _pooled(ahead.swap(pieces), encoder)
+                    yield from clock.timed("encode", _pooled(ahead.swap(pieces), encoder))
                     pieces, held = [], 0
-        yield from _pooled(ahead.swap([]), encoder)
+        yield from clock.timed("encode", _pooled(ahead.swap([]), encoder))
         if pieces:
             # Nothing is left to do beside it, and a thread for one short text would only cost time.
-            yield from _pooled((pieces, _sum_windows(pieces, encoder)), encoder)
+            with clock.measure("encode"):
+                sums = _sum_windows(pieces, encoder)
+            yield from clock.timed("encode", _pooled((pieces, sums), encoder))
 
 
 class _EncodingThread:
@@ -204,8 +210,9 @@ class _EncodingThread:
     no time of their own where the model is the slowest part. The thread touches nothing but the model.
     """
 
-    def __init__(self, encoder: TokenEncoder) -> None:
+    def __init__(self, encoder: TokenEncoder, clock: StageClock) -> None:
         self._encoder = encoder
+        self._clock = clock
         self._stopped = threading.Event()
         self._running: tuple[list[_Piece], Future[list[PartialSums]]] | None = None
 
@@ -229,7 +236,9 @@ class _EncodingThread:
 
         def run() -> None:
             try:
-                future.set_result(_sum_windows(pieces, self._encoder, stopped=self._stopped))
+                with self._clock.measure("encode"):
+                    sums = _sum_windows(pieces, self._encoder, stopped=self._stopped)
+                future.set_result(sums)
             except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the result
                 future.set_exception(error)
 
@@ -285,7 +294,7 @@ def _sum_windows(
 
 
 def _embed_remotely(
-    documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling
+    documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling, clock: StageClock
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
     source = iter(documents)
     more = True
@@ -304,7 +313,7 @@ def _embed_remotely(
                     more = True
                     return
 
-        for answer in encoder.encode_many(remember(), pooling):
+        for answer in clock.timed("encode", encoder.encode_many(remember(), pooling)):
             while not isinstance(chunked := asked.popleft(), ChunkedDocument):
                 yield chunked
             if isinstance(answer, DocumentError):
