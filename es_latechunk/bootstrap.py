@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,13 +36,16 @@ def create_index(
     template: Path | None = None,
     context_fields: bool = True,
     language: str | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> bool:
     """Create an index for this encoder's vectors; return True if it is new, False if it exists already.
 
     `chunker`, `max_tokens`, `pooling` and `overlap` are those of `embed_documents`. `quantization` is "int8", "int4",
     "bbq" or "none"; with "_flat" ("flat" for none) there is no graph, and few chunks are searched exactly. `template`
     is a file with settings and mappings to start from. With `context_fields`, the words of each chunk's neighbours are
-    indexed too, for BM25. `language` is a language analyzer of the cluster.
+    indexed too, for BM25. `language` is a language analyzer of the cluster. `metadata` gives keys of the metadata
+    a type, such as {"price": "double"}, so that filters can be ranges over them; a document with a value that does not
+    fit is refused.
 
     The mapping's `_meta` records the encoder, the chunker, the pooling and the overlap; an index of the same name that
     records anything else is refused (IndexMismatchError). Without a client, the cluster is that of ELASTICSEARCH_URL,
@@ -67,6 +70,7 @@ def create_index(
         replicas=replicas,
         context_fields=context_fields,
         language=language,
+        metadata=metadata,
     )
     return admin.create_index(client or connection.connect(), name, body, asked)
 

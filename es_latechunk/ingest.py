@@ -211,7 +211,7 @@ def changed_documents(
 ) -> Iterator[ChangedDocument | DocumentResult]:
     """Chunk the documents that have to be written; an unchanged document becomes a result, and costs no encoding."""
     from es_latechunk.elastic.index.contents import compare_with_index
-    from es_latechunk.elastic.write.actions import check_id
+    from es_latechunk.elastic.write.actions import check_id, check_metadata
 
     hashed = _hashed(documents, seen, target.vectors)
     compared = compare_with_index(session.client, session.target, hashed, retry_for=target.retry_for)
@@ -226,6 +226,7 @@ def changed_documents(
         try:
             chunked = chunk_document(document, chunker=target.chunker, tokenizer=target.encoder.tokenizer)
             check_id(document.id, len(chunked.spans))
+            check_metadata(document, target.record.metadata_types)
         except DocumentError as error:
             yield _failed(error, document)
         else:
@@ -305,6 +306,7 @@ def written(
                     doc_hash=document.doc_hash,
                     packed=target.packed,
                     context=target.record.has_context,
+                    metadata_types=target.record.metadata_types,
                 )
                 yield from counts.clock.timed("write", indexing)
                 if block.last:

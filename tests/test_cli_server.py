@@ -122,7 +122,7 @@ def test_what_a_terminal_would_obey_is_shown_and_in_json_is_as_it_was(
         printed = run(*words)
         assert (printed.exit_code, printed.stderr) == (0, ""), words
         assert "\\u009b2J" in printed.stdout, words
-        assert printed.stdout.replace("\n", "").isprintable(), words
+        assert printed.stdout.replace("\n", "").replace("\t", "").isprintable(), words
     [hit] = rows(run("search", "words", *to_index, "--json"))
     assert (hit["doc_id"], hit["content"]) == (hostile.id, hostile.text)
 
@@ -266,3 +266,12 @@ def test_the_real_model(client: Elasticsearch, index_name: str, elasticsearch_ur
     found = run("search", "How many people live in Bamberg?", *server, "--mode", "knn", "-k", "2", "--json")
     assert (found.exit_code, found.stderr) == (0, "")
     assert {json.loads(line)["doc_id"] for line in found.stdout.splitlines()} == {"Bamberg"}
+
+
+def test_a_wrong_setting_that_is_found_while_reading_prints_no_report_of_nothing(
+    client: Elasticsearch, index_name: str, encoder: WordEncoder, folder: Path
+) -> None:
+    make_index(client, index_name, encoder)
+    for options in ([], ["--json"]):
+        refused = run("ingest", folder, "--index", index_name, "--exclude", "!", *options)
+        assert "--exclude: a pattern cannot be read" in error_of(refused, 2)

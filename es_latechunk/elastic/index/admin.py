@@ -11,6 +11,7 @@ from elasticsearch import AuthorizationException, BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import reason, server_errors
 from es_latechunk.elastic.index.identity import IndexIdentity, check_identity, check_overlap
+from es_latechunk.elastic.index.metadata import TYPED, types_of
 from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
 
@@ -49,7 +50,13 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
 
 
 def _check_fields(name: str, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse an existing index with another quantization, language or choice of context fields."""
+    """Refuse an existing index with another quantization, language, context fields or types of metadata."""
+    old_types, new_types = types_of(existing), types_of(wanted)
+    if old_types != new_types:
+        raise IndexMismatchError(
+            f"index {name}: was made with {setting('metadata')} {_describe_types(old_types)}, not "
+            f"{_describe_types(new_types)}; use another name, or delete it first: es-latechunk index delete {name}"
+        )
     for field in sorted((existing.keys() | wanted.keys()) & {"content", VECTOR_FIELD, *CONTEXT_FIELDS}):
         old, new = (_describe_field(properties.get(field)) for properties in (existing, wanted))
         if old != new:
@@ -57,6 +64,10 @@ def _check_fields(name: str, existing: Mapping[str, Any], wanted: Mapping[str, A
                 f"index {name}: was made with the field {field} {old}, not {new}; use another name, or delete it "
                 f"first: es-latechunk index delete {name}"
             )
+
+
+def _describe_types(types: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={kind}" for name, kind in types.items()) or "without types"
 
 
 def _describe_field(field: Mapping[str, Any] | None) -> str:
@@ -85,6 +96,11 @@ class IndexRecord:
         """True if a chunk is indexed with the words of its neighbours."""
         return all(field in self.properties for field in CONTEXT_FIELDS)
 
+    @property
+    def metadata_types(self) -> Mapping[str, str]:
+        """The types of the keys of the metadata that have one."""
+        return types_of(self.properties)
+
 
 def read_record(client: Elasticsearch, name: str) -> IndexRecord:
     """Read the mapping of an index, or of every index behind an alias, which must all record the same."""
@@ -102,6 +118,8 @@ def read_record(client: Elasticsearch, name: str) -> IndexRecord:
     fields = [row.get("properties", {}) for row in mappings.values()]
     _check_storage(mappings)
     shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
+    if any(types_of(other) != types_of(shared) for other in fields):
+        shared.pop(TYPED, None)  # a filter over it would leave out the chunks of the indices without it
     return IndexRecord(tuple(mappings), found[0], shared)
 
 
@@ -182,6 +200,7 @@ def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
         "index_type": mappings["properties"][VECTOR_FIELD]["index_options"]["type"],
         **identity.to_meta(),
         "overlap": identity.overlap,
+        **({"metadata": types} if (types := types_of(mappings["properties"])) else {}),
     }
 
 

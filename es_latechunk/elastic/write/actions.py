@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from es_latechunk.elastic.index.metadata import TYPED, typed_copies
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray
 
@@ -50,19 +52,33 @@ def check_id(doc_id: str, chunks: int) -> None:
         )
 
 
+def check_metadata(document: Document, types: Mapping[str, str]) -> None:
+    """Raise a DocumentError if a value of the metadata does not fit the type that the index has for it."""
+    pages = {"page": len(document.pages)} if document.pages else {}
+    typed_copies(document.id, {**document.metadata, **pages}, types)
+
+
 def index_actions(
-    chunked: ChunkedDocument, first: int, vectors: FloatArray, *, doc_hash: str, packed: bool, context: bool
+    chunked: ChunkedDocument,
+    first: int,
+    vectors: FloatArray,
+    *,
+    doc_hash: str,
+    packed: bool,
+    context: bool,
+    metadata_types: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Action]:
     """Yield the actions that write the chunks from `first` on with their `vectors` (N, dim).
 
     `context` adds the neighbours' words: `neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those
     of the chunks at distance 2.
+    `metadata_types` are the keys of the metadata that the index holds as other types than strings too.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch accepts since 9.3.
     """
     document = chunked.document
     for ordinal, vector in enumerate(vectors, first):
         span = chunked.spans[ordinal]
-        source = {
+        source: dict[str, Any] = {
             "content": document.text[span.start : span.end],
             "content_embedding": pack_vector(vector) if packed else vector.tolist(),
             "doc_id": document.id,
@@ -74,6 +90,8 @@ def index_actions(
             "metadata": {**document.metadata, **_page(document, span)},
             "doc_hash": doc_hash,
         }
+        if typed := typed_copies(document.id, source["metadata"], metadata_types):
+            source[TYPED] = typed
         if context:
             source["neighbours_1"] = neighbour_text(chunked, ordinal, 1)
             source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
