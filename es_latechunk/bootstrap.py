@@ -12,7 +12,7 @@ from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.elastic.index.template import index_body, load_template
 from es_latechunk.late import choose_windows
 from es_latechunk.models import EncoderLoader, check_weights, choose_encoder
-from es_latechunk.types import Document, Encoder, Pooling, check_pooling
+from es_latechunk.types import Document, Encoder, Pooling, PoolingOptions, check_pooling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -54,7 +54,7 @@ def create_index(
     from es_latechunk.elastic import connection
     from es_latechunk.elastic.index import admin
 
-    check_pooling(pooling)
+    check_pooling(PoolingOptions(pooling), encoder)
     make_chunker(
         chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens
     )  # raises UsageError if they cannot work

@@ -13,6 +13,7 @@ from es_latechunk.types import (
     Document,
     Encoder,
     Pooling,
+    PoolingOptions,
     Tokens,
     check_pooling,
 )
@@ -26,7 +27,7 @@ def embed_documents(
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
-    pooling: Pooling = "late",
+    pooling: Pooling | PoolingOptions = "late",
     overlap: int | None = None,
     on_tokens: OnTokens | None = None,
 ) -> Iterator[ChunkVector | DocumentError]:
@@ -39,8 +40,9 @@ def embed_documents(
     the tokens of each document, which show how much of it the model cannot read. Raises UsageError for settings that
     cannot work.
     """
-    check_pooling(pooling)
-    windows = choose_windows(encoder, overlap)
+    options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
+    check_pooling(options, encoder)
+    windows = choose_windows(encoder, overlap, late_window=options.late_window)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
 
     def chunked() -> Iterator[ChunkedDocument | DocumentError]:
@@ -59,7 +61,7 @@ def embed_documents(
             yield document_chunks
 
     def vectors() -> Iterator[ChunkVector | DocumentError]:
-        for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling, windows=windows):
+        for block in embed_chunks(chunked(), encoder=encoder, pooling=options, windows=windows):
             if isinstance(block, DocumentError):
                 yield block
             else:

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -16,8 +17,10 @@ import numpy as np
 
 from es_latechunk.chunking import table_headers, token_owner
 from es_latechunk.errors import DocumentError
+from es_latechunk.late.combine import EmbeddedChunks, PooledChunks, combine
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
-from es_latechunk.late.windows import Windows, default_windows, plan_batches
+from es_latechunk.late.token_weights import SifWeights
+from es_latechunk.late.windows import Windows, choose_windows, plan_batches
 from es_latechunk.stages import StageClock
 from es_latechunk.types import (
     ChunkedDocument,
@@ -26,9 +29,11 @@ from es_latechunk.types import (
     FloatArray,
     IntArray,
     Pooling,
+    PoolingOptions,
     TokenEncoder,
     Tokenizer,
     TokenWindow,
+    check_pooling,
 )
 
 LOOK_AHEAD_BATCHES = 4  # windows of similar length are found among this many batches, which saves padding
@@ -40,21 +45,11 @@ _NO_IDS = np.empty(0, dtype=np.int32)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddedChunks:
-    """Vectors (N, dim) of a document's chunks `first` ... `first + N - 1`; `last` marks its last block."""
-
-    chunked: ChunkedDocument
-    first: int
-    vectors: FloatArray
-    last: bool
-
-
 def embed_chunks(
     documents: Iterable[ChunkedDocument | T],
     *,
     encoder: Encoder,
-    pooling: Pooling = "late",
+    pooling: Pooling | PoolingOptions = "late",
     windows: Windows | None = None,
     clock: StageClock | None = None,
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
@@ -63,20 +58,24 @@ def embed_chunks(
     Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
     Memory holds at most twice `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors: while a group of
     windows goes through the model in a thread of its own, the next group is prepared.
-    `pooling="naive"` embeds the text of each chunk by itself, for comparison. `windows` are those of `default_windows`
-    unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows instead of its blocks.
-    `clock` measures the stages "chunk" (with all that `documents` does) and "encode".
+    `pooling` is explained at PoolingOptions; "naive" embeds the text of each chunk by itself. `windows` are those of
+    `choose_windows` unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows
+    instead of its blocks. `clock` measures the stages "chunk" (with all that `documents` does) and "encode". Raises
+    UsageError for what cannot work.
     """
     clock = clock or StageClock()
+    options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
+    check_pooling(options, encoder)
+    pooled: Iterator[PooledChunks | DocumentError | T]
     if isinstance(encoder, TokenEncoder):
-        windows = windows or default_windows(encoder)
-        late = pooling == "late"
-        units = _late_units(documents, windows) if late else _naive_units(documents, encoder.tokenizer)
-        yield from _embed_units(clock.timed("chunk", units), encoder, windows, clock)
-    elif isinstance(encoder, ChunkEncoder):
-        yield from _embed_remotely(clock.timed("chunk", documents), encoder, pooling, clock)
+        windows = windows or choose_windows(encoder, late_window=options.late_window)
+        pieces = clock.timed("chunk", _pieces(documents, encoder, options, windows))
+        pooled = _embed_pieces(pieces, encoder, clock)
     else:
-        raise TypeError(f"{type(encoder).__name__} gives neither token vectors nor chunk vectors")
+        chunked = clock.timed("chunk", documents)
+        pooled = _embed_remotely(chunked, cast("ChunkEncoder", encoder), options.pooling, clock)
+    vectors: Iterator[EmbeddedChunks | DocumentError | T] = combine(pooled, options)
+    yield from vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,9 @@ class _Unit:
     ids: IntArray
     owner: IntArray  # the chunk of each token, counted from 0 in this unit
     first: int  # the ordinal of this unit's chunk 0
+    weigh: SifWeights | None  # None: all tokens weigh the same
     headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
+    alone: bool = False
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
 
     def pieces(self, windows: Windows) -> Iterator[_Piece]:
@@ -143,64 +144,88 @@ class _Piece:
         """Add up the vectors (T, dim) of the window's kept tokens by chunk."""
         window, owner = self.window, self.unit.owner
         first = len(self.header) - window.start
-        kept = vectors[first + window.keep_start : first + window.keep_end]
-        return sum_by_chunk(kept, owner[window.keep_start : window.keep_end])
+        kept = slice(window.keep_start, window.keep_end)
+        weigh = self.unit.weigh
+        weights = None if weigh is None else weigh(self.unit.ids[kept])
+        return sum_by_chunk(vectors[first + kept.start : first + kept.stop], owner[kept], weights)
 
     @property
     def last(self) -> bool:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def _late_units(documents: Iterable[ChunkedDocument | T], windows: Windows) -> Iterator[_Unit | T]:
+def _pieces(
+    documents: Iterable[ChunkedDocument | T],
+    encoder: TokenEncoder,
+    options: PoolingOptions,
+    windows: Windows,
+) -> Iterator[_Piece | T]:
+    """Yield the windows that the pooling needs of each document.
+
+    For a blend, a chunk alone comes soon after the last window that holds a part of it, so that few halves wait. It has
+    as long a window as the model reads, as the late half may have a shorter one.
+    """
+    weigh = SifWeights(encoder.tokenizer) if options.token_weights == "sif" else None  # noqa: S105
+    alone_windows = replace(windows, size=encoder.window_tokens)
     for chunked in documents:
         if not isinstance(chunked, ChunkedDocument):
             yield chunked
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
+        alone = _chunks_alone(chunked, owner, encoder.tokenizer, weigh)
+        if options.pooling == "naive":
+            for unit in alone:
+                yield from unit.pieces(windows)
+            continue
         # Only a document of several windows has one that begins below a header; the others are not searched for tables.
-        headers = _headers(chunked) if len(chunked.tokens) > windows.size else ()
-        yield _Unit(chunked, chunked.tokens.ids, owner, 0, headers)
+        headers = _headers(chunked) if len(owner) > windows.size else ()
+        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=headers)
+        sent = 0
+        for piece in whole.pieces(windows):
+            yield piece
+            complete = len(chunked.spans) if piece.last else int(owner[piece.window.keep_end])
+            if options.pooling == "blend":
+                for unit in islice(alone, complete - sent):
+                    yield from unit.pieces(alone_windows)
+                sent = complete
 
 
-def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer) -> Iterator[_Unit | T]:
-    for chunked in documents:
-        if not isinstance(chunked, ChunkedDocument):
-            yield chunked
-            continue
-        owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
-        headers = _headers(chunked)
-        for ordinal, span in enumerate(chunked.spans):
-            ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
-            if not len(ids):  # some characters give a token only next to their neighbours
-                ids = chunked.tokens.ids[owner == ordinal]
-            header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
-            ids = np.concatenate([header, ids])
-            yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal)
+def _chunks_alone(
+    chunked: ChunkedDocument, owner: IntArray, tokenizer: Tokenizer, weigh: SifWeights | None
+) -> Iterator[_Unit]:
+    """Yield the chunks of a document as texts of their own, in order; a cut table's header comes before its rows."""
+    headers = _headers(chunked)
+    for ordinal, span in enumerate(chunked.spans):
+        ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
+        if not len(ids):  # some characters give a token only next to their neighbours
+            ids = chunked.tokens.ids[owner == ordinal]
+        header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
+        ids = np.concatenate([header, ids])
+        yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal, weigh, alone=True)
 
 
-def _embed_units(
-    units: Iterable[_Unit | T], encoder: TokenEncoder, windows: Windows, clock: StageClock
-) -> Iterator[EmbeddedChunks | T]:
+def _embed_pieces(
+    pieces: Iterable[_Piece | T], encoder: TokenEncoder, clock: StageClock
+) -> Iterator[PooledChunks | T]:
     budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
-    pieces: list[_Piece] = []
+    group: list[_Piece] = []
     held = 0
     with _EncodingThread(encoder, clock) as ahead:
-        for unit in units:
-            if not isinstance(unit, _Unit):
-                yield unit
+        for piece in pieces:
+            if not isinstance(piece, _Piece):
+                yield piece
                 continue
-            for piece in clock.timed("chunk", unit.pieces(windows)):
-                pieces.append(piece)
-                held += len(piece)
-                if held >= budget:
-                    yield from clock.timed("encode", _pooled(ahead.swap(pieces), encoder))
-                    pieces, held = [], 0
+            group.append(piece)
+            held += len(piece)
+            if held >= budget:
+                yield from clock.timed("encode", _pooled(ahead.swap(group), encoder))
+                group, held = [], 0
         yield from clock.timed("encode", _pooled(ahead.swap([]), encoder))
-        if pieces:
+        if group:
             # Nothing is left to do beside it, and a thread for one short text would only cost time.
             with clock.measure("encode"):
-                sums = _sum_windows(pieces, encoder)
-            yield from clock.timed("encode", _pooled((pieces, sums), encoder))
+                sums = _sum_windows(group, encoder)
+            yield from clock.timed("encode", _pooled((group, sums), encoder))
 
 
 class _EncodingThread:
@@ -257,7 +282,7 @@ def _result(future: Future[T]) -> T:
                 return future.result()
 
 
-def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[EmbeddedChunks]:
+def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[PooledChunks]:
     """The vectors of all chunks that a group of windows completes, in order."""
     pieces, parts = group
     if not pieces:
@@ -269,14 +294,11 @@ def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder
     row = 0
     for piece, (first, means) in zip(pieces, completed, strict=True):
         if len(means):
-            yield _block(piece.unit, first, vectors[row : row + len(means)])
+            unit = piece.unit
+            yield PooledChunks(
+                unit.chunked, unit.first + first, vectors[row : row + len(means)], alone=unit.alone
+            )
             row += len(means)
-
-
-def _block(unit: _Unit, first: int, vectors: FloatArray) -> EmbeddedChunks:
-    ordinal = unit.first + first
-    last = ordinal + len(vectors) == len(unit.chunked.spans)
-    return EmbeddedChunks(unit.chunked, ordinal, vectors, last)
 
 
 def _sum_windows(
@@ -295,7 +317,7 @@ def _sum_windows(
 
 def _embed_remotely(
     documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling, clock: StageClock
-) -> Iterator[EmbeddedChunks | DocumentError | T]:
+) -> Iterator[PooledChunks | DocumentError | T]:
     source = iter(documents)
     more = True
     while more:
@@ -319,5 +341,5 @@ def _embed_remotely(
             if isinstance(answer, DocumentError):
                 yield answer
             else:
-                yield EmbeddedChunks(chunked, 0, answer, last=True)
+                yield PooledChunks(chunked, 0, answer, alone=pooling == "naive")
         yield from cast("deque[T]", asked)
