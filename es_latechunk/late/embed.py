@@ -6,8 +6,6 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
@@ -22,6 +20,7 @@ from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
 from es_latechunk.late.token_weights import SifWeights
 from es_latechunk.late.windows import Windows, choose_windows, plan_batches
 from es_latechunk.stages import StageClock
+from es_latechunk.threads import Call
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkEncoder,
@@ -37,7 +36,6 @@ from es_latechunk.types import (
 )
 
 LOOK_AHEAD_BATCHES = 4  # windows of similar length are found among this many batches, which saves padding
-WAKE_SECONDS = 0.5
 HEADER_SHARE = 4  # the part of a window that a table's header may fill; more leaves too little room for rows
 MAX_PASSING = 1_000  # items that are not documents and wait in memory behind a request to a hosted encoder
 
@@ -239,7 +237,7 @@ class _EncodingThread:
         self._encoder = encoder
         self._clock = clock
         self._stopped = threading.Event()
-        self._running: tuple[list[_Piece], Future[list[PartialSums]]] | None = None
+        self._running: tuple[list[_Piece], Call[list[PartialSums]]] | None = None
 
     def __enter__(self) -> _EncodingThread:
         return self
@@ -252,34 +250,18 @@ class _EncodingThread:
     def swap(self, pieces: list[_Piece]) -> tuple[list[_Piece], list[PartialSums]]:
         """Wait for the group that was given before, start on this one, and give back what the earlier one became."""
         done = self._running
-        sums = [] if done is None else _result(done[1])
+        sums = [] if done is None else done[1].result()
         self._running = (pieces, self._start(pieces)) if pieces else None
         return ([], []) if done is None else (done[0], sums)
 
-    def _start(self, pieces: list[_Piece]) -> Future[list[PartialSums]]:
-        future: Future[list[PartialSums]] = Future()
+    def _start(self, pieces: list[_Piece]) -> Call[list[PartialSums]]:
+        def sums() -> list[PartialSums]:
+            with self._clock.measure("encode"):
+                return _sum_windows(pieces, self._encoder, stopped=self._stopped)
 
-        def run() -> None:
-            try:
-                with self._clock.measure("encode"):
-                    sums = _sum_windows(pieces, self._encoder, stopped=self._stopped)
-                future.set_result(sums)
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the result
-                future.set_exception(error)
-
-        # Not an executor's thread: Python would wait for that one at its exit, also after Ctrl-C.
-        threading.Thread(target=run, daemon=True).start()
-        return future
-
-
-def _result(future: Future[T]) -> T:
-    """Wait for a result; not without a limit, as a signal that another thread has taken waits for this one to wake."""
-    while True:
-        try:
-            return future.result(timeout=WAKE_SECONDS)
-        except FutureTimeoutError:
-            if future.done():
-                return future.result()
+        call = Call(sums)
+        call.start()
+        return call
 
 
 def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[PooledChunks]:
