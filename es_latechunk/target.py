@@ -42,6 +42,7 @@ def open_target(
     client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
 ) -> Target:
     """Read what the index records; raise IndexMismatchError if the encoder is not the index's own."""
+    from es_latechunk.elastic.connection import server_version
     from es_latechunk.elastic.index.admin import read_record
     from es_latechunk.elastic.index.identity import check_encoder
     from es_latechunk.elastic.retry import retry_transient
@@ -53,18 +54,10 @@ def open_target(
     encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
-    packed = retry_transient(
-        lambda: _takes_packed_vectors(client), retry_for=retry_for, retry_unreachable=False
-    )
-    windows = recorded_windows(encoder, identity.overlap)
-    return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)
-
-
-def _takes_packed_vectors(client: Elasticsearch) -> bool:
-    """Return whether every node accepts vectors as base64, which is shorter and parsed faster than numbers."""
-    from es_latechunk.elastic.connection import server_version
-
-    version = server_version(client)
+    version = retry_transient(lambda: server_version(client), retry_for=retry_for, retry_unreachable=False)
     if version is None:
         log.info("no right to see the server's version (monitor), so vectors are sent as lists of numbers")
-    return version is not None and version >= PACKED_VECTORS_SINCE
+    # As base64 they are shorter and parsed faster, but every node has to accept them.
+    packed = version is not None and version >= PACKED_VECTORS_SINCE
+    windows = recorded_windows(encoder, identity.overlap)
+    return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)

@@ -93,7 +93,10 @@ def table_boundaries(
                 cells += [match.start() for match in _CELL.finditer(text, start + 1, end)]
         lines.append(rows[bottom][1])
     return TableBoundaries(
-        _positions(lines), _positions(bodies), _positions(cells), _outside(sentence_ends, whole)
+        np.array(lines, dtype=np.int32),
+        np.array(bodies, dtype=np.int32),
+        np.array(cells, dtype=np.int32),
+        _outside(sentence_ends, whole),
     )
 
 
@@ -111,10 +114,6 @@ def _tables(rows: Sequence[re.Match[str]]) -> Iterator[tuple[int, int, int]]:
         has_header = number > top and _SEPARATOR.fullmatch(rows[top + 1]["row"])
         yield top, top + 2 if has_header else top, number
         top = number + 1
-
-
-def _positions(found: list[int]) -> IntArray:
-    return np.array(found, dtype=np.int32)
 
 
 def _outside(positions: IntArray, ranges: list[tuple[int, int]]) -> IntArray:
