@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from es_latechunk.models.rerank import load_reranker
     from es_latechunk.report import DocumentResult, IngestReport, Outcome
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
+    from es_latechunk.stages import StageSeconds
     from es_latechunk.types import (
         ChunkSpan,
         ChunkVector,
@@ -105,6 +106,7 @@ _MODULES = {
     "SearchKeywords": "search",
     "SearchResult": "search",
     "ServerError": "errors",
+    "StageSeconds": "stages",
     "Tokenizer": "types",
     "TokenWeights": "types",
     "Tokens": "types",
@@ -168,6 +170,7 @@ __all__ = [
     "SearchKeywords",
     "SearchResult",
     "ServerError",
+    "StageSeconds",
     "TokenWeights",
     "Tokenizer",
     "Tokens",
