@@ -36,7 +36,14 @@ if TYPE_CHECKING:
         WriteError,
         raise_errors,
     )
-    from es_latechunk.evaluation import ComparedChunk, compare
+    from es_latechunk.evaluation import (
+        ComparedChunk,
+        KnnAccuracy,
+        StoredProblem,
+        VerifyReport,
+        compare,
+        verify,
+    )
     from es_latechunk.index import Index
     from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
@@ -87,6 +94,7 @@ _MODULES = {
     "IngestRun": "ingest",
     "IntArray": "types",
     "JinaApiError": "errors",
+    "KnnAccuracy": "evaluation",
     "LateChunkError": "errors",
     "Mode": "elastic.search.query",
     "ModelError": "errors",
@@ -101,10 +109,12 @@ _MODULES = {
     "SearchKeywords": "search",
     "SearchResult": "search",
     "ServerError": "errors",
+    "StoredProblem": "evaluation",
     "Tokenizer": "types",
     "Tokens": "types",
     "TooMuchError": "errors",
     "UsageError": "errors",
+    "VerifyReport": "evaluation",
     "WriteError": "errors",
     "compare": "evaluation",
     "connect": "elastic.connection",
@@ -119,6 +129,7 @@ _MODULES = {
     "read_index": "bootstrap",
     "search": "search",
     "search_many": "search",
+    "verify": "evaluation",
 }
 __all__ = [
     "ChunkSpan",
@@ -148,6 +159,7 @@ __all__ = [
     "IngestRun",
     "IntArray",
     "JinaApiError",
+    "KnnAccuracy",
     "LateChunkError",
     "Mode",
     "ModelError",
@@ -162,10 +174,12 @@ __all__ = [
     "SearchKeywords",
     "SearchResult",
     "ServerError",
+    "StoredProblem",
     "Tokenizer",
     "Tokens",
     "TooMuchError",
     "UsageError",
+    "VerifyReport",
     "WriteError",
     "compare",
     "connect",
@@ -180,6 +194,7 @@ __all__ = [
     "read_index",
     "search",
     "search_many",
+    "verify",
 ]
 
 

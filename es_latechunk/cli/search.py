@@ -117,7 +117,7 @@ def search(
         raise UsageError("search needs either a QUERY or --from-file FILE")
     if query is not None:
         check_query(query)
-    queries = [query] if query is not None else _lines(from_file)
+    queries = [query] if query is not None else read_queries(from_file)
     if console:
         reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
         for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
@@ -140,7 +140,8 @@ def search(
             print_hits(result.hits, extra={**extra, "latency_ms": result.milliseconds}, as_json=as_json)
 
 
-def _lines(from_file: Path | None) -> Iterator[str]:
+def read_queries(from_file: Path | None) -> Iterator[str]:
+    """Yield the lines of --from-file that are not empty."""
     try:
         with click.open_file(str(from_file), encoding="utf-8-sig") as stream:
             yield from (line.strip() for line in stream if line.strip())

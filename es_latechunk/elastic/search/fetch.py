@@ -127,7 +127,7 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
             "template of es-latechunk"
         )
     source = row["_source"]
-    if fault := _fault(row["_id"], source):
+    if fault := chunk_fault(row["_id"], source):
         log.warning(
             "index %s: %s is not a chunk of es-latechunk (%s), so it is left out",
             row["_index"],
@@ -151,7 +151,7 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
     )
 
 
-def _fault(identifier: str, source: Mapping[str, Any]) -> str:
+def chunk_fault(identifier: str, source: Mapping[str, Any]) -> str:
     """Return what shows that another program wrote this document, or "".
 
     The types are checked too, as any field of an Elasticsearch document can be null or a list.
