@@ -40,9 +40,21 @@ def test_the_examples_run(
     finally:
         with Elasticsearch(elasticsearch_url) as client:
             client.indices.delete(index=["cities", "capitals-000001"], ignore_unavailable=True)
-    chunks, failed, report, shown, progress, plan, found, clause, many, reranked, verified, swapped, by_hand = (
-        printed
-    )
+    (
+        chunks,
+        failed,
+        report,
+        shown,
+        progress,
+        plan,
+        found,
+        clause,
+        many,
+        reranked,
+        verified,
+        swapped,
+        by_hand,
+    ) = printed
     assert [line.split()[:2] for line in chunks] == [
         ["berlin", "0"],
         ["berlin", "1"],

@@ -17,6 +17,7 @@ from es_latechunk import Document, search
 from es_latechunk.elastic.search.query import SearchOptions
 from es_latechunk.elastic.search.searcher import Searcher
 from es_latechunk.errors import ServerError, UsageError
+from es_latechunk.types import ListScore
 
 pytestmark = pytest.mark.every_version
 
@@ -43,10 +44,19 @@ def model(
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 
-def stretched(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Min-max by the book, from the JSON rows of one mode; equal scores are 1."""
+def scaled(rows: list[dict[str, Any]], floor: float, limit: int = 30) -> dict[str, float]:
+    """A list's scores from its floor to its best, from the JSON rows of one mode; equal scores are 1."""
+    if not rows:
+        return {}
     low, high = rows[-1]["score"], rows[0]["score"]
+    if len(rows) < limit:
+        low = min(low, floor)
     return {row["id"]: (row["score"] - low) / (high - low) if high > low else 1.0 for row in rows}
+
+
+def both_scaled(query: str, index: str, *more: str) -> tuple[dict[str, float], dict[str, float]]:
+    bm25, knn = single_modes(query, index, 30, *more)
+    return scaled(bm25, 0.0), scaled(knn, 0.5)
 
 
 def best(sums: dict[str, float], k: int) -> list[tuple[str, Any]]:
@@ -65,19 +75,22 @@ def single_modes(query: str, index: str, candidates: int, *more: str) -> list[li
 
 @pytest.mark.parametrize("index", [INDEX, PLAIN])
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("more", [[], ["--filter", "part=odd", "--filter", "ordinal>=1"]])
-def test_hybrid_is_the_sum_of_the_single_modes(index: str, query: str, more: list[str]) -> None:
-    """As docs/search.md tells how to do it by hand."""
-    bm25, knn = map(stretched, single_modes(query, index, 30, *more))
-    assert len(knn) == 30
-    sums = {name: 0.6 * bm25.get(name, 0) + 0.4 * knn.get(name, 0) for name in bm25 | knn}
+@pytest.mark.parametrize(
+    ("more", "chunks"),
+    [([], 30), (["--filter", "part=odd", "--filter", "ordinal>=1"], 30), (["--filter", "doc_id=doc-03"], 6)],
+)
+def test_hybrid_is_the_sum_of_the_single_modes(index: str, query: str, more: list[str], chunks: int) -> None:
+    """As docs/search.md tells how to do it by hand; of one document, the lists are not cut."""
+    bm25, knn = both_scaled(query, index, *more)
+    assert len(knn) == chunks
+    sums = {name: 0.5 * bm25.get(name, 0) + 0.5 * knn.get(name, 0) for name in bm25 | knn}
     hybrid = rows_of(query, "--mode", "hybrid", "--index", index, "-k", "8", "--num-candidates", "30", *more)
     assert found(hybrid) == best(sums, 8)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_the_weight_is_the_text_s_share(weight: float) -> None:
-    bm25, knn = map(stretched, single_modes(QUERIES[0], INDEX, 30))
+    bm25, knn = both_scaled(QUERIES[0], INDEX)
     sums = {name: weight * bm25.get(name, 0) + (1 - weight) * knn.get(name, 0) for name in bm25 | knn}
     rows = rows_of(
         QUERIES[0], "--index", INDEX, "-k", "8", "--num-candidates", "30", "--bm25-weight", str(weight)
@@ -87,7 +100,7 @@ def test_the_weight_is_the_text_s_share(weight: float) -> None:
 
 def test_reciprocal_rank_fusion() -> None:
     sums: dict[str, float] = {}
-    for rows, weight in zip(single_modes(QUERIES[1], INDEX, 30), (0.6, 0.4), strict=True):
+    for rows, weight in zip(single_modes(QUERIES[1], INDEX, 30), (0.5, 0.5), strict=True):
         for rank, row in enumerate(rows, 1):
             sums[row["id"]] = sums.get(row["id"], 0) + weight / (60 + rank)
     rows = rows_of(QUERIES[1], "--index", INDEX, "-k", "8", "--num-candidates", "30", "--fusion", "rrf")
@@ -104,7 +117,26 @@ def test_hybrid_is_the_default(filled: tuple[Elasticsearch, WordEncoder]) -> Non
 
 def test_a_single_hit_counts_in_full() -> None:
     [row] = rows_of("falcon", "--index", INDEX, "--filter", "doc_id=doc-01", "--filter", "ordinal=0")
-    assert row["score"] in (pytest.approx(0.4), pytest.approx(1.0))
+    assert row["score"] in (pytest.approx(0.5), pytest.approx(1.0))
+
+
+def test_a_hit_has_its_scores_and_ranks_in_both_lists(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    bm25, knn = single_modes(QUERIES[0], INDEX, 30)
+    places = {
+        name: {row["id"]: {"score": row["score"], "rank": rank} for rank, row in enumerate(rows, 1)}
+        for name, rows in (("bm25", bm25), ("knn", knn))
+    }
+    asked = [QUERIES[0], "--index", INDEX, "-k", "20", "--num-candidates", "30"]
+    for more in ([], ["--fusion", "rrf"], ["--collapse"]):
+        rows = rows_of(*asked, *more)
+        assert [row["scores"] for row in rows] == [
+            {name: ranked.get(row["id"]) for name, ranked in places.items()} for row in rows
+        ]
+    assert all(row["scores"]["knn"] or row["scores"]["bm25"] for row in rows)
+    assert all("scores" not in row for row in [*bm25, *knn])
+    [hit] = search(QUERIES[0], index=INDEX, client=filled[0], encoder=filled[1], k=1)
+    assert hit.scores is not None
+    assert hit.scores["bm25"] == ListScore(rows_of(*asked[:3], "--mode", "bm25")[0]["score"], 1)
 
 
 def test_a_word_of_the_neighbour_finds_a_chunk_below_the_one_that_has_it(

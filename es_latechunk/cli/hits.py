@@ -10,7 +10,7 @@ from es_latechunk.cli.output import on_screen, print_json
 from es_latechunk.types import Hit
 
 # Fields of a hit that are None unless an option asks for them; a JSON row leaves them out then.
-OPTIONAL_FIELDS = ("highlight", "inner_hits", "passage", "rerank_score")
+OPTIONAL_FIELDS = ("highlight", "inner_hits", "passage", "rerank_score", "scores")
 
 
 def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) -> None:
@@ -44,6 +44,8 @@ def print_hits(hits: Iterable[Hit], *, extra: Mapping[str, Any], as_json: bool) 
 def hit_row(hit: Hit) -> dict[str, Any]:
     """Return a hit as a JSON row, without the fields that no option asked for."""
     row = {name: value for name, value in asdict(hit).items() if name not in OPTIONAL_FIELDS}
+    if hit.scores is not None:
+        row["scores"] = {name: found and asdict(found) for name, found in hit.scores.items()}
     if hit.rerank_score is not None:
         row["rerank_score"] = hit.rerank_score
     if hit.highlight is not None:

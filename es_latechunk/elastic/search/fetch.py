@@ -52,7 +52,7 @@ class Fetched:
         inner = None
         if candidate.inner is not None:
             inner = tuple(found for found in map(self._hit, candidate.inner) if found is not None)
-        return replace(hit, score=candidate.score, inner_hits=inner)
+        return replace(hit, score=candidate.score, inner_hits=inner, scores=candidate.scores)
 
 
 def fetch(

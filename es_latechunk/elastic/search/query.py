@@ -21,7 +21,7 @@ MIN_NUM_CANDIDATES = 500  # the default; docs/search.md shows what it gains over
 SOURCE_FIELDS = ("doc_id", "ordinal", "start", "end", "content", "title", "metadata")
 # A chunk's term frequency is tf + .2 tf(chunks +-1) + .1 tf(chunks +-2), times ten, as is k1 in the mapping.
 CONTEXT_WEIGHTS = ("content^10", "neighbours_1^2", "neighbours_2^1")
-DEFAULT_BM25_WEIGHT = 0.6
+DEFAULT_BM25_WEIGHT = 0.5
 RRF_CONSTANT = 60  # of Cormack et al. 2009
 RANK_WINDOW_SIZE = 50  # hits that a reranker reads: more cost seconds on a CPU
 INNER_HITS = "chunks"

@@ -173,7 +173,7 @@ class Searcher:
         if "unknown retriever" in cause or "license" in cause:
             return PreconditionError(
                 f"{setting('fusion')} server: the cluster has no linear retriever for you ({cause}); it needs an "
-                f"Enterprise licence: use {setting('fusion')} convex, which gives the same sum"
+                f"Enterprise licence: use {setting('fusion')} convex, which needs none"
             )
         return ServerError(f"index {self._index}: the search failed ({cause})")
 
@@ -190,7 +190,7 @@ class Searcher:
         if options.fusion == "rrf":
             fused = reciprocal_rank(bm25, knn, bm25_weight=options.bm25_weight, constant=RRF_CONSTANT)
         else:
-            fused = convex_sum(bm25, knn, bm25_weight=options.bm25_weight)
+            fused = convex_sum(bm25, knn, bm25_weight=options.bm25_weight, limit=options.candidates())
         return collapse(fused, inner=INNER_SIZE - 1) if options.collapse else fused
 
 
