@@ -345,6 +345,7 @@ def written(
                     doc_hash=document.doc_hash,
                     packed=target.packed,
                     context=target.record.has_context,
+                    headings=target.record.has_headings,
                 )
                 if block.last:
                     yield from delete_actions(

@@ -168,9 +168,9 @@ def quantised(length: int) -> int:
 
 
 def bm25f(documents: list[Document], word: str) -> dict[str, float]:
-    """BM25 of tf + .2 tf(+-1) + .1 tf(+-2), k1 = .8, b = .75; all times ten, as in the index.
+    """BM25 of tf + .2 tf(+-1) + .1 tf(+-2) + .5 tf(title), k1 = .8, b = .75; all times ten, as in the index.
 
-    The length is the same sum of lengths. The number of chunks with the word is the largest of the three
+    The length is the same sum of lengths. The number of chunks with the word is the largest of the four
     fields'. Elasticsearch multiplies by k1 + 1.
     """
     rows: dict[str, list[list[str]]] = {}
@@ -186,13 +186,13 @@ def bm25f(documents: list[Document], word: str) -> dict[str, float]:
                 ]
                 for far in range(3)
             ]
-            rows[f"{document.id}#{place}"] = around
-    weights = (10, 2, 1)
+            rows[f"{document.id}#{place}"] = [*around, document.title.lower().split()]
+    weights = (10, 2, 1, 5)
     total = len(rows)
     average = (
         sum(w * len(f) for fields in rows.values() for w, f in zip(weights, fields, strict=True)) / total
     )
-    holding = max(sum(word in fields[number] for fields in rows.values()) for number in range(3))
+    holding = max(sum(word in fields[number] for fields in rows.values()) for number in range(4))
     idf = math.log(1 + (total - holding + 0.5) / (holding + 0.5))
     scores = {}
     for name, fields in rows.items():
@@ -203,11 +203,44 @@ def bm25f(documents: list[Document], word: str) -> dict[str, float]:
     return scores
 
 
-@pytest.mark.parametrize("word", ["copper", "falcon", "bread"])
+@pytest.mark.parametrize("word", ["copper", "falcon", "bread", "7"])
 def test_scores_are_bm25f_s(filled: tuple[Elasticsearch, WordEncoder], word: str) -> None:
     expected = bm25f(made_up_documents(), word)
     hits = search(word, index=INDEX, client=filled[0], encoder=None, mode="bm25", k=200)
     assert {hit.id: hit.score for hit in hits} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_a_title_is_found_and_another_analyzer_of_it_only_leaves_it_out(
+    client: Elasticsearch, index_name: str, context: bool
+) -> None:
+    """An index that was made before titles were searched has the standard analyzer for them."""
+    documents = [
+        Document("z", "Cloves grow in all of its gardens. They smell of the sea.", "Zanzibar"),
+        Document("other", "Zinc is a metal."),
+    ]
+    new, old = f"{index_name}-new", f"{index_name}-old"
+    encoder = make_index(client, new, context_fields=context)
+    body = client.indices.get(index=new)[new]
+    body["mappings"]["properties"]["title"] = {"type": "text"}
+    settings = {
+        key: body["settings"]["index"][key]
+        for key in ("analysis", "similarity")
+        if key in body["settings"]["index"]
+    }
+    client.indices.create(index=old, mappings=body["mappings"], settings=settings)
+    for name in (new, old):
+        load(client, name, documents, encoder)
+        client.indices.put_alias(index=name, name=index_name)
+
+    def found(index: str, query: str) -> list[str]:
+        return [hit.id for hit in search(query, index=index, client=client, encoder=None, mode="bm25")]
+
+    assert sorted(found(new, "Zanzibar")) == ["z#0", "z#1"]
+    assert found(old, "Zanzibar") == []
+    assert found(old, "zinc") == ["other#0"]
+    assert found(index_name, "Zanzibar") == [], "two indices are searched by what both can answer"
+    assert found(index_name, "zinc") == ["other#0", "other#0"]
 
 
 def test_without_context_fields_bm25_is_elasticsearch_s_own(

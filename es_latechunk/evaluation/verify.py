@@ -139,7 +139,7 @@ def verify(
             problems.add(problem)
 
     with PointInTime(client, ",".join(record.names), retry_for=DEFAULT_RETRY_FOR) as source:
-        builders = [QueryBuilder(record.properties, record.has_context, options) for options in searches]
+        builders = [QueryBuilder(record.properties, record.text_fields, options) for options in searches]
         nearest = [
             _Nearest(
                 source,

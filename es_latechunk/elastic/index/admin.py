@@ -11,7 +11,7 @@ from elasticsearch import AuthorizationException, BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import reason, server_errors
 from es_latechunk.elastic.index.identity import IndexIdentity, check_identity
-from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD
+from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, HEADINGS, VECTOR_FIELD, text_fields
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
 
 
@@ -72,16 +72,25 @@ LASTING = ("number_of_shards", "number_of_replicas", "auto_expand_replicas", "an
 
 @dataclass(frozen=True, slots=True)
 class IndexRecord:
-    """The indices that a name stands for now, what they record about their vectors, and their fields."""
+    """The indices that a name stands for now, what they record about their vectors, and their fields.
+
+    `text_fields` are those that BM25 can search together in each of the indices.
+    """
 
     names: tuple[str, ...]
     identity: IndexIdentity
     properties: Mapping[str, Any]
+    text_fields: frozenset[str]
 
     @property
     def has_context(self) -> bool:
         """True if a chunk is indexed with the words of its neighbours."""
         return all(field in self.properties for field in CONTEXT_FIELDS)
+
+    @property
+    def has_headings(self) -> bool:
+        """True if a chunk is indexed with its heading path; an index that was made before has no such field."""
+        return HEADINGS in self.properties
 
 
 def read_record(client: Elasticsearch, name: str) -> IndexRecord:
@@ -100,7 +109,8 @@ def read_record(client: Elasticsearch, name: str) -> IndexRecord:
     fields = [row.get("properties", {}) for row in mappings.values()]
     _check_storage(mappings)
     shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
-    return IndexRecord(tuple(mappings), found[0], shared)
+    texts = frozenset.intersection(*map(text_fields, fields))
+    return IndexRecord(tuple(mappings), found[0], shared, texts)
 
 
 def _check_storage(mappings: Mapping[str, Mapping[str, Any]]) -> None:

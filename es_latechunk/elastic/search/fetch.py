@@ -136,6 +136,7 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
         )
         return None
     title, metadata = source.get("title"), source.get("metadata")
+    headings = source.get("headings")
     highlight = row.get("highlight", {}).get("content")
     return Hit(
         id=row["_id"],
@@ -148,6 +149,7 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
         title=title if isinstance(title, str) else "",
         metadata=metadata if isinstance(metadata, Mapping) else {},
         highlight=highlight[0] if highlight else None,
+        headings=tuple(map(str, headings)) if isinstance(headings, list) else (),
     )
 
 

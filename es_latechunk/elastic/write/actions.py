@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from es_latechunk.elastic.index.template import HEADINGS
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray
 
@@ -51,12 +52,19 @@ def check_id(doc_id: str, chunks: int) -> None:
 
 
 def index_actions(
-    chunked: ChunkedDocument, first: int, vectors: FloatArray, *, doc_hash: str, packed: bool, context: bool
+    chunked: ChunkedDocument,
+    first: int,
+    vectors: FloatArray,
+    *,
+    doc_hash: str,
+    packed: bool,
+    context: bool,
+    headings: bool,
 ) -> Iterator[Action]:
     """Yield the actions that write the chunks from `first` on with their `vectors` (N, dim).
 
     `context` adds the neighbours' words: `neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those
-    of the chunks at distance 2.
+    of the chunks at distance 2. `headings` adds the heading path.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch accepts since 9.3.
     """
     document = chunked.document
@@ -77,6 +85,8 @@ def index_actions(
         if context:
             source["neighbours_1"] = neighbour_text(chunked, ordinal, 1)
             source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
+        if headings and chunked.headings:
+            source[HEADINGS] = list(chunked.headings[ordinal])
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
 
