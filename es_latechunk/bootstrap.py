@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
 from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.elastic.index.template import index_body, load_template
+from es_latechunk.late import choose_windows
 from es_latechunk.models import EncoderLoader, check_weights, choose_encoder
-from es_latechunk.types import Document, Encoder, Pooling, check_pooling
+from es_latechunk.types import Document, Encoder, Pooling, PoolingOptions, check_pooling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -28,33 +29,39 @@ def create_index(
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
     pooling: Pooling = "late",
+    overlap: int | None = None,
     quantization: str = "int8",
     shards: int | None = None,
     replicas: int | None = None,
     template: Path | None = None,
     context_fields: bool = True,
     language: str | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> bool:
     """Create an index for this encoder's vectors; return True if it is new, False if it exists already.
 
-    `chunker`, `max_tokens` and `pooling` are those of `embed_documents`. `quantization` is "int8", "int4", "bbq" or
-    "none"; with "_flat" ("flat" for none) there is no graph, and few chunks are searched exactly. `template` is a file
-    with settings and mappings to start from. With `context_fields`, the words of each chunk's neighbours are indexed
-    too, for BM25. `language` is a language analyzer of the cluster.
+    `chunker`, `max_tokens`, `pooling` and `overlap` are those of `embed_documents`. `quantization` is "int8", "int4",
+    "bbq" or "none"; with "_flat" ("flat" for none) there is no graph, and few chunks are searched exactly. `template`
+    is a file with settings and mappings to start from. With `context_fields`, the words of each chunk's neighbours are
+    indexed too, for BM25. `language` is a language analyzer of the cluster. `metadata` gives keys of the metadata
+    a type, such as {"price": "double"}, so that filters can be ranges over them; a document with a value that does not
+    fit is refused.
 
-    The mapping's `_meta` records the encoder, the chunker and the pooling; an index of the same name that records
-    anything else is refused (IndexMismatchError). Without a client, the cluster is that of ELASTICSEARCH_URL, or the
-    local node.
+    The mapping's `_meta` records the encoder, the chunker, the pooling and the overlap; an index of the same name that
+    records anything else is refused (IndexMismatchError). Without a client, the cluster is that of ELASTICSEARCH_URL,
+    or the local node.
     """
     from es_latechunk.elastic import connection
     from es_latechunk.elastic.index import admin
 
-    check_pooling(pooling)
+    check_pooling(PoolingOptions(pooling), encoder)
     make_chunker(
         chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens
     )  # raises UsageError if they cannot work
+    windows = choose_windows(encoder, overlap)
     check_weights(encoder)
-    identity = IndexIdentity(encoder.identity, chunker, max_tokens, pooling)
+    asked = IndexIdentity(encoder.identity, chunker, max_tokens, pooling, overlap)
+    identity = replace(asked, overlap=windows.overlap if windows else None)
     body = index_body(
         identity,
         template=load_template(template),
@@ -63,8 +70,9 @@ def create_index(
         replicas=replicas,
         context_fields=context_fields,
         language=language,
+        metadata=metadata,
     )
-    return admin.create_index(client or connection.connect(), name, body, identity)
+    return admin.create_index(client or connection.connect(), name, body, asked)
 
 
 def stage_index(
@@ -83,10 +91,17 @@ def stage_index(
     chosen = choose_encoder(encoder, recorded.encoder if recorded else None)
     check_weights(chosen)
 
-    identity = IndexIdentity(chosen.identity, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS)
+    windows = choose_windows(chosen)
+    identity = IndexIdentity(
+        chosen.identity, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, overlap=windows.overlap if windows else None
+    )
     template = load_template()
     if recorded:
-        identity = replace(recorded, encoder=chosen.identity)
+        # An overlap belongs to the window that it was chosen for.
+        same = recorded.encoder.window == chosen.identity.window
+        identity = replace(
+            recorded, encoder=chosen.identity, overlap=recorded.overlap if same else identity.overlap
+        )
         template = admin.template_of(client, current[0])
 
     def create(name: str) -> None:

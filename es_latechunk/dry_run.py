@@ -12,6 +12,7 @@ from es_latechunk.errors import DocumentError
 from es_latechunk.ingest import (
     DEFAULT_MAX_PRUNE,
     ChangedDocument,
+    Target,
     changed_documents,
     check_shares,
     count_stale,
@@ -128,7 +129,7 @@ class DryRun:
             documents_to_delete=stale[0],
             failed=counts.failed,
             tokens=counts.tokens,
-            estimated_seconds=round(counts.tokens * _seconds_per_token(sample, target.encoder), 1),
+            estimated_seconds=round(counts.tokens * _seconds_per_token(sample, target), 1),
             estimated_bytes=round(size * TEXT_FACTOR) + counts.indexed * vector,
             unknown_tokens=counts.unknown_tokens,
         )
@@ -154,13 +155,14 @@ def vector_bytes(dimensions: int, kind: str) -> int:
     return 4 * dimensions + quantised + (GRAPH_BYTES if "hnsw" in (name, graph) else 0)
 
 
-def _seconds_per_token(sample: list[ChunkedDocument], encoder: Encoder) -> float:
+def _seconds_per_token(sample: list[ChunkedDocument], target: Target) -> float:
     """Measure the speed on the sample; a text before it loads the model, so that loading is not measured."""
     if not sample:
         return 0.0
-    encoder.encode_queries(["warm"])
+    target.encoder.encode_queries(["warm"])
     started = time.monotonic()
-    for block in embed_chunks(sample, encoder=encoder):
+    pooling = target.record.identity.pooling
+    for block in embed_chunks(sample, encoder=target.encoder, pooling=pooling, windows=target.windows):
         if isinstance(block, DocumentError):
             raise block
     return (time.monotonic() - started) / sum(len(chunked.tokens) for chunked in sample)

@@ -18,7 +18,7 @@ from es_latechunk.bootstrap import stage_index
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
-from es_latechunk.late import embed_chunks
+from es_latechunk.late import Windows, embed_chunks, recorded_windows
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
 from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Chunker, Document, Encoder
@@ -203,6 +203,7 @@ class Target:
 
     record: IndexRecord
     encoder: Encoder
+    windows: Windows | None
     chunker: Chunker
     vectors: str
     packed: bool
@@ -227,7 +228,8 @@ def open_target(
     packed = retry_transient(
         lambda: _takes_packed_vectors(client), retry_for=retry_for, retry_unreachable=False
     )
-    return Target(record, encoder, chunker, identity.digest(), packed, retry_for)
+    windows = recorded_windows(encoder, identity.overlap)
+    return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)
 
 
 def _takes_packed_vectors(client: Elasticsearch) -> bool:
@@ -258,7 +260,7 @@ def changed_documents(
 ) -> Iterator[ChangedDocument | DocumentResult]:
     """Chunk the documents that have to be written; an unchanged document becomes a result, and costs no encoding."""
     from es_latechunk.elastic.index.contents import compare_with_index
-    from es_latechunk.elastic.write.actions import check_id
+    from es_latechunk.elastic.write.actions import check_id, check_metadata
 
     hashed = _hashed(documents, seen, target.vectors)
     for comparison in compare_with_index(session.client, session.target, hashed, retry_for=target.retry_for):
@@ -272,6 +274,7 @@ def changed_documents(
         try:
             chunked = chunk_document(document, chunker=target.chunker, tokenizer=target.encoder.tokenizer)
             check_id(document.id, len(chunked.spans))
+            check_metadata(document, target.record.metadata_types)
         except DocumentError as error:
             yield _failed(error, document)
         else:
@@ -331,7 +334,8 @@ def written(
             yield item.chunked
 
     def actions() -> Iterator[Action | DocumentResult]:
-        for block in embed_chunks(chunked(), encoder=target.encoder, pooling=target.record.identity.pooling):
+        pooling = target.record.identity.pooling
+        for block in embed_chunks(chunked(), encoder=target.encoder, pooling=pooling, windows=target.windows):
             if isinstance(block, DocumentResult):
                 yield block
             elif isinstance(block, DocumentError):
@@ -344,8 +348,7 @@ def written(
                     block.vectors,
                     doc_hash=document.doc_hash,
                     packed=target.packed,
-                    context=target.record.has_context,
-                    headings=target.record.has_headings,
+                    fields=target.record.properties,
                 )
                 if block.last:
                     yield from delete_actions(

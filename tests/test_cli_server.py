@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_from_a_folder_to_hits(
 def test_what_a_person_reads(
     client: Elasticsearch, index_name: str, encoder: WordEncoder, folder: Path
 ) -> None:
-    run("index", "create", index_name, "--max-tokens", "7")
+    run("index", "create", index_name, "--max-tokens", "7", "--overlap", "11")
     ingested = run("ingest", folder, "--index", index_name)
     assert (ingested.exit_code, ingested.stdout) == (0, "")
     assert "3 documents, " in ingested.stderr
@@ -87,6 +88,7 @@ def test_what_a_person_reads(
     shown = run("index", "show", index_name)
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "fake/words" in shown.stdout
+    assert re.search(r"^overlap +11$", shown.stdout, re.MULTILINE)
 
 
 CLIPBOARD, CLEAR, TURNED = "\x1b]52;c;ZXZpbA==\x07", "\x9b2J", "\u202e"
@@ -115,7 +117,7 @@ def test_what_a_terminal_would_obey_is_shown_and_in_json_is_as_it_was(
         printed = run(*words)
         assert (printed.exit_code, printed.stderr) == (0, ""), words
         assert "\\u009b2J" in printed.stdout, words
-        assert printed.stdout.replace("\n", "").isprintable(), words
+        assert printed.stdout.replace("\n", "").replace("\t", "").isprintable(), words
     [hit] = rows(run("search", "words", *to_index, "--json"))
     assert (hit["doc_id"], hit["content"]) == (hostile.id, hostile.text)
 
@@ -259,3 +261,12 @@ def test_the_real_model(client: Elasticsearch, index_name: str, elasticsearch_ur
     found = run("search", "How many people live in Bamberg?", *server, "--mode", "knn", "-k", "2", "--json")
     assert (found.exit_code, found.stderr) == (0, "")
     assert {json.loads(line)["doc_id"] for line in found.stdout.splitlines()} == {"Bamberg"}
+
+
+def test_a_wrong_setting_that_is_found_while_reading_prints_no_report_of_nothing(
+    client: Elasticsearch, index_name: str, encoder: WordEncoder, folder: Path
+) -> None:
+    make_index(client, index_name, encoder)
+    for options in ([], ["--json"]):
+        refused = run("ingest", folder, "--index", index_name, "--exclude", "!", *options)
+        assert "--exclude: a pattern cannot be read" in error_of(refused, 2)

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 
-from es_latechunk import create_index, search
+from es_latechunk import Document, create_index, embed_documents, raise_errors, search
+from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.index.admin import delete_index, describe_index
 from es_latechunk.elastic.index.template import QUANTIZATIONS, load_template
 from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError, UsageError
+from es_latechunk.late import EmbeddedChunks, Windows, embed_chunks
 
 pytestmark = pytest.mark.every_version
 
@@ -31,6 +34,67 @@ def test_creating_again_with_the_same_identity_is_fine(client: Elasticsearch, in
     assert client.indices.get(index=index_name)[index_name] == before
 
 
+def test_the_overlap_of_windows_is_recorded_and_used(client: Elasticsearch, index_name: str) -> None:
+    """A text of many windows: what is stored is what the same overlap gives without a server."""
+    text = " ".join(f"Sentence {number} stands here." for number in range(60))
+    encoder = make_index(client, index_name, overlap=20)
+    load(client, index_name, [Document("long", text)], encoder)
+    assert describe_index(client, index_name)["overlap"] == 20
+    embedded = embed_documents([Document("long", text)], encoder=encoder, max_tokens=7, overlap=20)
+    for chunk in raise_errors(embedded):
+        np.testing.assert_allclose(
+            stored_vector(client, index_name, f"long#{chunk.ordinal}"), chunk.vector, atol=1e-6
+        )
+    assert create_index(index_name, encoder=encoder, client=client, max_tokens=7) is False, "it keeps its own"
+
+
+def test_an_index_that_records_no_overlap_is_used_as_it_is(client: Elasticsearch, index_name: str) -> None:
+    """It was made before overlaps were recorded: a quarter of the window, and nothing is embedded again."""
+    text = " ".join(f"Sentence {number} stands here." for number in range(60))
+    encoder = make_index(client, index_name)
+    [recorded] = client.indices.get_mapping(index=index_name).values()
+    meta = recorded["mappings"]["_meta"]
+    assert meta["es_latechunk"].pop("overlap") == 8
+    client.indices.put_mapping(index=index_name, meta=meta)
+    load(client, index_name, [Document("long", text)], encoder)
+    chunked = chunk_document(
+        Document("long", text),
+        chunker=make_chunker(tokenizer=encoder.tokenizer, max_tokens=7),
+        tokenizer=encoder.tokenizer,
+    )
+    blocks = list(embed_chunks([chunked], encoder=encoder, windows=Windows(64, None)))
+    vectors = np.concatenate([block.vectors for block in blocks if isinstance(block, EmbeddedChunks)])
+    for ordinal, vector in enumerate(vectors):
+        np.testing.assert_allclose(stored_vector(client, index_name, f"long#{ordinal}"), vector, atol=1e-6)
+    assert create_index(index_name, encoder=encoder, client=client, max_tokens=7) is False
+    with pytest.raises(IndexMismatchError, match=r"the overlap a quarter of the window .* is 8"):
+        create_index(index_name, encoder=encoder, client=client, max_tokens=7, overlap=8)
+    assert describe_index(client, index_name)["overlap"] is None
+    report, _ = load(client, index_name, [Document("long", text)], encoder)
+    assert (report.indexed, report.unchanged) == (0, len(vectors))
+
+
+@pytest.mark.parametrize("overlap", [-1, True, "8", 33])
+def test_an_overlap_that_no_window_can_have_is_refused(
+    client: Elasticsearch, index_name: str, overlap: Any
+) -> None:
+    encoder = make_index(client, index_name)
+    [recorded] = client.indices.get_mapping(index=index_name).values()
+    meta = recorded["mappings"]["_meta"]
+    meta["es_latechunk"]["overlap"] = overlap
+    client.indices.put_mapping(index=index_name, meta=meta)
+    with pytest.raises((IndexMismatchError, UsageError), match=f"overlap '?{overlap}"):
+        load(client, index_name, LETTERS, encoder)
+
+
+def stored_vector(client: Elasticsearch, name: str, identifier: str) -> list[float]:
+    answer = client.search(
+        index=name, query={"ids": {"values": [identifier]}}, fields=["content_embedding"], source=False
+    )
+    [hit] = answer["hits"]["hits"]
+    return [float(value) for value in hit["fields"]["content_embedding"]]
+
+
 @pytest.mark.parametrize(
     ("encoder", "options", "both"),
     [
@@ -45,6 +109,7 @@ def test_creating_again_with_the_same_identity_is_fine(client: Elasticsearch, in
         (WordEncoder(), {"max_tokens": 9}, ["max_tokens 7", "9"]),
         (WordEncoder(), {"chunker": "tokens"}, ["chunker 'sentences'", "'tokens'"]),
         (WordEncoder(), {"pooling": "naive"}, ["pooling 'late'", "'naive'"]),
+        (WordEncoder(), {"overlap": 9}, ["overlap 8", "9"]),
     ],
 )
 def test_creating_again_with_another_identity_is_refused_naming_both(

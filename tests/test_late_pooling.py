@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from es_latechunk.embed import embed_documents
 from es_latechunk.errors import DocumentError, ModelError, raise_errors
-from es_latechunk.late import embed_chunks, l2_normalise, plan_windows
+from es_latechunk.late import Windows, embed_chunks, l2_normalise
 from es_latechunk.late.pool import ChunkAccumulator, sum_by_chunk
 from es_latechunk.types import (
     ChunkedDocument,
@@ -26,6 +26,7 @@ from es_latechunk.types import (
     FloatArray,
     IntArray,
     Pooling,
+    PoolingOptions,
 )
 
 
@@ -45,10 +46,13 @@ def chunked(text: str, sizes: list[int], tokenizer: WordTokenizer, name: str = "
 
 
 def vectors_of(
-    documents: list[ChunkedDocument], encoder: PositionEncoder, pooling: Pooling
+    documents: list[ChunkedDocument],
+    encoder: PositionEncoder,
+    pooling: Pooling | PoolingOptions,
+    windows: Windows | None = None,
 ) -> dict[str, FloatArray]:
     rows: dict[str, list[FloatArray]] = {}
-    for block in embed_chunks(documents, encoder=encoder, pooling=pooling):
+    for block in embed_chunks(documents, encoder=encoder, pooling=pooling, windows=windows):
         assert not isinstance(block, DocumentError)
         assert block.first == sum(len(part) for part in rows.get(block.chunked.document.id, []))
         rows.setdefault(block.chunked.document.id, []).append(block.vectors)
@@ -82,22 +86,48 @@ def test_one_chunk_over_the_whole_text_is_the_ordinary_mean() -> None:
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=25),
     window=st.integers(2, 40),
+    overlap=st.one_of(st.none(), st.integers(0, 20)),
     batch_tokens=st.integers(1, 90),
 )
 @settings(deadline=None)
-def test_windows_pool_exactly_the_kept_tokens(sizes: list[int], window: int, batch_tokens: int) -> None:
+def test_windows_pool_exactly_the_kept_tokens(
+    sizes: list[int], window: int, overlap: int | None, batch_tokens: int
+) -> None:
     """Invariants 2 and 4: a chunk over several windows is the mean of its tokens, each from its own window."""
     encoder = PositionEncoder(window=window, batch_tokens=batch_tokens)
     document = chunked(words(sum(sizes)), sizes, encoder.tokenizer)
+    windows = Windows(window, overlap if overlap is None else min(overlap, window // 2))
+    edges = np.cumsum([0, *sizes])
     token_vectors = np.zeros((sum(sizes), 4))
-    for part in plan_windows(sum(sizes), window):
+    for part in windows.plan(sum(sizes), edges[:-1]):
         ids = document.tokens.ids[part.start : part.end]
         whole = encoder.encode_windows([ids])[0]
         kept = slice(part.keep_start - part.start, part.keep_end - part.start)
         token_vectors[part.keep_start : part.keep_end] = whole[kept]
-    edges = np.cumsum([0, *sizes])
     expected = [token_vectors[a:b].mean(axis=0) for a, b in pairwise(edges)]
-    np.testing.assert_allclose(vectors_of([document], encoder, "late")["d"], expected, rtol=1e-6)
+    found = vectors_of([document], encoder, "late", windows)["d"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_overlap_decides_how_much_of_its_surroundings_a_chunk_sees() -> None:
+    """Three chunks of six words in windows of twelve: each window keeps whole chunks, with half the overlap around."""
+    encoder = PositionEncoder(window=12)
+    document = chunked(words(18), [6, 6, 6], encoder.tokenizer)
+    seen = {}
+    for overlap in (0, 2, 6):
+        vectors = vectors_of([document], encoder, "late", Windows(12, overlap))["d"]
+        # The last number of a vector is the sum of the ids in its window, and the ids count the words.
+        seen[overlap] = vectors[:, 3].tolist()
+    assert seen[0] == [sum(range(6)), sum(range(6, 18)), sum(range(6, 18))]
+    assert seen[2] == [sum(range(7)), sum(range(5, 13)), sum(range(11, 18))]
+    assert seen[6] == [sum(range(9)), sum(range(3, 15)), sum(range(9, 18))]
+    found = [
+        item.vector.tolist()
+        for item in raise_errors(
+            embed_documents([document.document], encoder=encoder, max_tokens=6, chunker="tokens", overlap=6)
+        )
+    ]
+    assert [vector[3] for vector in found] == seen[6]
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=12), batch_tokens=st.integers(1, 200))

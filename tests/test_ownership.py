@@ -97,10 +97,18 @@ IDENTITY = IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences"
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "paragraphs", 128),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 64),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128, "naive"),
+        IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128, overlap=16),
+        IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128, overlap=0),
     ],
 )
 def test_what_makes_a_vector_is_in_the_hash(other: IndexIdentity) -> None:
     assert other.digest() != IDENTITY.digest()
+
+
+def test_an_index_without_a_recorded_overlap_keeps_its_hashes() -> None:
+    """As they were before overlaps were recorded: nothing may be added here, or every document is written again."""
+    assert "overlap" not in IDENTITY.digest()
+    assert "overlap" not in IDENTITY.to_meta()
 
 
 def test_where_the_weights_came_from_is_not() -> None:

@@ -13,6 +13,7 @@ from es_latechunk.cli.options import (
     json_option,
     max_tokens_option,
     model_options,
+    overlap_option,
 )
 from es_latechunk.cli.output import Failures, UnreadableNotes, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 )
 @chunker_option
 @max_tokens_option
+@overlap_option
 @reader_options
 @model_options
 @json_option
@@ -42,6 +44,7 @@ def compare(
     k: int,
     chunker: str,
     max_tokens: int,
+    overlap: int | None,
     reader: Reader,
     model: ModelChoice,
     as_json: bool,
@@ -55,7 +58,13 @@ def compare(
     failures, unreadable = Failures(), UnreadableNotes()
     documents = list(unique_documents(reader.read(paths)))
     compared = run_compare(
-        documents, query, encoder=model.load(), max_tokens=max_tokens, chunker=chunker, on_tokens=unreadable
+        documents,
+        query,
+        encoder=model.load(),
+        max_tokens=max_tokens,
+        chunker=chunker,
+        overlap=overlap,
+        on_tokens=unreadable,
     )
     rows = list(failures.named(compared))[:k]
     unreadable.summary()

@@ -10,6 +10,7 @@ from es_latechunk.cli.options import (
     json_option,
     max_tokens_option,
     model_options,
+    overlap_option,
     pooling_option,
 )
 from es_latechunk.cli.output import Failures, UnreadableNotes, print_json
@@ -24,6 +25,7 @@ from es_latechunk.types import Pooling
 @chunker_option
 @max_tokens_option
 @pooling_option
+@overlap_option
 @reader_options
 @model_options
 @json_option
@@ -32,6 +34,7 @@ def embed(
     chunker: str,
     max_tokens: int,
     pooling: Pooling,
+    overlap: int | None,
     reader: Reader,
     model: ModelChoice,
     as_json: bool,
@@ -47,6 +50,7 @@ def embed(
         max_tokens=max_tokens,
         chunker=chunker,
         pooling=pooling,
+        overlap=overlap,
         on_tokens=unreadable,
     )
     for chunk in failures.named(chunks):

@@ -16,10 +16,13 @@ from es_latechunk.cli.options import (
     json_option,
     max_tokens_option,
     model_options,
+    overlap_option,
     pooling_option,
 )
 from es_latechunk.cli.output import note, on_screen, print_json
+from es_latechunk.elastic.index.metadata import mapping_of
 from es_latechunk.elastic.index.template import QUANTIZATIONS
+from es_latechunk.errors import UsageError
 from es_latechunk.types import Pooling
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ def index() -> None:
 @chunker_option
 @max_tokens_option
 @pooling_option
+@overlap_option
 @click.option(
     "--quantization",
     type=click.Choice(list(QUANTIZATIONS)),
@@ -58,6 +62,12 @@ def index() -> None:
     "--language", metavar="NAME", help="Elasticsearch language analyzer for the text, such as german."
 )
 @click.option(
+    "--metadata",
+    multiple=True,
+    metavar="NAME=TYPE",
+    help="Give a key of the metadata a type, such as price=double or published=date. Can be repeated.",
+)
+@click.option(
     "--mapping",
     type=click.Path(path_type=Path),
     help="Index template (JSON) to use instead of the built-in one.",
@@ -70,11 +80,13 @@ def create(
     chunker: str,
     max_tokens: int,
     pooling: Pooling,
+    overlap: int | None,
     quantization: str,
     shards: int | None,
     replicas: int | None,
     no_context_fields: bool,
     language: str | None,
+    metadata: tuple[str, ...],
     mapping: Path | None,
     model: ModelChoice,
     client: Elasticsearch,
@@ -84,6 +96,7 @@ def create(
 
     If the index exists with the same settings, nothing is changed; other settings are refused.
     """
+    types = _types(metadata)
     encoder = model.load()
     created = create_index(
         name,
@@ -92,12 +105,14 @@ def create(
         max_tokens=max_tokens,
         chunker=chunker,
         pooling=pooling,
+        overlap=overlap,
         quantization=quantization,
         shards=shards,
         replicas=replicas,
         template=mapping,
         context_fields=not no_context_fields,
         language=language,
+        metadata=types,
     )
     identity = encoder.identity
     if as_json:
@@ -107,6 +122,17 @@ def create(
         return
     state = "created" if created else "exists already, for the same model and chunks"
     note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {pooling} pooling")
+
+
+def _types(choices: tuple[str, ...]) -> dict[str, str]:
+    """Return the type of each name; a UsageError for a choice that is not NAME=TYPE with a known type."""
+    types: dict[str, str] = {}
+    for choice in choices:
+        name, _, kind = choice.rpartition("=")
+        if not name or types.setdefault(name, kind) != kind:
+            raise UsageError(f"--metadata {choice}: {'gives a second type' if name else 'is not NAME=TYPE'}")
+    mapping_of(types)  # refuses unknown types before a model is loaded
+    return types
 
 
 @index.command()
@@ -128,6 +154,9 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
         return
     if facts["bytes"] is None:
         facts["bytes"] = "not visible without the privilege monitor on the index"
+    if facts["overlap"] is None:
+        local = facts["weights"] is not None
+        facts["overlap"] = "a quarter of the window (not recorded)" if local else "decided for each request"
     for key, value in facts.items():
         click.echo(f"{key:<16} {on_screen(str(value))}")
 

@@ -216,23 +216,28 @@ def _print_plan(plan: IngestPlan, *, as_json: bool) -> None:
 
 @contextmanager
 def _reported(run: IngestRun, reader: Reader, *, as_json: bool) -> Iterator[None]:
-    """Print the report when the block has ended, even if it ended with an error."""
+    """Print the report when the block has ended, even with an error, unless a wrong setting kept it from beginning."""
+    refused = False
     try:
         yield
+    except UsageError:
+        refused = not run.report.documents
+        raise
     finally:
-        report = run.report
-        precision = getattr(run.encoder, "precision", "hosted")
-        engine = getattr(run.encoder, "engine", "hosted")
-        if as_json:
-            counts = {
-                name: getattr(report, name) for name in report.__dataclass_fields__ if name != "failures"
-            }
-            print_json(
-                {**counts, "precision": precision, "engine": engine, "encodings": dict(reader.encodings)}
-            )
-        else:
-            note(
-                f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
-                f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
-                f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})"
-            )
+        if not refused:
+            _print_report(run, reader, as_json=as_json)
+
+
+def _print_report(run: IngestRun, reader: Reader, *, as_json: bool) -> None:
+    report = run.report
+    precision = getattr(run.encoder, "precision", "hosted")
+    engine = getattr(run.encoder, "engine", "hosted")
+    if as_json:
+        counts = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "failures"}
+        print_json({**counts, "precision": precision, "engine": engine, "encodings": dict(reader.encodings)})
+    else:
+        note(
+            f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
+            f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
+            f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})"
+        )

@@ -47,21 +47,23 @@ CONNECTION = (
     ),
     click.option("--insecure", is_flag=True, help="Skip certificate verification (insecure)."),
 )
+MODEL_NAME = click.option(
+    "--model",
+    metavar="NAME",
+    help="Model: a folder, a Hugging Face id, or jina-api:NAME. Default: all-MiniLM-L6-v2 or the index's model.",
+)
+WINDOW = click.option(
+    "--window",
+    type=int,
+    metavar="TOKENS",
+    help="Tokens per window. Default: the length the model was trained at.",
+)
 MODEL = (
-    click.option(
-        "--model",
-        metavar="NAME",
-        help="Model: a folder, a Hugging Face id, or jina-api:NAME. Default: all-MiniLM-L6-v2 or the index's model.",
-    ),
+    MODEL_NAME,
     click.option(
         "--revision", metavar="REV", help="Revision of the model on the hub: a branch, tag or commit."
     ),
-    click.option(
-        "--window",
-        type=int,
-        metavar="TOKENS",
-        help="Tokens per window. Default: the length the model was trained at.",
-    ),
+    WINDOW,
     click.option(
         "--dimensions",
         type=int,
@@ -143,6 +145,12 @@ pooling_option = click.option(
     default="late",
     show_default=True,
     help="late: encode whole documents, then pool each chunk; naive: encode each chunk alone.",
+)
+overlap_option = click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    metavar="TOKENS",
+    help="Tokens that the windows of a long document share. Default: an eighth of a window.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.hits import print_hits
+from es_latechunk.cli.hits import (
+    on_terminal,
+    print_hit_lines,
+    print_hit_rows,
+    screen_of,
+    show_in_pager,
+)
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import logged_notes, on_screen
 from es_latechunk.elastic.console import console_msearch, console_request
@@ -58,7 +64,8 @@ if TYPE_CHECKING:
     "filters",
     multiple=True,
     metavar="FILTER",
-    help="Condition on a field: field=value, field=[a,b] or field>=value. Repeat it to combine.",
+    help='Condition on a field: field=value, field=[a,b], or KQL such as "lang: en and not price >= 50". Repeat it '
+    "to combine.",
 )
 @click.option("--highlight", is_flag=True, help="Mark the query's words in the content.")
 @click.option("--collapse", is_flag=True, help="Show only the best chunk of each document.")
@@ -86,6 +93,9 @@ if TYPE_CHECKING:
     help="Read the queries from a file, one per line (- is standard input).",
 )
 @click.option(
+    "--full", is_flag=True, help="Show the whole text of each hit on a terminal, not only two lines of it."
+)
+@click.option(
     "--console", is_flag=True, help="Print the request for Kibana's Dev Tools instead of sending it."
 )
 @model_options
@@ -98,6 +108,7 @@ def search(
     rerank: str | None,
     rank_window_size: int | None,
     from_file: Path | None,
+    full: bool,
     console: bool,
     model: ModelChoice,
     client: Elasticsearch,
@@ -118,13 +129,15 @@ def search(
     if query is not None:
         check_query(query)
     queries = [query] if query is not None else read_queries(from_file)
-    if console:
-        reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
-        for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
-            click.echo(on_screen(request, keep="\n"))
-        return
     with logged_notes():
-        for result in search_many(
+        if console:
+            reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
+            for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
+                click.echo(on_screen(request, keep="\n"))
+            return
+        at_terminal = on_terminal() and not as_json
+        wanted["highlight"] |= at_terminal  # a terminal shows the words of the query in colour
+        results = search_many(
             queries,
             index=index,
             client=client,
@@ -133,11 +146,18 @@ def search(
             reranker=model.load_reranker(rerank) if rerank else None,
             rank_window_size=rank_window_size,
             **wanted,
-        ):
-            extra: dict[str, Any] = {"query": result.query} if from_file else {}
-            if from_file and not as_json:
-                click.echo(f"\n{on_screen(result.query)}")
-            print_hits(result.hits, extra={**extra, "latency_ms": result.milliseconds}, as_json=as_json)
+        )
+        for result in results:
+            if as_json:
+                extra = {"query": result.query} if from_file else {}
+                print_hit_rows(result.hits, {**extra, "latency_ms": result.milliseconds})
+            elif not at_terminal:
+                print_hit_lines(result.hits, query=result.query if from_file else None)
+            elif from_file:
+                click.echo(click.style(on_screen(result.query), bold=True))
+                click.echo(screen_of(result.hits, full=full), nl=False)
+            else:
+                show_in_pager(screen_of(result.hits, full=full))
 
 
 def read_queries(from_file: Path | None) -> Iterator[str]:

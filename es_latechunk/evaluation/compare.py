@@ -32,15 +32,18 @@ def compare(
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
+    overlap: int | None = None,
     on_tokens: OnTokens | None = None,
 ) -> list[ComparedChunk | DocumentError]:
     """Return all chunks of `documents`, sorted by their late similarity to the query, the most similar first.
 
     Everything is computed exactly and without an index. The errors of documents that cannot be used come before the
-    chunks. `on_tokens` is as for `embed_documents`.
+    chunks. `max_tokens`, `chunker`, `overlap` and `on_tokens` are those of `embed_documents`.
     """
     wanted = encoder.encode_queries([query])[0]
-    embed = partial(embed_documents, documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker)
+    embed = partial(
+        embed_documents, documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker, overlap=overlap
+    )
     late, naive = list(embed(on_tokens=on_tokens)), list(embed(pooling="naive"))
     errors = {item.document: item for item in (*naive, *late) if isinstance(item, DocumentError)}
     alone = {(item.doc_id, item.ordinal): item for item in naive if isinstance(item, ChunkVector)}

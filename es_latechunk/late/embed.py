@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -16,8 +17,10 @@ import numpy as np
 
 from es_latechunk.chunking import table_headers, token_owner
 from es_latechunk.errors import DocumentError
+from es_latechunk.late.combine import EmbeddedChunks, PooledChunks, combine
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
-from es_latechunk.late.windows import plan_batches, plan_windows
+from es_latechunk.late.token_weights import SifWeights
+from es_latechunk.late.windows import Windows, choose_windows, plan_batches
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkEncoder,
@@ -25,9 +28,11 @@ from es_latechunk.types import (
     FloatArray,
     IntArray,
     Pooling,
+    PoolingOptions,
     TokenEncoder,
     Tokenizer,
     TokenWindow,
+    check_pooling,
 )
 
 LOOK_AHEAD_BATCHES = 4  # windows of similar length are found among this many batches, which saves padding
@@ -39,35 +44,32 @@ _NO_IDS = np.empty(0, dtype=np.int32)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddedChunks:
-    """Vectors (N, dim) of a document's chunks `first` ... `first + N - 1`; `last` marks its last block."""
-
-    chunked: ChunkedDocument
-    first: int
-    vectors: FloatArray
-    last: bool
-
-
 def embed_chunks(
-    documents: Iterable[ChunkedDocument | T], *, encoder: Encoder, pooling: Pooling = "late"
+    documents: Iterable[ChunkedDocument | T],
+    *,
+    encoder: Encoder,
+    pooling: Pooling | PoolingOptions = "late",
+    windows: Windows | None = None,
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
     """Yield the vectors of all chunks, in one or more blocks per document; anything else passes through unchanged.
 
     Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
     Memory holds at most twice `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors: while a group of
     windows goes through the model in a thread of its own, the next group is prepared.
-    `pooling="naive"` embeds the text of each chunk by itself, for comparison. If a hosted encoder refuses a document,
-    a DocumentError follows instead of its blocks.
+    `pooling` is explained at PoolingOptions; "naive" embeds the text of each chunk by itself. `windows` are those of
+    `choose_windows` unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows
+    instead of its blocks. Raises UsageError for what cannot work.
     """
+    options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
+    check_pooling(options, encoder)
+    pooled: Iterator[PooledChunks | DocumentError | T]
     if isinstance(encoder, TokenEncoder):
-        late = pooling == "late"
-        units = _late_units(documents, encoder) if late else _naive_units(documents, encoder.tokenizer)
-        yield from _embed_units(units, encoder)
-    elif isinstance(encoder, ChunkEncoder):
-        yield from _embed_remotely(documents, encoder, pooling)
+        windows = windows or choose_windows(encoder, late_window=options.late_window)
+        pooled = _embed_pieces(_pieces(documents, encoder, options, windows), encoder)
     else:
-        raise TypeError(f"{type(encoder).__name__} gives neither token vectors nor chunk vectors")
+        pooled = _embed_remotely(documents, cast("ChunkEncoder", encoder), options.pooling)
+    vectors: Iterator[EmbeddedChunks | DocumentError | T] = combine(pooled, options)
+    yield from vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +105,17 @@ class _Unit:
     ids: IntArray
     owner: IntArray  # the chunk of each token, counted from 0 in this unit
     first: int  # the ordinal of this unit's chunk 0
+    weigh: SifWeights | None  # None: all tokens weigh the same
     headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
+    alone: bool = False
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
 
-    def windows(self, size: int) -> Iterator[_Piece]:
-        """Yield the windows of at most `size` tokens; one that begins below a table's header has the header too."""
-        headers = [header for header in self.headers if len(header.ids) <= size // HEADER_SHARE]
-        size -= max((len(header.ids) for header in headers), default=0)
-        for window in plan_windows(len(self.ids), size):
+    def pieces(self, windows: Windows) -> Iterator[_Piece]:
+        """Yield the windows of this unit; one that begins below a table's header has the header too."""
+        headers = [header for header in self.headers if len(header.ids) <= windows.size // HEADER_SHARE]
+        windows = windows.shortened(max((len(header.ids) for header in headers), default=0))
+        starts = np.flatnonzero(np.diff(self.owner, prepend=-1))
+        for window in windows.plan(len(self.ids), starts):
             yield _Piece(self, window, _header_above(headers, window.start))
 
 
@@ -133,60 +138,84 @@ class _Piece:
         """Add up the vectors (T, dim) of the window's kept tokens by chunk."""
         window, owner = self.window, self.unit.owner
         first = len(self.header) - window.start
-        kept = vectors[first + window.keep_start : first + window.keep_end]
-        return sum_by_chunk(kept, owner[window.keep_start : window.keep_end])
+        kept = slice(window.keep_start, window.keep_end)
+        weigh = self.unit.weigh
+        weights = None if weigh is None else weigh(self.unit.ids[kept])
+        return sum_by_chunk(vectors[first + kept.start : first + kept.stop], owner[kept], weights)
 
     @property
     def last(self) -> bool:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def _late_units(documents: Iterable[ChunkedDocument | T], encoder: TokenEncoder) -> Iterator[_Unit | T]:
+def _pieces(
+    documents: Iterable[ChunkedDocument | T],
+    encoder: TokenEncoder,
+    options: PoolingOptions,
+    windows: Windows,
+) -> Iterator[_Piece | T]:
+    """Yield the windows that the pooling needs of each document.
+
+    For a blend, a chunk alone comes soon after the last window that holds a part of it, so that few halves wait. It has
+    as long a window as the model reads, as the late half may have a shorter one.
+    """
+    weigh = SifWeights(encoder.tokenizer) if options.token_weights == "sif" else None  # noqa: S105
+    alone_windows = replace(windows, size=encoder.window_tokens)
     for chunked in documents:
         if not isinstance(chunked, ChunkedDocument):
             yield chunked
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
+        alone = _chunks_alone(chunked, owner, encoder.tokenizer, weigh)
+        if options.pooling == "naive":
+            for unit in alone:
+                yield from unit.pieces(windows)
+            continue
         # Only a document of several windows has one that begins below a header; the others are not searched for tables.
-        headers = _headers(chunked) if len(chunked.tokens) > encoder.window_tokens else ()
-        yield _Unit(chunked, chunked.tokens.ids, owner, 0, headers)
+        headers = _headers(chunked) if len(owner) > windows.size else ()
+        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=headers)
+        sent = 0
+        for piece in whole.pieces(windows):
+            yield piece
+            complete = len(chunked.spans) if piece.last else int(owner[piece.window.keep_end])
+            if options.pooling == "blend":
+                for unit in islice(alone, complete - sent):
+                    yield from unit.pieces(alone_windows)
+                sent = complete
 
 
-def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer) -> Iterator[_Unit | T]:
-    for chunked in documents:
-        if not isinstance(chunked, ChunkedDocument):
-            yield chunked
-            continue
-        owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
-        headers = _headers(chunked)
-        for ordinal, span in enumerate(chunked.spans):
-            ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
-            if not len(ids):  # some characters give a token only next to their neighbours
-                ids = chunked.tokens.ids[owner == ordinal]
-            header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
-            ids = np.concatenate([header, ids])
-            yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal)
+def _chunks_alone(
+    chunked: ChunkedDocument, owner: IntArray, tokenizer: Tokenizer, weigh: SifWeights | None
+) -> Iterator[_Unit]:
+    """Yield the chunks of a document as texts of their own, in order; a cut table's header comes before its rows."""
+    headers = _headers(chunked)
+    for ordinal, span in enumerate(chunked.spans):
+        ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
+        if not len(ids):  # some characters give a token only next to their neighbours
+            ids = chunked.tokens.ids[owner == ordinal]
+        header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
+        ids = np.concatenate([header, ids])
+        yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal, weigh, alone=True)
 
 
-def _embed_units(units: Iterable[_Unit | T], encoder: TokenEncoder) -> Iterator[EmbeddedChunks | T]:
+def _embed_pieces(pieces: Iterable[_Piece | T], encoder: TokenEncoder) -> Iterator[PooledChunks | T]:
     budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
-    pieces: list[_Piece] = []
+    group: list[_Piece] = []
     held = 0
     with _EncodingThread(encoder) as ahead:
-        for unit in units:
-            if not isinstance(unit, _Unit):
-                yield unit
+        for piece in pieces:
+            if not isinstance(piece, _Piece):
+                yield piece
                 continue
-            for piece in unit.windows(encoder.window_tokens):
-                pieces.append(piece)
-                held += len(piece)
-                if held >= budget:
-                    yield from _pooled(ahead.swap(pieces), encoder)
-                    pieces, held = [], 0
+            group.append(piece)
+            held += len(piece)
+            if held >= budget:
+                yield from _pooled(ahead.swap(group), encoder)
+                group, held = [], 0
         yield from _pooled(ahead.swap([]), encoder)
-        if pieces:
+        if group:
             # Nothing is left to do beside it, and a thread for one short text would only cost time.
-            yield from _pooled((pieces, _sum_windows(pieces, encoder)), encoder)
+            yield from _pooled((group, _sum_windows(group, encoder)), encoder)
 
 
 class _EncodingThread:
@@ -240,7 +269,7 @@ def _result(future: Future[T]) -> T:
                 return future.result()
 
 
-def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[EmbeddedChunks]:
+def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[PooledChunks]:
     """The vectors of all chunks that a group of windows completes, in order."""
     pieces, parts = group
     if not pieces:
@@ -252,14 +281,11 @@ def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder
     row = 0
     for piece, (first, means) in zip(pieces, completed, strict=True):
         if len(means):
-            yield _block(piece.unit, first, vectors[row : row + len(means)])
+            unit = piece.unit
+            yield PooledChunks(
+                unit.chunked, unit.first + first, vectors[row : row + len(means)], alone=unit.alone
+            )
             row += len(means)
-
-
-def _block(unit: _Unit, first: int, vectors: FloatArray) -> EmbeddedChunks:
-    ordinal = unit.first + first
-    last = ordinal + len(vectors) == len(unit.chunked.spans)
-    return EmbeddedChunks(unit.chunked, ordinal, vectors, last)
 
 
 def _sum_windows(
@@ -278,7 +304,7 @@ def _sum_windows(
 
 def _embed_remotely(
     documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling
-) -> Iterator[EmbeddedChunks | DocumentError | T]:
+) -> Iterator[PooledChunks | DocumentError | T]:
     source = iter(documents)
     more = True
     while more:
@@ -302,5 +328,5 @@ def _embed_remotely(
             if isinstance(answer, DocumentError):
                 yield answer
             else:
-                yield EmbeddedChunks(chunked, 0, answer, last=True)
+                yield PooledChunks(chunked, 0, answer, alone=pooling == "naive")
         yield from cast("deque[T]", asked)

@@ -17,7 +17,7 @@ from es_latechunk.models.local.engines import ENGINES, ChosenEngine, EngineName
 from es_latechunk.models.local.spec import ModelOptions, ModelSpec, describe
 from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, load_tokenizer
 from es_latechunk.models.local.tokenizer_file import read_tokenizer
-from es_latechunk.models.registry import JINA_API, MINILM
+from es_latechunk.models.registry import FAMILIES, JINA_API, MINILM
 from es_latechunk.types import Encoder, EncoderIdentity
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def load_encoder(
     _check_names(dtype, engine)
     if name.startswith(JINA_API):
         return _load_hosted(name, options, retry_for)
+    _check_listed(name)
     folder = resolve_model(name, revision=revision, offline=offline)
     return _load_local(folder, options, device=device, dtype=dtype, engine=engine)
 
@@ -105,6 +106,17 @@ def _check_names(dtype: str, engine: str) -> None:
     for option, value, known in (("dtype", dtype, DTYPES), ("engine", engine, ENGINES)):
         if value not in known:
             raise UsageError(f"{setting(option)}: {value!r} is not known; choose one of {', '.join(known)}")
+
+
+def _check_listed(name: str) -> None:
+    """Refuse a hub id that the table lists as unfit, before anything is downloaded; a folder is read instead."""
+    if Path(name).expanduser().is_dir():
+        return
+    for family in FAMILIES:
+        if family.refusal and name.casefold() in map(str.casefold, family.dimensions):
+            raise ModelError(
+                f"model {name}: {family.refusal}; choose a mean-pooled model (es-latechunk models lists them)"
+            )
 
 
 def _load_local(
@@ -162,11 +174,10 @@ def load_recorded(
         same, revision = True, revision or recorded.revision
     else:
         # The same weights in another folder are the same model; any other model has settings of its own.
-        folder = (
-            None
-            if name.startswith(JINA_API)
-            else resolve_model(name, revision=revision, offline=keywords.get("offline", False))
-        )
+        folder = None
+        if not name.startswith(JINA_API):
+            _check_listed(name)
+            folder = resolve_model(name, revision=revision, offline=keywords.get("offline", False))
         same = folder is not None and weights_fingerprint(folder.path) == recorded.weights
     merged = merge_options(given, recorded, same_model=same)
     return load_encoder(name, revision=revision, **asdict(merged), **keywords)

@@ -10,8 +10,9 @@ from typing import Any
 from elasticsearch import AuthorizationException, BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import reason, server_errors
-from es_latechunk.elastic.index.identity import IndexIdentity, check_identity
-from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, HEADINGS, VECTOR_FIELD, text_fields
+from es_latechunk.elastic.index.identity import IndexIdentity, check_identity, check_overlap
+from es_latechunk.elastic.index.metadata import TYPED, types_of
+from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD, text_fields
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
 
 
@@ -25,6 +26,7 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
     """Create the index; return True if it is new, False if it exists with the same identity and fields.
 
     An existing index with another identity or other fields is refused (IndexMismatchError); the error has both values.
+    With an overlap of None in `identity`, the index keeps the one that it records.
     """
     check_name(name)
     with server_errors(client, name):
@@ -42,12 +44,19 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
             return True
     record = read_record(client, name)
     check_identity(name, record.identity, identity)
+    check_overlap(name, record.identity, identity.overlap)
     _check_fields(name, record.properties, body["mappings"]["properties"])
     return False
 
 
 def _check_fields(name: str, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse an existing index with another quantization, language or choice of context fields."""
+    """Refuse an existing index with another quantization, language, context fields or types of metadata."""
+    old_types, new_types = types_of(existing), types_of(wanted)
+    if old_types != new_types:
+        raise IndexMismatchError(
+            f"index {name}: was made with {setting('metadata')} {_describe_types(old_types)}, not "
+            f"{_describe_types(new_types)}; use another name, or delete it first: es-latechunk index delete {name}"
+        )
     for field in sorted((existing.keys() | wanted.keys()) & {"content", VECTOR_FIELD, *CONTEXT_FIELDS}):
         old, new = (_describe_field(properties.get(field)) for properties in (existing, wanted))
         if old != new:
@@ -55,6 +64,10 @@ def _check_fields(name: str, existing: Mapping[str, Any], wanted: Mapping[str, A
                 f"index {name}: was made with the field {field} {old}, not {new}; use another name, or delete it "
                 f"first: es-latechunk index delete {name}"
             )
+
+
+def _describe_types(types: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={kind}" for name, kind in types.items()) or "without types"
 
 
 def _describe_field(field: Mapping[str, Any] | None) -> str:
@@ -83,14 +96,9 @@ class IndexRecord:
     text_fields: frozenset[str]
 
     @property
-    def has_context(self) -> bool:
-        """True if a chunk is indexed with the words of its neighbours."""
-        return all(field in self.properties for field in CONTEXT_FIELDS)
-
-    @property
-    def has_headings(self) -> bool:
-        """True if a chunk is indexed with its heading path; an index that was made before has no such field."""
-        return HEADINGS in self.properties
+    def metadata_types(self) -> Mapping[str, str]:
+        """The types of the keys of the metadata that have one."""
+        return types_of(self.properties)
 
 
 def read_record(client: Elasticsearch, name: str) -> IndexRecord:
@@ -109,6 +117,8 @@ def read_record(client: Elasticsearch, name: str) -> IndexRecord:
     fields = [row.get("properties", {}) for row in mappings.values()]
     _check_storage(mappings)
     shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
+    if any(types_of(other) != types_of(shared) for other in fields):
+        shared.pop(TYPED, None)  # a filter over it would leave out the chunks of the indices without it
     texts = frozenset.intersection(*map(text_fields, fields))
     return IndexRecord(tuple(mappings), found[0], shared, texts)
 
@@ -166,7 +176,7 @@ def index_type(client: Elasticsearch, name: str) -> str:
 def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
     """Return the counts, the size in bytes, the vector index type, and the identity that the mapping records.
 
-    `bytes` is None for a user without the privilege `monitor` on the index.
+    `bytes` is None for a user without the privilege `monitor` on the index, and `overlap` if none is recorded.
     """
     identity = read_identity(client, name)
     with server_errors(client, name):
@@ -189,6 +199,8 @@ def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
         "bytes": size,
         "index_type": mappings["properties"][VECTOR_FIELD]["index_options"]["type"],
         **identity.to_meta(),
+        "overlap": identity.overlap,
+        **({"metadata": types} if (types := types_of(mappings["properties"])) else {}),
     }
 
 

@@ -17,17 +17,23 @@ CHUNKING_VERSION = 3
 
 @dataclass(frozen=True, slots=True)
 class IndexIdentity:
-    """The model, the chunker and the pooling, which are the same for every vector of an index."""
+    """The model, the windows, the chunker and the pooling, which are the same for every vector of an index.
+
+    `overlap` is the number of tokens that the windows of a long document share. It is None for a hosted model, and for
+    an index that was made before it was recorded: such an index keeps the windows and the hashes that it has.
+    """
 
     encoder: EncoderIdentity
     chunker: str
     max_tokens: int
     pooling: Pooling = "late"
+    overlap: int | None = None
 
     def to_meta(self) -> dict[str, Any]:
         """Return the entry for the mapping's `_meta`."""
         rest = {"chunker": self.chunker, "max_tokens": self.max_tokens, "pooling": self.pooling}
-        return {**asdict(self.encoder), **rest}
+        overlap = {} if self.overlap is None else {"overlap": self.overlap}
+        return {**asdict(self.encoder), **overlap, **rest}
 
     def digest(self) -> str:
         """Return, as text, everything that determines the vectors of a given document; it enters each `doc_hash`.
@@ -50,11 +56,21 @@ class IndexIdentity:
             )
         fields = {name: entry[name] for name in EncoderIdentity.__dataclass_fields__ if name in entry}
         try:
-            identity = cls(EncoderIdentity(**fields), entry["chunker"], entry["max_tokens"], entry["pooling"])
+            identity = cls(
+                EncoderIdentity(**fields),
+                entry["chunker"],
+                entry["max_tokens"],
+                entry["pooling"],
+                entry.get("overlap"),
+            )
         except (KeyError, TypeError) as error:
             raise IndexMismatchError(
                 f"index {index}: its _meta.{META_KEY} is incomplete ({error}); create the index again"
             ) from error
+        if not (identity.overlap is None or (type(identity.overlap) is int and identity.overlap >= 0)):
+            raise IndexMismatchError(
+                f"index {index}: its _meta records the overlap {identity.overlap!r}, which is no number of tokens"
+            )
         if identity.pooling not in get_args(Pooling):
             raise IndexMismatchError(
                 f"index {index}: its _meta records the pooling {identity.pooling!r}, which this version does not know"
@@ -78,10 +94,23 @@ def check_encoder(index: str, recorded: EncoderIdentity, given: EncoderIdentity)
 
 
 def check_identity(index: str, recorded: IndexIdentity, given: IndexIdentity) -> None:
-    """Do what `check_encoder` does, and compare the chunker, its size and the pooling too."""
+    """Do what `check_encoder` does, and compare the chunker, its size and the pooling too.
+
+    The overlap is not compared: vectors of windows with another overlap answer the same queries.
+    """
     check_encoder(index, recorded.encoder, given.encoder)
     encoder = tuple(asdict(recorded.encoder))
-    _refuse_differences(index, recorded.to_meta(), given.to_meta(), ignore=encoder)
+    _refuse_differences(index, recorded.to_meta(), given.to_meta(), ignore=(*encoder, "overlap"))
+
+
+def check_overlap(index: str, recorded: IndexIdentity, overlap: int | None) -> None:
+    """Refuse an overlap that was asked for and is not the one that the index records."""
+    if overlap not in (None, recorded.overlap):
+        own = "a quarter of the window (none is recorded)" if recorded.overlap is None else recorded.overlap
+        raise IndexMismatchError(
+            f"index {index}: was created with the overlap {own}, the given one is {overlap}; leave it out to use the "
+            "index's own, or create another index"
+        )
 
 
 def _refuse_differences(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from es_latechunk.elastic.index.identity import META_KEY, IndexIdentity
+from es_latechunk.elastic.index.metadata import TYPED, mapping_of
 from es_latechunk.errors import UsageError, setting
 
 VECTOR_FIELD = "content_embedding"
@@ -110,11 +111,13 @@ def index_body(
     replicas: int | None = None,
     context_fields: bool = True,
     language: str | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the body of the create-index request: the template with dims, index_options and `_meta` filled in.
 
     Without `context_fields` the fields for the neighbours' words are left out, and BM25 has Elasticsearch's own
     parameters. `language` is one of Elasticsearch's language analyzers, for all text fields of the chunk.
+    `metadata` gives keys of the metadata a type (see `metadata.py`).
     """
     body: dict[str, Any] = json.loads(json.dumps(template))
     mappings = body["mappings"]
@@ -133,6 +136,10 @@ def index_body(
     if language is not None:
         _set_language(mappings["properties"], language)
     _share_analyzer(mappings["properties"])
+    if metadata:
+        mappings["properties"][TYPED] = mapping_of(metadata)
+    if TYPED in mappings["properties"]:
+        _leave_out_of_source(mappings, TYPED)
     if shards is not None:
         _override(settings, "number_of_shards", shards)
     if replicas is not None:
@@ -149,6 +156,11 @@ def _leave_out_context(body: dict[str, Any]) -> None:
     if "_source" in mappings:
         mappings["_source"]["excludes"] = kept
     body["settings"].get("index", {}).get("similarity", {}).pop("default", None)
+
+
+def _leave_out_of_source(mappings: dict[str, Any], field: str) -> None:
+    source = mappings.setdefault("_source", {})
+    source["excludes"] = [*(name for name in source.get("excludes", []) if name != field), field]
 
 
 def _set_language(properties: dict[str, Any], language: str) -> None:

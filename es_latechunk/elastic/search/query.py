@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from es_latechunk.elastic.index.template import CONTEXT_FIELDS, VECTOR_FIELD
-from es_latechunk.elastic.search.filters import parse_filter, split_filter
+from es_latechunk.elastic.search.filters import parse_filter
+from es_latechunk.elastic.search.kql import read_filter
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.types import FloatArray, Hit, Reranker
 
@@ -81,7 +82,7 @@ class SearchOptions:
             raise UsageError(f"{setting('oversample')} {self.oversample} is not between 1 and 10")
         for each in self.filters:
             if isinstance(each, str):
-                split_filter(each)
+                read_filter(each)
             elif not isinstance(each, Mapping):
                 raise UsageError(
                     f"{setting('filters')} {each!r} is neither a string nor a clause; write field=value, or an "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from es_latechunk.elastic.connection import cause_text, closed_index, reason, se
 from es_latechunk.elastic.index.admin import IndexRecord, read_record
 from es_latechunk.elastic.index.identity import IndexIdentity, check_encoder
 from es_latechunk.elastic.search.fetch import Fetched, fetch
+from es_latechunk.elastic.search.filters import filter_fields
 from es_latechunk.elastic.search.fusion import Candidate, collapse, convex_sum, reciprocal_rank
 from es_latechunk.elastic.search.query import (
     INNER_HITS,
@@ -34,6 +36,8 @@ from es_latechunk.errors import (
     setting,
 )
 from es_latechunk.types import Encoder, FloatArray, Hit, Passage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,24 @@ class Searcher:
         self.record: IndexRecord = read_record(client, index)
         self._builder = QueryBuilder(self.record.properties, self.record.text_fields, options)
         self._builder.filters()  # refuses what cannot work before a model is loaded for it
+        self._warn_of_empty_fields()
+
+    def _warn_of_empty_fields(self) -> None:
+        """Log a warning for each field in a filter that no chunk has: the name may be misspelt."""
+        fields = {
+            field: name
+            for each in self._options.filters
+            if isinstance(each, str)
+            for name, field in filter_fields(each, self.record.properties)
+        }
+        if not fields:
+            return
+        bodies = [
+            {"query": {"exists": {"field": field}}, "size": 0, "track_total_hits": 1} for field in fields
+        ]
+        for (field, name), answer in zip(fields.items(), self._ask(bodies), strict=True):
+            if not answer["hits"]["total"]["value"]:
+                log.warning("index %s: no document has %s (%s); check its name", self._index, name, field)
 
     @property
     def identity(self) -> IndexIdentity:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from es_latechunk.elastic.index.template import HEADINGS
+from es_latechunk.elastic.index.metadata import TYPED, typed_copies, types_of
+from es_latechunk.elastic.index.template import CONTEXT_FIELDS, HEADINGS
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray
 
@@ -51,6 +52,12 @@ def check_id(doc_id: str, chunks: int) -> None:
         )
 
 
+def check_metadata(document: Document, types: Mapping[str, str]) -> None:
+    """Raise a DocumentError if a value of the metadata does not fit the type that the index has for it."""
+    pages = {"page": len(document.pages)} if document.pages else {}
+    typed_copies(document.id, {**document.metadata, **pages}, types)
+
+
 def index_actions(
     chunked: ChunkedDocument,
     first: int,
@@ -58,19 +65,20 @@ def index_actions(
     *,
     doc_hash: str,
     packed: bool,
-    context: bool,
-    headings: bool,
+    fields: Mapping[str, Any],
 ) -> Iterator[Action]:
     """Yield the actions that write the chunks from `first` on with their `vectors` (N, dim).
 
-    `context` adds the neighbours' words: `neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those
-    of the chunks at distance 2. `headings` adds the heading path.
+    `fields` are those of the index. If it has them, the neighbours' words are added (`neighbours_1` holds those of the
+    chunks at distance 1, `neighbours_2` those of the chunks at distance 2), the heading path, and the keys of the
+    metadata that it holds as other types than strings too.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch accepts since 9.3.
     """
     document = chunked.document
+    metadata_types = types_of(fields)
     for ordinal, vector in enumerate(vectors, first):
         span = chunked.spans[ordinal]
-        source = {
+        source: dict[str, Any] = {
             "content": document.text[span.start : span.end],
             "content_embedding": pack_vector(vector) if packed else vector.tolist(),
             "doc_id": document.id,
@@ -82,10 +90,12 @@ def index_actions(
             "metadata": {**document.metadata, **_page(document, span)},
             "doc_hash": doc_hash,
         }
-        if context:
-            source["neighbours_1"] = neighbour_text(chunked, ordinal, 1)
-            source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
-        if headings and chunked.headings:
+        if typed := typed_copies(document.id, source["metadata"], metadata_types):
+            source[TYPED] = typed
+        for distance, field in enumerate(CONTEXT_FIELDS, 1):
+            if field in fields:
+                source[field] = neighbour_text(chunked, ordinal, distance)
+        if HEADINGS in fields and chunked.headings:
             source[HEADINGS] = list(chunked.headings[ordinal])
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
