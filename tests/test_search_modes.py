@@ -216,13 +216,14 @@ def test_a_title_is_found_and_another_analyzer_of_it_only_leaves_it_out(
 ) -> None:
     """An index that was made before titles were searched has the standard analyzer for them."""
     documents = [
-        Document("z", "Cloves grow in all of its gardens. They smell of the sea.", "Zanzibar"),
+        Document("z", "Cloves grow in its gardens. They smell of the sea.", "Zanzibar"),
         Document("other", "Zinc is a metal."),
     ]
     new, old = f"{index_name}-new", f"{index_name}-old"
     encoder = make_index(client, new, context_fields=context)
     body = client.indices.get(index=new)[new]
     body["mappings"]["properties"]["title"] = {"type": "text"}
+    del body["mappings"]["properties"]["headings"]
     settings = {
         key: body["settings"]["index"][key]
         for key in ("analysis", "similarity")
@@ -241,6 +242,23 @@ def test_a_title_is_found_and_another_analyzer_of_it_only_leaves_it_out(
     assert found(old, "zinc") == ["other#0"]
     assert found(index_name, "Zanzibar") == [], "two indices are searched by what both can answer"
     assert found(index_name, "zinc") == ["other#0", "other#0"]
+
+
+def test_a_chunk_is_found_by_the_headings_above_it_and_shows_them(
+    client: Elasticsearch, index_name: str
+) -> None:
+    text = "# Zanzibar\n\nIt is an island.\n\n## Spices\n\nCloves grow in its gardens. They smell of the sea."
+    encoder = make_index(client, index_name)
+    load(client, index_name, [Document("z", text), Document("other", "Zinc is a metal.", "Zinc")], encoder)
+    rows = rows_of("spices", "--mode", "bm25", "--index", index_name)
+    assert {row["id"] for row in rows} >= {"z#2", "z#3"}
+    assert rows[0]["content"].startswith("## Spices")
+    assert all(row["content"] == text[row["start"] : row["end"]] for row in rows)
+    paths = {
+        row["content"]: row["headings"] for row in rows_of("island cloves sea zinc", "--index", index_name)
+    }
+    assert paths["They smell of the sea."] == ["Zanzibar", "Spices"]
+    assert paths["Zinc is a metal."] == []
 
 
 def test_without_context_fields_bm25_is_elasticsearch_s_own(

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.documents import document_hash, printable, unique_documents
-from es_latechunk.embed import embed_documents
 from es_latechunk.errors import DocumentError, UsageError, setting
+from es_latechunk.late import EmbeddedChunks, embed_chunks, recorded_windows
 from es_latechunk.models import EncoderLoader, choose_encoder
-from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkVector, Document, Encoder, FloatArray
+from es_latechunk.types import (
+    DEFAULT_RETRY_FOR,
+    ChunkedDocument,
+    ChunkSpan,
+    Document,
+    Encoder,
+    FloatArray,
+)
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -191,10 +199,12 @@ class _Problems:
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """A document of the sample: the hash and the chunks that the index should have of it."""
+    """A document of the sample: the hash, the chunks and the vectors (N, dim) that the index should have of it."""
 
     doc_hash: str
-    chunks: list[ChunkVector]
+    text: str
+    spans: Sequence[ChunkSpan]
+    vectors: FloatArray
 
 
 def _embed_again(
@@ -208,23 +218,29 @@ def _embed_again(
 ) -> Iterator[StoredProblem]:
     """Choose `sample` documents, embed them as the index records, and yield a problem for each that cannot be read."""
     chosen, errors = _choose(unique_documents(documents), sample, seed)
-    chunks: dict[str, list[ChunkVector]] = {document.id: [] for document in chosen}
-    for chunk in embed_documents(
-        chosen,
-        encoder=encoder,
-        max_tokens=identity.max_tokens,
-        chunker=identity.chunker,
-        pooling=identity.pooling,
-    ):
-        if isinstance(chunk, DocumentError):
-            errors.append(chunk)
-            chunks.pop(chunk.source.id if chunk.source else chunk.document, None)
+    chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
+
+    def chunked() -> Iterator[ChunkedDocument | DocumentError]:
+        for document in chosen:
+            try:
+                yield chunk_document(document, chunker=chunker, tokenizer=encoder.tokenizer)
+            except DocumentError as error:
+                yield error
+
+    blocks: dict[str, list[EmbeddedChunks]] = {}
+    windows = recorded_windows(encoder, identity.overlap)
+    for block in embed_chunks(chunked(), encoder=encoder, pooling=identity.pooling, windows=windows):
+        if isinstance(block, DocumentError):
+            errors.append(block)
         else:
-            chunks[chunk.doc_id].append(chunk)
-    for document in chosen:
-        if document.id in chunks:
+            blocks.setdefault(block.chunked.document.id, []).append(block)
+    failed = {error.document for error in errors}
+    for doc_id, parts in blocks.items():
+        if printable(doc_id) not in failed:
+            document = parts[0].chunked.document
+            vectors = np.concatenate([part.vectors for part in parts])
             doc_hash = document_hash(document, vectors=identity.digest())
-            into[document.id] = _Expected(doc_hash, chunks[document.id])
+            into[doc_id] = _Expected(doc_hash, document.text, parts[0].chunked.spans, vectors)
     yield from (StoredProblem(index, error.document, str(error.cause)) for error in errors)
 
 
@@ -376,18 +392,18 @@ class _DocumentChecks:
                     chunk, "was made of another text, model or settings than the source's; ingest it again"
                 )
             return
-        if chunk.ordinal >= len(expected.chunks):
+        if chunk.ordinal >= len(expected.spans):
             return  # `_end_document` names it: the hash is right, so the chunk_count is too
-        wanted = expected.chunks[chunk.ordinal]
-        if (chunk.start, chunk.end, chunk.content) != (wanted.start, wanted.end, wanted.content):
+        span, vector = expected.spans[chunk.ordinal], expected.vectors[chunk.ordinal]
+        text = expected.text[span.start : span.end]
+        if (chunk.start, chunk.end, chunk.content) != (span.start, span.end, text):
             self._report(
-                chunk,
-                f"is not the document's text: it should be the characters {wanted.start} to {wanted.end}",
+                chunk, f"is not the document's text: it should be the characters {span.start} to {span.end}"
             )
-        if chunk.vector is None or chunk.vector.shape != wanted.vector.shape:
+        if chunk.vector is None or chunk.vector.shape != vector.shape:
             return
         norm = float(np.linalg.norm(chunk.vector)) or 1.0
-        cosine = float(chunk.vector.astype(np.float64) @ wanted.vector.astype(np.float64)) / norm
+        cosine = float(chunk.vector.astype(np.float64) @ vector.astype(np.float64)) / norm
         self.lowest_cosine = cosine if self.lowest_cosine is None else min(self.lowest_cosine, cosine)
         if cosine < SAME_VECTOR:
             self._report(chunk, f"its vector is not that of its text: the cosine of the two is {cosine:.4f}")
