@@ -1,4 +1,4 @@
-"""BM25 in memory, with the words of the neighbours, the title and the headings of a chunk: what Elasticsearch computes for our indices.
+"""BM25 in memory, with a chunk's neighbours, title and headings: what Elasticsearch computes for our indices.
 
 Written here because no library expresses it: Elasticsearch sums a word's frequency over five fields (BM25F), takes the
 largest of their document frequencies, and keeps lengths in one byte. `tests/test_evaluation_bm25.py` compares it with a
@@ -95,7 +95,7 @@ class ContextualBM25:
         self._weights = _weights(fields).T.tocsr()
 
     def scores(self, queries: Sequence[str]) -> FloatArray:
-        """Return the scores (queries, chunks) float32; 0 if a chunk and what is searched with it have none of the words."""
+        """Return the scores (queries, chunks) float32; 0 if a chunk and its context have none of the words."""
         from scipy import sparse
 
         columns: list[int] = []

@@ -7,30 +7,32 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
+from es_latechunk.elastic.connection import connect
 from es_latechunk.elastic.index.admin import check_name
 from es_latechunk.elastic.point_in_time import PointInTime
 from es_latechunk.errors import DocumentError, PreconditionError, setting
 from es_latechunk.types import DEFAULT_RETRY_FOR, Document
 
-PAGE = 100
+PAGE = 100  # hits per request: whole documents, which may be large, are held in memory
 
 
 def read_index(
-    client: Elasticsearch,
     index: str,
     *,
-    text_field: str,
+    client: Elasticsearch | None = None,
+    text_field: str = "content",
     title_field: str = "title",
     retry_for: float = DEFAULT_RETRY_FOR,
 ) -> Iterator[Document | DocumentError]:
-    """Yield the documents of an index as it is when reading begins (a point in time).
+    """Yield the documents of any index, as it is when reading begins (a point in time), as a source for `ingest`.
 
-    A document has the hit's `_id`, its text and title, and all other fields as metadata. `text_field` may be dotted. A
-    hit in which it is missing or not a string becomes a DocumentError; an index that keeps no `_source` is refused
-    (PreconditionError).
+    A document has the `_id` of the hit, the text of `text_field`, the title of `title_field` if that is a string, and
+    all other fields as metadata. Both names may be dotted. A hit whose text is missing or not a string becomes a
+    DocumentError; an index that keeps no `_source` is refused (PreconditionError). Without a `client`, the cluster is
+    that of ELASTICSEARCH_URL, or the local node; a request that fails is tried again for `retry_for` seconds.
     """
     check_name(index)
-    with PointInTime(client, index, retry_for=retry_for) as source:
+    with PointInTime(client or connect(), index, retry_for=retry_for) as source:
         for rows in source.pages({"size": PAGE, "sort": [{"_shard_doc": "asc"}]}):
             for row in rows:
                 try:
