@@ -37,7 +37,14 @@ if TYPE_CHECKING:
         WriteError,
         raise_errors,
     )
-    from es_latechunk.evaluation import ComparedChunk, compare
+    from es_latechunk.evaluation import (
+        ComparedChunk,
+        KnnAccuracy,
+        StoredProblem,
+        VerifyReport,
+        compare,
+        verify,
+    )
     from es_latechunk.index import Index
     from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
@@ -54,6 +61,7 @@ if TYPE_CHECKING:
         FloatArray,
         Hit,
         IntArray,
+        ListScore,
         Passage,
         Pooling,
         PoolingOptions,
@@ -91,7 +99,9 @@ _MODULES = {
     "IngestRun": "ingest",
     "IntArray": "types",
     "JinaApiError": "errors",
+    "KnnAccuracy": "evaluation",
     "LateChunkError": "errors",
+    "ListScore": "types",
     "Mode": "elastic.search.query",
     "ModelError": "errors",
     "NodeError": "errors",
@@ -107,11 +117,13 @@ _MODULES = {
     "SearchResult": "search",
     "ServerError": "errors",
     "StageSeconds": "stages",
+    "StoredProblem": "evaluation",
     "Tokenizer": "types",
     "TokenWeights": "types",
     "Tokens": "types",
     "TooMuchError": "errors",
     "UsageError": "errors",
+    "VerifyReport": "evaluation",
     "WriteError": "errors",
     "compare": "evaluation",
     "connect": "elastic.connection",
@@ -126,6 +138,7 @@ _MODULES = {
     "read_index": "elastic.index.from_index",
     "search": "search",
     "search_many": "search",
+    "verify": "evaluation",
 }
 __all__ = [
     "ChunkSpan",
@@ -155,7 +168,9 @@ __all__ = [
     "IngestRun",
     "IntArray",
     "JinaApiError",
+    "KnnAccuracy",
     "LateChunkError",
+    "ListScore",
     "Mode",
     "ModelError",
     "NodeError",
@@ -171,11 +186,13 @@ __all__ = [
     "SearchResult",
     "ServerError",
     "StageSeconds",
+    "StoredProblem",
     "TokenWeights",
     "Tokenizer",
     "Tokens",
     "TooMuchError",
     "UsageError",
+    "VerifyReport",
     "WriteError",
     "compare",
     "connect",
@@ -190,6 +207,7 @@ __all__ = [
     "read_index",
     "search",
     "search_many",
+    "verify",
 ]
 
 
