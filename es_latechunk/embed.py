@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.errors import DocumentError
-from es_latechunk.late import EmbeddedChunks, choose_windows, embed_chunks
+from es_latechunk.late import choose_windows, embed_chunks
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkVector,
     Document,
     Encoder,
     Pooling,
+    PoolingOptions,
     Tokens,
     check_pooling,
 )
@@ -26,21 +27,28 @@ def embed_documents(
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
-    pooling: Pooling = "late",
+    pooling: Pooling | PoolingOptions = "late",
     overlap: int | None = None,
     on_tokens: OnTokens | None = None,
 ) -> Iterator[ChunkVector | DocumentError]:
     """Yield the chunk vectors of a stream of documents, lazily and in order; no server is needed.
 
     For a document that cannot be used, a DocumentError comes instead of its chunks, and the run continues;
-    `raise_errors` stops at it. `chunker` is "sentences", "paragraphs" or "tokens"; `max_tokens` is the maximum size of
-    a chunk; `pooling="naive"` embeds each chunk alone, for comparison. `overlap` is the number of tokens that the
-    windows of a long document share, 0 to half of a window (default: an eighth). `on_tokens` is called with the id and
-    the tokens of each document, which show how much of it the model cannot read. Raises UsageError for settings that
-    cannot work.
+    `raise_errors` stops at it. Raises UsageError for settings that cannot work.
+
+    - `encoder`: from `load_encoder`, or one of your own that follows the protocol.
+    - `max_tokens`: the maximum size of a chunk.
+    - `chunker`: "sentences", "paragraphs" or "tokens": the units that are merged into chunks.
+    - `pooling`: "late"; "naive", which embeds each chunk alone, for comparison; "blend", the sum of both; or
+      PoolingOptions.
+    - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window (default: an
+      eighth).
+    - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
+      read.
     """
-    check_pooling(pooling)
-    windows = choose_windows(encoder, overlap)
+    options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
+    check_pooling(options, encoder)
+    windows = choose_windows(encoder, overlap, late_window=options.late_window)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
 
     def chunked() -> Iterator[ChunkedDocument | DocumentError]:
@@ -59,17 +67,14 @@ def embed_documents(
             yield document_chunks
 
     def vectors() -> Iterator[ChunkVector | DocumentError]:
-        for block in embed_chunks(chunked(), encoder=encoder, pooling=pooling, windows=windows):
+        for block in embed_chunks(chunked(), encoder=encoder, pooling=options, windows=windows):
             if isinstance(block, DocumentError):
                 yield block
-            else:
-                yield from _chunk_vectors(block)
+                continue
+            document = block.chunked.document
+            for ordinal, vector in enumerate(block.vectors, block.first):
+                span = block.chunked.spans[ordinal]
+                content = document.text[span.start : span.end]
+                yield ChunkVector(document.id, ordinal, span.start, span.end, content, vector)
 
     return vectors()
-
-
-def _chunk_vectors(block: EmbeddedChunks) -> Iterator[ChunkVector]:
-    document = block.chunked.document
-    for ordinal, vector in enumerate(block.vectors, block.first):
-        start, end = block.chunked.spans[ordinal].start, block.chunked.spans[ordinal].end
-        yield ChunkVector(document.id, ordinal, start, end, document.text[start:end], vector)

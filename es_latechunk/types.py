@@ -17,8 +17,10 @@ from es_latechunk.errors import DocumentError, UsageError, setting
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
-Pooling = Literal["late", "naive"]
+Pooling = Literal["late", "naive", "blend"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+TokenWeights = Literal["none", "sif"]
+TOKEN_WEIGHTS: tuple[TokenWeights, ...] = get_args(TokenWeights)
 DEFAULT_RETRY_FOR = 120.0  # seconds; a node needs less than that to restart
 
 
@@ -89,11 +91,12 @@ class TokenWindow:
 
 @dataclass(frozen=True, slots=True)
 class ChunkedDocument:
-    """A document with its chunks in order, and its tokens."""
+    """A document with its chunks in order, its tokens, and the heading path of each chunk."""
 
     document: Document
     spans: tuple[ChunkSpan, ...]
     tokens: Tokens
+    headings: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +125,21 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class ListScore:
+    """The score of a chunk in one of the two lists of a hybrid search, and its rank there, from 1."""
+
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One chunk that a search found. `score` is Elasticsearch's, or that of the fusion in hybrid mode.
 
-    The last four are None unless the search asked for them: the content with the query's words in <em>, other hits of
-    the same document, the passage around the hit, and the score of a reranker, which then also decides the order.
+    `headings` are those above the chunk, from the highest level down; () if it has none, or the index keeps none.
+    The five before it are None unless the search asked for them: the content with the query's words in <em>, other
+    hits of the same document, the passage around the hit, the score of a reranker, which then also decides the order,
+    and, in hybrid mode, the score and rank in each list by "bm25" and "knn", which is None if the chunk is not in it.
     """
 
     id: str
@@ -142,6 +155,24 @@ class Hit:
     inner_hits: tuple[Hit, ...] | None = None
     passage: Passage | None = None
     rerank_score: float | None = None
+    scores: Mapping[str, ListScore | None] | None = None
+    headings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolingOptions:
+    """How token vectors become chunk vectors; the same for every vector of an index.
+
+    `late` takes token vectors from windows over the document, `naive` from each chunk alone, and `blend` is the
+    normalised sum of both. `token_weights="sif"` lets frequent words count less. `neighbour_share` (0 to 1) is the part
+    of a vector that comes from the chunks before and after it. `late_window` is the number of tokens in a window of
+    `late` and `blend`, including special and prefix tokens, if it is shorter than the encoder's own window.
+    """
+
+    pooling: Pooling = "late"
+    token_weights: TokenWeights = "none"  # noqa: S105
+    neighbour_share: float = 0.0
+    late_window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +284,45 @@ class ChunkEncoder(Encoder, Protocol):
         """
 
 
-def check_pooling(pooling: str) -> None:
-    """Raise a UsageError for a pooling that does not exist."""
-    if pooling not in POOLINGS:
+def check_pooling(options: PoolingOptions, encoder: Encoder) -> None:
+    """Raise a UsageError for options that do not exist, or that this encoder cannot have."""
+    for name, value, known in (
+        ("pooling", options.pooling, POOLINGS),
+        ("token_weights", options.token_weights, TOKEN_WEIGHTS),
+    ):
+        if value not in known:
+            raise UsageError(f"{setting(name)}: {value!r} is not known; choose one of {', '.join(known)}")
+    if not 0 <= options.neighbour_share <= 1:
         raise UsageError(
-            f"{setting('pooling')}: {pooling!r} is not known; choose one of {', '.join(POOLINGS)}"
+            f"{setting('neighbour_share')} {options.neighbour_share} is not a share; give 0 to 1, such as 0.3"
         )
+    if options.late_window is not None and options.pooling == "naive":
+        raise UsageError(
+            f"{setting('late_window')} {options.late_window}: naive pooling reads each chunk alone, in no window of "
+            f"the document; leave it out, or choose {setting('pooling')} late or blend"
+        )
+    if isinstance(encoder, TokenEncoder):
+        taken = encoder.identity.window - encoder.window_tokens
+        if options.late_window is not None and not taken < options.late_window <= encoder.identity.window:
+            raise UsageError(
+                f"{setting('late_window')} {options.late_window}: choose {taken + 1} to {encoder.identity.window} "
+                f"tokens, the window of model {encoder.identity.model}"
+            )
+    elif isinstance(encoder, ChunkEncoder):
+        _check_hosted_pooling(options, encoder)
+    else:
+        raise TypeError(f"{type(encoder).__name__} gives neither token vectors nor chunk vectors")
+
+
+def _check_hosted_pooling(options: PoolingOptions, encoder: Encoder) -> None:
+    """Refuse what needs token vectors, which a hosted model does not give."""
+    for name, value, possible in (
+        ("pooling", options.pooling, options.pooling != "blend"),
+        ("token_weights", options.token_weights, options.token_weights == "none"),  # noqa: S105
+        ("late_window", options.late_window, options.late_window is None),
+    ):
+        if not possible:
+            raise UsageError(
+                f"{setting(name)} {value}: {encoder.identity.model} is hosted and gives vectors of whole chunks, this "
+                "needs those of tokens; leave it out, or use a model on this machine"
+            )

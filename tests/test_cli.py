@@ -106,9 +106,33 @@ def test_each_bad_document_is_one_line_and_the_others_are_there(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("path", ["missing.txt", "x" * 400])
-@pytest.mark.parametrize("command", [["chunk"], ["embed"]])
-def test_a_path_that_is_not_there(command: list[str], path: str) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["chunk"],
+        ["embed"],
+        ["compare", "--query", "q"],
+        ["ingest", "--index", "i", "--url", "http://127.0.0.1:9"],
+    ],
+)
+def test_a_path_that_is_not_there_is_refused_before_a_server_is_asked_or_a_model_loaded(
+    command: list[str], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("load_encoder", "load_recorded"):
+        monkeypatch.setattr(f"es_latechunk.cli.options.{name}", None)
     assert f"{path} cannot be found" in error_of(run(*command, path), 2)
+
+
+def test_chunk_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    """The tokenizer's file says all that is needed, so a chunker can be tried in a second."""
+    (tmp_path / "a.txt").write_text(TEXT)
+    code = (
+        "import sys\nfrom es_latechunk.cli import main\n"
+        f"main(['chunk', {str(tmp_path / 'a.txt')!r}], standalone_mode=False)\n"
+        "assert not {'torch', 'transformers', 'openvino', 'elasticsearch'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, rows(done)[0]["doc_id"]) == (0, "a.txt"), done.stderr
 
 
 @pytest.mark.parametrize(

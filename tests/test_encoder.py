@@ -25,7 +25,7 @@ from transformers import AutoModel
 from es_latechunk.chunking import chunk_document, token_owner
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.late import embed_chunks
-from es_latechunk.late.windows import default_windows
+from es_latechunk.late.windows import choose_windows
 from es_latechunk.models import load_encoder
 from es_latechunk.models.local.encoder import LocalEncoder
 from es_latechunk.types import ChunkSpan, Document, Encoder, TokenEncoder
@@ -91,7 +91,7 @@ def test_each_window_of_a_long_text_is_run_with_its_own_prefix(folder: Path) -> 
     before, after = encoder._base.wrap
     prefix = encoder._base.tokenize("passage: a").ids[: len(encoder.tokenizer.prefix_ids)]
     kept = []
-    for window in default_windows(encoder).plan(len(tokens), [0]):
+    for window in choose_windows(encoder).plan(len(tokens), [0]):
         ids = [*before, *prefix, *tokens.ids[window.start : window.end], *after]
         assert len(ids) <= 48
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import string
 from typing import Any
@@ -61,6 +62,87 @@ def test_a_filter_is_a_query_or_refused(text: str, query: dict[str, Any] | None)
     with pytest.raises(UsageError, match=r"; write field=") as refusal:
         parse_filter(text, PROPERTIES)
     assert str(refusal.value).startswith(f"filters {text!r} has ")
+
+
+def has(field: str, value: str) -> dict[str, Any]:
+    return {"term": {f"metadata.{field}": value}}
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("lang: en", has("lang", "en")),
+        ("lang:en", has("lang", "en")),
+        ('"dc:title": "a \\"b\\" \\\\"', has("dc:title", 'a "b" \\')),
+        ("url: http://x/?a=b", has("url", "http://x/?a=b")),
+        (r"star: a\*", has("star", "a*")),
+        ('star: "a*"', has("star", "a*")),
+        ("name: old city", has("name", "old city")),
+        ("lang: en*", {"prefix": {"metadata.lang": {"value": "en"}}}),
+        ("lang: *", {"exists": {"field": "metadata.lang"}}),
+        ("ordinal: *", {"exists": {"field": "ordinal"}}),
+        ("title: old city", {"match": {"title": "old city"}}),
+        ('title: "old city"', {"match_phrase": {"title": "old city"}}),
+        ("ordinal >= 2", {"range": {"ordinal": {"gte": "2"}}}),
+        ("not lang: en", {"bool": {"must_not": [has("lang", "en")]}}),
+        ("NOT (lang: en)", {"bool": {"must_not": [has("lang", "en")]}}),
+        (
+            "a: 1 or b: 2 and not c: 3 AND d: 4",
+            {
+                "bool": {
+                    "should": [
+                        has("a", "1"),
+                        {
+                            "bool": {
+                                "filter": [
+                                    has("b", "2"),
+                                    {"bool": {"must_not": [has("c", "3")]}},
+                                    has("d", "4"),
+                                ]
+                            }
+                        },
+                    ]
+                }
+            },
+        ),
+        ("(a: 1 or b: 2)", {"bool": {"should": [has("a", "1"), has("b", "2")]}}),
+        ("a: (1 or 2)", {"bool": {"should": [has("a", "1"), has("a", "2")]}}),
+        ("a:(1 and not 2)", {"bool": {"filter": [has("a", "1"), {"bool": {"must_not": [has("a", "2")]}}]}}),
+        (
+            "orange: android or notes: nor",
+            {"bool": {"should": [has("orange", "android"), has("notes", "nor")]}},
+        ),
+        ('x: "a=b" or y: c=d', {"bool": {"should": [has("x", "a=b"), has("y", "c=d")]}}),
+        # Today's form keeps its meaning, whatever words and marks follow.
+        ("x=a or y: b", has("x", "a or y: b")),
+        ("dc:title=x", has("dc:title", "x")),
+        ("size (cm)=5", has("size (cm)", "5")),
+        ("not x=5", has("not x", "5")),
+    ],
+)
+def test_the_subset_of_kql(text: str, query: dict[str, Any]) -> None:
+    assert parse_filter(text, PROPERTIES) == query
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lang: en and", "lang: en or", "not", "or", "lang:", "lang: en fr: de", "(lang: en", "lang: en)",
+        "lang: (en or de", "lang: ()", "a: en and and b: de", "lang: *en", "lang: e*n", 'lang: "en', "en or de",
+        "x: { y: 1 }", ": en", ">= 5", "x: 5 > 3", "lang: or", "()", "lang: en or lang=de",
+        f"{'(' * 5000}a: 1{')' * 5000}", f"{'not ' * 5000}a: 1",
+    ],
+)  # fmt: skip
+def test_what_is_no_kql_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="; write field"):
+        parse_filter(text, PROPERTIES)
+
+
+@given(st.text(alphabet='ab ():<>=*"\\{}andorti,[]', max_size=40))
+def test_any_text_is_a_filter_or_refused(text: str) -> None:
+    """No other exception, and no endless loop."""
+    with contextlib.suppress(UsageError):
+        parse_filter(text, PROPERTIES)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from made_models import make_config, make_tensors, save_checkpoint
 from safetensors.torch import save_file
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models import load_encoder, load_recorded
 from es_latechunk.models.checkpoint.resolve import resolve_model
 from es_latechunk.models.checkpoint.weights import weights_fingerprint
+from es_latechunk.types import EncoderIdentity
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 OFFICIAL_MINILM = "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -219,3 +221,22 @@ def test_fingerprint_of_several_files_is_that_of_sha256sum(checkpoint: Path) -> 
     assert before == f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
     save_file({"linear.weight": torch.zeros(2, 2)}, checkpoint / "2_Dense" / "model.safetensors")
     assert weights_fingerprint(checkpoint) != before
+
+
+@pytest.mark.parametrize("name", ["BAAI/bge-m3", "baai/BGE-M3", "Qwen/Qwen3-Embedding-0.6B"])
+@pytest.mark.parametrize("offline", [True, False])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_model_that_is_known_to_be_unfit_is_refused_before_the_hub_is_asked(
+    name: str, offline: bool, recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+    load: Any = load_encoder
+    if recorded:
+        index = EncoderIdentity(MINILM, "sha256:x", 384, 256)
+        load = lambda name, **options: load_recorded(index, name=name, **options)  # noqa: E731
+    with pytest.raises(
+        ModelError, match=rf"model {name}: it pools the (first|last) token; .*es-latechunk mod"
+    ):
+        load(name, offline=offline)

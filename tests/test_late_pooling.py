@@ -26,6 +26,7 @@ from es_latechunk.types import (
     FloatArray,
     IntArray,
     Pooling,
+    PoolingOptions,
 )
 
 
@@ -47,7 +48,7 @@ def chunked(text: str, sizes: list[int], tokenizer: WordTokenizer, name: str = "
 def vectors_of(
     documents: list[ChunkedDocument],
     encoder: PositionEncoder,
-    pooling: Pooling,
+    pooling: Pooling | PoolingOptions,
     windows: Windows | None = None,
 ) -> dict[str, FloatArray]:
     rows: dict[str, list[FloatArray]] = {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from es_latechunk.errors import UsageError
 from es_latechunk.late import Windows, choose_windows, plan_windows, recorded_windows
-from es_latechunk.late.windows import default_windows, plan_batches, plan_evenly
+from es_latechunk.late.windows import plan_batches, plan_evenly
 from es_latechunk.types import TokenWindow
 
 Plan = Callable[[int, int, int], Iterator[TokenWindow]]
@@ -105,7 +105,7 @@ def test_an_index_that_records_no_overlap_keeps_its_windows() -> None:
 
 def test_the_overlap_is_an_eighth_of_a_window_or_what_is_asked_for_up_to_half_of_one() -> None:
     encoder = PositionEncoder(window=17)
-    assert choose_windows(encoder) == default_windows(encoder) == Windows(17, 2)
+    assert choose_windows(encoder) == Windows(17, 2)
     assert [choose_windows(encoder, overlap) for overlap in (0, 8)] == [Windows(17, 0), Windows(17, 8)]
     for overlap in (-1, 9):
         with pytest.raises(

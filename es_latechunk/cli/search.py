@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.hits import print_hits
+from es_latechunk.cli.completion import index_option
+from es_latechunk.cli.help import Command
+from es_latechunk.cli.hits import (
+    on_terminal,
+    print_hit_lines,
+    print_hit_rows,
+    screen_of,
+    show_in_pager,
+)
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import logged_notes, on_screen
+from es_latechunk.cli.output import logged_notes, note, on_screen
 from es_latechunk.elastic.console import console_msearch, console_request
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, FUSIONS, MODES, SearchOptions
 from es_latechunk.errors import UsageError
@@ -20,9 +28,16 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        'es-latechunk search "Which city is old?" --index notes',
+        'es-latechunk search "a lamp" --index notes -k 3 --filter "lang: en and not doc_id: draft*" --json',
+        'es-latechunk search "Which city is old?" --index notes --neighbours 1 --full',
+    ),
+)
 @click.argument("query", required=False)
-@click.option("--index", required=True, metavar="NAME", help="Index or alias to search.")
+@index_option(required=True, help="Index or alias to search.")
 @click.option("-k", type=int, default=10, show_default=True, metavar="N", help="Number of hits.")
 @click.option(
     "--mode",
@@ -58,9 +73,10 @@ if TYPE_CHECKING:
     "filters",
     multiple=True,
     metavar="FILTER",
-    help="Condition on a field: field=value, field=[a,b] or field>=value. Repeat it to combine.",
+    help='Condition on a field: field=value, field=[a,b], or KQL such as "lang: en and not price >= 50". Repeat it '
+    "to combine.",
 )
-@click.option("--highlight", is_flag=True, help="Mark the query's words in the content.")
+@click.option("--highlight", is_flag=True, help="Mark the query's words with <em> in JSON and in a pipe.")
 @click.option("--collapse", is_flag=True, help="Show only the best chunk of each document.")
 @click.option(
     "--neighbours",
@@ -86,6 +102,9 @@ if TYPE_CHECKING:
     help="Read the queries from a file, one per line (- is standard input).",
 )
 @click.option(
+    "--full", is_flag=True, help="Show the whole text of each hit on a terminal, not only two lines of it."
+)
+@click.option(
     "--console", is_flag=True, help="Print the request for Kibana's Dev Tools instead of sending it."
 )
 @model_options
@@ -98,6 +117,7 @@ def search(
     rerank: str | None,
     rank_window_size: int | None,
     from_file: Path | None,
+    full: bool,
     console: bool,
     model: ModelChoice,
     client: Elasticsearch,
@@ -117,14 +137,15 @@ def search(
         raise UsageError("search needs either a QUERY or --from-file FILE")
     if query is not None:
         check_query(query)
-    queries = [query] if query is not None else _lines(from_file)
-    if console:
-        reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
-        for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
-            click.echo(on_screen(request, keep="\n"))
-        return
+    queries = [query] if query is not None else read_queries(from_file)
     with logged_notes():
-        for result in search_many(
+        if console:
+            afterwards = {"neighbours": neighbours, "rerank": rerank, "rank_window_size": rank_window_size}
+            _print_requests(client, index, queries, model, SearchOptions(**wanted), **afterwards)
+            return
+        at_terminal = on_terminal() and not as_json
+        wanted["highlight"] |= at_terminal  # a terminal shows the words of the query in colour
+        results = search_many(
             queries,
             index=index,
             client=client,
@@ -133,14 +154,22 @@ def search(
             reranker=model.load_reranker(rerank) if rerank else None,
             rank_window_size=rank_window_size,
             **wanted,
-        ):
-            extra: dict[str, Any] = {"query": result.query} if from_file else {}
-            if from_file and not as_json:
-                click.echo(f"\n{on_screen(result.query)}")
-            print_hits(result.hits, extra={**extra, "latency_ms": result.milliseconds}, as_json=as_json)
+        )
+        for result in results:
+            if as_json:
+                extra = {"query": result.query} if from_file else {}
+                print_hit_rows(result.hits, {**extra, "latency_ms": result.milliseconds})
+            elif not at_terminal:
+                print_hit_lines(result.hits, query=result.query if from_file else None)
+            elif from_file:
+                click.echo(click.style(on_screen(result.query), bold=True))
+                click.echo(screen_of(result.hits, full=full), nl=False)
+            else:
+                show_in_pager(screen_of(result.hits, full=full))
 
 
-def _lines(from_file: Path | None) -> Iterator[str]:
+def read_queries(from_file: Path | None) -> Iterator[str]:
+    """Yield the lines of --from-file that are not empty."""
     try:
         with click.open_file(str(from_file), encoding="utf-8-sig") as stream:
             yield from (line.strip() for line in stream if line.strip())
@@ -148,23 +177,41 @@ def _lines(from_file: Path | None) -> Iterator[str]:
         raise UsageError(f"--from-file {from_file}: cannot be read ({error})") from error
 
 
-def _requests(
+def _print_requests(
     client: Elasticsearch,
     index: str,
     queries: Iterable[str],
     model: ModelChoice,
     options: SearchOptions,
-    **reading: Any,
-) -> Iterator[str]:
-    """Yield the request that the search would send for each query, in the syntax of Dev Tools."""
+    *,
+    neighbours: Any,
+    rerank: Any,
+    rank_window_size: Any,
+) -> None:
+    """Print the requests of each query in the syntax of Dev Tools, and on stderr what is done after a request."""
     from es_latechunk.search import open_searcher
 
-    searcher = open_searcher(client, index, options, **reading)
+    searcher = open_searcher(
+        client, index, options, reranked=rerank is not None, rank_window_size=rank_window_size
+    )
     encoder = None if searcher.mode == "bm25" else model.load_for(searcher.identity.encoder)
+    fused = False
     for query in queries:
         vector = searcher.encode([query], encoder)[0] if encoder else None
         requests = searcher.requests(query, vector)
-        if len(requests) == 1:
-            yield console_request("POST", f"{index}/_search", requests[0])
-        else:
-            yield console_msearch(index, requests)
+        fused = len(requests) > 1
+        request = (
+            console_msearch(index, requests)
+            if fused
+            else console_request("POST", f"{index}/_search", requests[0])
+        )
+        click.echo(on_screen(request, keep="\n"))
+    if fused:
+        note(
+            f"the request gets two lists of hits, and es-latechunk fuses them afterwards ({options.fusion}, "
+            f"--bm25-weight {options.bm25_weight:g}); --fusion server prints one request that does both, with an "
+            "Enterprise licence"
+        )
+    afterwards = {"--collapse": fused and options.collapse, "--rerank": rerank, "--neighbours": neighbours}
+    if left_out := [flag for flag, is_given in afterwards.items() if is_given]:
+        note(f"not in the request, because es-latechunk does it afterwards: {', '.join(left_out)}")

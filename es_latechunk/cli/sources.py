@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,8 @@ from es_latechunk.cli.output import note, with_flags
 from es_latechunk.documents import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     FORMATS,
+    STDIN,
+    check_paths,
     count_bytes,
     printable,
     read_documents,
@@ -100,7 +103,7 @@ class Reader:
             id_field=self.id_field,
             max_document_bytes=self.max_document_bytes,
             on_note=_print_note,
-            on_read=on_read or _ignore,
+            on_read=on_read,
             on_encoding=self._found,
         )
         for name, count in sorted(self.encodings.items()):
@@ -119,6 +122,8 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_reader(*args: Any, **values: Any) -> Any:
+        # Before a server is asked and a model is loaded, which can take minutes.
+        check_paths(path for path in map(Path, values["paths"]) if path != STDIN)
         return command(*args, reader=Reader(**{name: values.pop(name) for name in NAMES}), **values)
 
     for option in reversed(OPTIONS):
@@ -128,7 +133,3 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _print_note(file_id: str, text: str) -> None:
     note(printable(f"{file_id}: {with_flags(text)}"))
-
-
-def _ignore(_: int) -> None:
-    """Do nothing: no progress is shown."""

@@ -4,14 +4,19 @@ Source of the method: Günther et al. 2024, "Late Chunking: Contextual Chunk Emb
 Long-Context Embedding Models" (arXiv 2409.04701); windows for long documents are its section 3.
 """
 
-from es_latechunk.late.embed import EmbeddedChunks, embed_chunks
+from es_latechunk.late.combine import EmbeddedChunks, TokenVectors, chunk_vectors
+from es_latechunk.late.embed import embed_chunks
 from es_latechunk.late.pool import l2_normalise
+from es_latechunk.late.token_weights import SifWeights
 from es_latechunk.late.windows import Windows, choose_windows, plan_windows, recorded_windows
 
 __all__ = [
     "EmbeddedChunks",
+    "SifWeights",
+    "TokenVectors",
     "Windows",
     "choose_windows",
+    "chunk_vectors",
     "embed_chunks",
     "l2_normalise",
     "plan_windows",

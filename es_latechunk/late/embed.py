@@ -6,9 +6,8 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -16,8 +15,12 @@ import numpy as np
 
 from es_latechunk.chunking import table_headers, token_owner
 from es_latechunk.errors import DocumentError
+from es_latechunk.late.combine import EmbeddedChunks, PooledChunks, combine
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
-from es_latechunk.late.windows import Windows, default_windows, plan_batches
+from es_latechunk.late.token_weights import SifWeights
+from es_latechunk.late.windows import Windows, choose_windows, plan_batches
+from es_latechunk.stages import StageClock
+from es_latechunk.threads import Call
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkEncoder,
@@ -25,13 +28,14 @@ from es_latechunk.types import (
     FloatArray,
     IntArray,
     Pooling,
+    PoolingOptions,
     TokenEncoder,
     Tokenizer,
     TokenWindow,
+    check_pooling,
 )
 
 LOOK_AHEAD_BATCHES = 4  # windows of similar length are found among this many batches, which saves padding
-WAKE_SECONDS = 0.5
 HEADER_SHARE = 4  # the part of a window that a table's header may fill; more leaves too little room for rows
 MAX_PASSING = 1_000  # items that are not documents and wait in memory behind a request to a hosted encoder
 
@@ -39,40 +43,37 @@ _NO_IDS = np.empty(0, dtype=np.int32)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddedChunks:
-    """Vectors (N, dim) of a document's chunks `first` ... `first + N - 1`; `last` marks its last block."""
-
-    chunked: ChunkedDocument
-    first: int
-    vectors: FloatArray
-    last: bool
-
-
 def embed_chunks(
     documents: Iterable[ChunkedDocument | T],
     *,
     encoder: Encoder,
-    pooling: Pooling = "late",
+    pooling: Pooling | PoolingOptions = "late",
     windows: Windows | None = None,
+    clock: StageClock | None = None,
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
     """Yield the vectors of all chunks, in one or more blocks per document; anything else passes through unchanged.
 
     Windows of several documents share a batch; a document's vectors do not depend on its neighbours.
     Memory holds at most twice `LOOK_AHEAD_BATCHES` batches of windows and one batch of token vectors: while a group of
     windows goes through the model in a thread of its own, the next group is prepared.
-    `pooling="naive"` embeds the text of each chunk by itself, for comparison. `windows` are those of `default_windows`
-    unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows instead of its blocks.
+    `pooling` is explained at PoolingOptions; "naive" embeds the text of each chunk by itself. `windows` are those of
+    `choose_windows` unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows
+    instead of its blocks. `clock` measures the stages "chunk" (with all that `documents` does) and "encode". Raises
+    UsageError for what cannot work.
     """
+    clock = clock or StageClock()
+    options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
+    check_pooling(options, encoder)
+    pooled: Iterator[PooledChunks | DocumentError | T]
     if isinstance(encoder, TokenEncoder):
-        windows = windows or default_windows(encoder)
-        late = pooling == "late"
-        units = _late_units(documents, windows) if late else _naive_units(documents, encoder.tokenizer)
-        yield from _embed_units(units, encoder, windows)
-    elif isinstance(encoder, ChunkEncoder):
-        yield from _embed_remotely(documents, encoder, pooling)
+        windows = windows or choose_windows(encoder, late_window=options.late_window)
+        pieces = clock.timed("chunk", _pieces(documents, encoder, options, windows))
+        pooled = _embed_pieces(pieces, encoder, clock)
     else:
-        raise TypeError(f"{type(encoder).__name__} gives neither token vectors nor chunk vectors")
+        chunked = clock.timed("chunk", documents)
+        pooled = _embed_remotely(chunked, cast("ChunkEncoder", encoder), options.pooling, clock)
+    vectors: Iterator[EmbeddedChunks | DocumentError | T] = combine(pooled, options)
+    yield from vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,9 @@ class _Unit:
     ids: IntArray
     owner: IntArray  # the chunk of each token, counted from 0 in this unit
     first: int  # the ordinal of this unit's chunk 0
+    weigh: SifWeights | None  # None: all tokens weigh the same
     headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
+    alone: bool = False
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
 
     def pieces(self, windows: Windows) -> Iterator[_Piece]:
@@ -139,62 +142,88 @@ class _Piece:
         """Add up the vectors (T, dim) of the window's kept tokens by chunk."""
         window, owner = self.window, self.unit.owner
         first = len(self.header) - window.start
-        kept = vectors[first + window.keep_start : first + window.keep_end]
-        return sum_by_chunk(kept, owner[window.keep_start : window.keep_end])
+        kept = slice(window.keep_start, window.keep_end)
+        weigh = self.unit.weigh
+        weights = None if weigh is None else weigh(self.unit.ids[kept])
+        return sum_by_chunk(vectors[first + kept.start : first + kept.stop], owner[kept], weights)
 
     @property
     def last(self) -> bool:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def _late_units(documents: Iterable[ChunkedDocument | T], windows: Windows) -> Iterator[_Unit | T]:
+def _pieces(
+    documents: Iterable[ChunkedDocument | T],
+    encoder: TokenEncoder,
+    options: PoolingOptions,
+    windows: Windows,
+) -> Iterator[_Piece | T]:
+    """Yield the windows that the pooling needs of each document.
+
+    For a blend, a chunk alone comes soon after the last window that holds a part of it, so that few halves wait. It has
+    as long a window as the model reads, as the late half may have a shorter one.
+    """
+    weigh = SifWeights(encoder.tokenizer) if options.token_weights == "sif" else None  # noqa: S105
+    alone_windows = replace(windows, size=encoder.window_tokens)
     for chunked in documents:
         if not isinstance(chunked, ChunkedDocument):
             yield chunked
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
+        alone = _chunks_alone(chunked, owner, encoder.tokenizer, weigh)
+        if options.pooling == "naive":
+            for unit in alone:
+                yield from unit.pieces(windows)
+            continue
         # Only a document of several windows has one that begins below a header; the others are not searched for tables.
-        headers = _headers(chunked) if len(chunked.tokens) > windows.size else ()
-        yield _Unit(chunked, chunked.tokens.ids, owner, 0, headers)
+        headers = _headers(chunked) if len(owner) > windows.size else ()
+        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=headers)
+        sent = 0
+        for piece in whole.pieces(windows):
+            yield piece
+            complete = len(chunked.spans) if piece.last else int(owner[piece.window.keep_end])
+            if options.pooling == "blend":
+                for unit in islice(alone, complete - sent):
+                    yield from unit.pieces(alone_windows)
+                sent = complete
 
 
-def _naive_units(documents: Iterable[ChunkedDocument | T], tokenizer: Tokenizer) -> Iterator[_Unit | T]:
-    for chunked in documents:
-        if not isinstance(chunked, ChunkedDocument):
-            yield chunked
-            continue
-        owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
-        headers = _headers(chunked)
-        for ordinal, span in enumerate(chunked.spans):
-            ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
-            if not len(ids):  # some characters give a token only next to their neighbours
-                ids = chunked.tokens.ids[owner == ordinal]
-            header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
-            ids = np.concatenate([header, ids])
-            yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal)
+def _chunks_alone(
+    chunked: ChunkedDocument, owner: IntArray, tokenizer: Tokenizer, weigh: SifWeights | None
+) -> Iterator[_Unit]:
+    """Yield the chunks of a document as texts of their own, in order; a cut table's header comes before its rows."""
+    headers = _headers(chunked)
+    for ordinal, span in enumerate(chunked.spans):
+        ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
+        if not len(ids):  # some characters give a token only next to their neighbours
+            ids = chunked.tokens.ids[owner == ordinal]
+        header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
+        ids = np.concatenate([header, ids])
+        yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal, weigh, alone=True)
 
 
-def _embed_units(
-    units: Iterable[_Unit | T], encoder: TokenEncoder, windows: Windows
-) -> Iterator[EmbeddedChunks | T]:
+def _embed_pieces(
+    pieces: Iterable[_Piece | T], encoder: TokenEncoder, clock: StageClock
+) -> Iterator[PooledChunks | T]:
     budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
-    pieces: list[_Piece] = []
+    group: list[_Piece] = []
     held = 0
-    with _EncodingThread(encoder) as ahead:
-        for unit in units:
-            if not isinstance(unit, _Unit):
-                yield unit
+    with _EncodingThread(encoder, clock) as ahead:
+        for piece in pieces:
+            if not isinstance(piece, _Piece):
+                yield piece
                 continue
-            for piece in unit.pieces(windows):
-                pieces.append(piece)
-                held += len(piece)
-                if held >= budget:
-                    yield from _pooled(ahead.swap(pieces), encoder)
-                    pieces, held = [], 0
-        yield from _pooled(ahead.swap([]), encoder)
-        if pieces:
+            group.append(piece)
+            held += len(piece)
+            if held >= budget:
+                yield from clock.timed("encode", _pooled(ahead.swap(group), encoder))
+                group, held = [], 0
+        yield from clock.timed("encode", _pooled(ahead.swap([]), encoder))
+        if group:
             # Nothing is left to do beside it, and a thread for one short text would only cost time.
-            yield from _pooled((pieces, _sum_windows(pieces, encoder)), encoder)
+            with clock.measure("encode"):
+                sums = _sum_windows(group, encoder)
+            yield from clock.timed("encode", _pooled((group, sums), encoder))
 
 
 class _EncodingThread:
@@ -204,10 +233,11 @@ class _EncodingThread:
     no time of their own where the model is the slowest part. The thread touches nothing but the model.
     """
 
-    def __init__(self, encoder: TokenEncoder) -> None:
+    def __init__(self, encoder: TokenEncoder, clock: StageClock) -> None:
         self._encoder = encoder
+        self._clock = clock
         self._stopped = threading.Event()
-        self._running: tuple[list[_Piece], Future[list[PartialSums]]] | None = None
+        self._running: tuple[list[_Piece], Call[list[PartialSums]]] | None = None
 
     def __enter__(self) -> _EncodingThread:
         return self
@@ -220,35 +250,21 @@ class _EncodingThread:
     def swap(self, pieces: list[_Piece]) -> tuple[list[_Piece], list[PartialSums]]:
         """Wait for the group that was given before, start on this one, and give back what the earlier one became."""
         done = self._running
-        sums = [] if done is None else _result(done[1])
+        sums = [] if done is None else done[1].result()
         self._running = (pieces, self._start(pieces)) if pieces else None
         return ([], []) if done is None else (done[0], sums)
 
-    def _start(self, pieces: list[_Piece]) -> Future[list[PartialSums]]:
-        future: Future[list[PartialSums]] = Future()
+    def _start(self, pieces: list[_Piece]) -> Call[list[PartialSums]]:
+        def sums() -> list[PartialSums]:
+            with self._clock.measure("encode"):
+                return _sum_windows(pieces, self._encoder, stopped=self._stopped)
 
-        def run() -> None:
-            try:
-                future.set_result(_sum_windows(pieces, self._encoder, stopped=self._stopped))
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the result
-                future.set_exception(error)
-
-        # Not an executor's thread: Python would wait for that one at its exit, also after Ctrl-C.
-        threading.Thread(target=run, daemon=True).start()
-        return future
+        call = Call(sums)
+        call.start()
+        return call
 
 
-def _result(future: Future[T]) -> T:
-    """Wait for a result; not without a limit, as a signal that another thread has taken waits for this one to wake."""
-    while True:
-        try:
-            return future.result(timeout=WAKE_SECONDS)
-        except FutureTimeoutError:
-            if future.done():
-                return future.result()
-
-
-def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[EmbeddedChunks]:
+def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[PooledChunks]:
     """The vectors of all chunks that a group of windows completes, in order."""
     pieces, parts = group
     if not pieces:
@@ -260,14 +276,11 @@ def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder
     row = 0
     for piece, (first, means) in zip(pieces, completed, strict=True):
         if len(means):
-            yield _block(piece.unit, first, vectors[row : row + len(means)])
+            unit = piece.unit
+            yield PooledChunks(
+                unit.chunked, unit.first + first, vectors[row : row + len(means)], alone=unit.alone
+            )
             row += len(means)
-
-
-def _block(unit: _Unit, first: int, vectors: FloatArray) -> EmbeddedChunks:
-    ordinal = unit.first + first
-    last = ordinal + len(vectors) == len(unit.chunked.spans)
-    return EmbeddedChunks(unit.chunked, ordinal, vectors, last)
 
 
 def _sum_windows(
@@ -285,8 +298,8 @@ def _sum_windows(
 
 
 def _embed_remotely(
-    documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling
-) -> Iterator[EmbeddedChunks | DocumentError | T]:
+    documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling, clock: StageClock
+) -> Iterator[PooledChunks | DocumentError | T]:
     source = iter(documents)
     more = True
     while more:
@@ -304,11 +317,11 @@ def _embed_remotely(
                     more = True
                     return
 
-        for answer in encoder.encode_many(remember(), pooling):
+        for answer in clock.timed("encode", encoder.encode_many(remember(), pooling)):
             while not isinstance(chunked := asked.popleft(), ChunkedDocument):
                 yield chunked
             if isinstance(answer, DocumentError):
                 yield answer
             else:
-                yield EmbeddedChunks(chunked, 0, answer, last=True)
+                yield PooledChunks(chunked, 0, answer, alone=pooling == "naive")
         yield from cast("deque[T]", asked)

@@ -1,4 +1,4 @@
-"""Mean pooling of token vectors into chunk vectors, one window at a time."""
+"""Weighted means of token vectors by chunk, one window at a time."""
 
 from __future__ import annotations
 
@@ -12,26 +12,37 @@ from es_latechunk.types import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class PartialSums:
-    """Sums (N, dim) float64 and token counts (N,) of the chunks `first` ... `first + N - 1`."""
+    """Sums (N, dim) and total weights (N,), both float64, of the chunks `first` ... `first + N - 1`."""
 
     first: int
     sums: npt.NDArray[np.float64]
-    counts: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
 
 
-def sum_by_chunk(vectors: FloatArray, owner: IntArray) -> PartialSums:
-    """Add up token vectors (T, dim) by the chunk that owns each token, `owner` (T,) in rising order.
+def sum_by_chunk(vectors: FloatArray, owner: IntArray, weights: FloatArray | None = None) -> PartialSums:
+    """Add up token vectors (T, dim), each times its weight, by the chunk that owns it: `owner` (T,) in rising order.
 
-    The sums are float64, so that a chunk of thousands of tokens is as precise as one of ten.
+    Without `weights` (T,), each token weighs 1. The sums are float64, so that a chunk of thousands of tokens is as
+    precise as one of ten.
     """
     starts = np.flatnonzero(np.diff(owner, prepend=owner[0] - 1))
     first, last = int(owner[0]), int(owner[-1])
     sums = np.zeros((last - first + 1, vectors.shape[1]), dtype=np.float64)
-    counts = np.zeros(last - first + 1, dtype=np.int64)
+    totals = np.zeros(last - first + 1, dtype=np.float64)
     rows = owner[starts] - first
-    sums[rows] = np.add.reduceat(vectors, starts, axis=0, dtype=np.float64)
-    counts[rows] = np.diff(starts, append=len(owner))
-    return PartialSums(first, sums, counts)
+    weighted = vectors if weights is None else vectors * weights[:, None]
+    sums[rows] = np.add.reduceat(weighted, starts, axis=0, dtype=np.float64)
+    if weights is None:
+        totals[rows] = np.diff(starts, append=len(owner))
+    else:
+        totals[rows] = np.add.reduceat(weights, starts, dtype=np.float64)
+    return PartialSums(first, sums, totals)
+
+
+def mean_by_chunk(vectors: FloatArray, owner: IntArray, weights: FloatArray | None = None) -> FloatArray:
+    """Return the weighted mean (N, dim) of each chunk's token vectors; see `sum_by_chunk`. No chunk lacks a token."""
+    part = sum_by_chunk(vectors, owner, weights)
+    return (part.sums / part.weights[:, None]).astype(np.float32)
 
 
 class ChunkAccumulator:
@@ -47,21 +58,21 @@ class ChunkAccumulator:
         `last` says that no window follows.
         """
         joined = part if self._open is None else _join(self._open, part)
-        ready = len(joined.counts) if last else len(joined.counts) - 1
+        ready = len(joined.weights) if last else len(joined.weights) - 1
         if not last:
-            self._open = PartialSums(joined.first + ready, joined.sums[ready:], joined.counts[ready:])
-        return joined.first, (joined.sums[:ready] / joined.counts[:ready, None]).astype(np.float32)
+            self._open = PartialSums(joined.first + ready, joined.sums[ready:], joined.weights[ready:])
+        return joined.first, (joined.sums[:ready] / joined.weights[:ready, None]).astype(np.float32)
 
 
 def _join(left: PartialSums, right: PartialSums) -> PartialSums:
-    size = right.first + len(right.counts) - left.first
+    size = right.first + len(right.weights) - left.first
     sums = np.zeros((size, left.sums.shape[1]), dtype=np.float64)
-    counts = np.zeros(size, dtype=np.int64)
+    weights = np.zeros(size, dtype=np.float64)
     for part in (left, right):
-        rows = slice(part.first - left.first, part.first - left.first + len(part.counts))
+        rows = slice(part.first - left.first, part.first - left.first + len(part.weights))
         sums[rows] += part.sums
-        counts[rows] += part.counts
-    return PartialSums(left.first, sums, counts)
+        weights[rows] += part.weights
+    return PartialSums(left.first, sums, weights)
 
 
 def l2_normalise(vectors: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +40,21 @@ class Windows:
         return replace(self, size=self.size - tokens)
 
 
-def choose_windows(encoder: Encoder, overlap: int | None = None) -> Windows | None:
-    """Return the windows of new vectors; without an `overlap` (in tokens), it is an eighth of the encoder's window.
+@overload
+def choose_windows(
+    encoder: TokenEncoder, overlap: int | None = None, *, late_window: int | None = None
+) -> Windows: ...
+@overload
+def choose_windows(
+    encoder: Encoder, overlap: int | None = None, *, late_window: int | None = None
+) -> Windows | None: ...
+def choose_windows(
+    encoder: Encoder, overlap: int | None = None, *, late_window: int | None = None
+) -> Windows | None:
+    """Return the windows of new vectors; without an `overlap` (in tokens), it is an eighth of a window.
 
-    Raises UsageError for an overlap that is negative, more than half of the window, or given for a hosted encoder,
-    which has windows of its own (None).
+    `late_window` is that of PoolingOptions. Raises UsageError for an overlap that is negative, more than half of the
+    window, or given for a hosted encoder, which has windows of its own (None).
     """
     if not isinstance(encoder, TokenEncoder):
         if overlap is not None:
@@ -51,9 +62,10 @@ def choose_windows(encoder: Encoder, overlap: int | None = None) -> Windows | No
                 f"{setting('overlap')} {overlap}: {encoder.identity.model} plans its windows by itself; leave it out"
             )
         return None
-    size = encoder.window_tokens
+    shorter = 0 if late_window is None else encoder.identity.window - late_window
+    size = encoder.window_tokens - shorter
     if overlap is None:
-        return default_windows(encoder)
+        return Windows(size, size // DEFAULT_OVERLAP_SHARE)
     if not 0 <= overlap <= size // WIDEST_OVERLAP_SHARE:
         raise UsageError(
             f"{setting('overlap')} {overlap}: choose 0 to {size // WIDEST_OVERLAP_SHARE} tokens, half of the {size} "
@@ -62,16 +74,13 @@ def choose_windows(encoder: Encoder, overlap: int | None = None) -> Windows | No
     return Windows(size, overlap)
 
 
-def default_windows(encoder: TokenEncoder) -> Windows:
-    """Return the windows of new vectors, if nothing is said about them."""
-    return Windows(encoder.window_tokens, encoder.window_tokens // DEFAULT_OVERLAP_SHARE)
-
-
-def recorded_windows(encoder: Encoder, overlap: int | None) -> Windows | None:
+def recorded_windows(
+    encoder: Encoder, overlap: int | None, *, late_window: int | None = None
+) -> Windows | None:
     """Return the windows of an index that records this overlap, or None for none."""
     if overlap is None and isinstance(encoder, TokenEncoder):
-        return Windows(encoder.window_tokens, None)
-    return choose_windows(encoder, overlap)
+        return replace(choose_windows(encoder, late_window=late_window), overlap=None)
+    return choose_windows(encoder, overlap, late_window=late_window)
 
 
 def plan_windows(tokens: int, size: int, overlap: int, starts: npt.ArrayLike = ()) -> Iterator[TokenWindow]:

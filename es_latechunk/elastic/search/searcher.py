@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from es_latechunk.elastic.connection import cause_text, closed_index, reason, se
 from es_latechunk.elastic.index.admin import IndexRecord, read_record
 from es_latechunk.elastic.index.identity import IndexIdentity, check_encoder
 from es_latechunk.elastic.search.fetch import Fetched, fetch
+from es_latechunk.elastic.search.filters import filter_fields
 from es_latechunk.elastic.search.fusion import Candidate, collapse, convex_sum, reciprocal_rank
 from es_latechunk.elastic.search.query import (
     INNER_HITS,
@@ -22,6 +24,7 @@ from es_latechunk.elastic.search.query import (
     QueryBuilder,
     SearchOptions,
     ids_and_scores,
+    places_and_scores,
 )
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import (
@@ -33,6 +36,8 @@ from es_latechunk.errors import (
     setting,
 )
 from es_latechunk.types import Encoder, FloatArray, Hit, Passage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,26 @@ class Searcher:
         self._index = index
         self._options = options
         self.record: IndexRecord = read_record(client, index)
-        self._builder = QueryBuilder(self.record.properties, self.record.has_context, options)
+        self._builder = QueryBuilder(self.record.properties, self.record.text_fields, options)
         self._builder.filters()  # refuses what cannot work before a model is loaded for it
+        self._warn_of_empty_fields()
+
+    def _warn_of_empty_fields(self) -> None:
+        """Log a warning for each field in a filter that no chunk has: the name may be misspelt."""
+        fields = {
+            field: name
+            for each in self._options.filters
+            if isinstance(each, str)
+            for name, field in filter_fields(each, self.record.properties)
+        }
+        if not fields:
+            return
+        bodies = [
+            {"query": {"exists": {"field": field}}, "size": 0, "track_total_hits": 1} for field in fields
+        ]
+        for (field, name), answer in zip(fields.items(), self._ask(bodies), strict=True):
+            if not answer["hits"]["total"]["value"]:
+                log.warning("index %s: no document has %s (%s); check its name", self._index, name, field)
 
     @property
     def identity(self) -> IndexIdentity:
@@ -117,8 +140,18 @@ class Searcher:
 
     def _rank(self, bodies: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Candidate]]:
         """Return the candidates of each query, best first, with ids and scores alone."""
-        answers = iter(self._ask([ids_and_scores(body) for group in bodies for body in group]))
-        return [self._fuse([read_candidates(next(answers)) for _ in group]) for group in bodies]
+        flat = [body for group in bodies for body in group]
+        answers = self._ask([places_and_scores(body) for body in flat])
+        lists = iter([self._read(*pair) for pair in zip(flat, answers, strict=True)])
+        return [self._fuse([next(lists) for _ in group]) for group in bodies]
+
+    def _read(self, body: Mapping[str, Any], answer: Mapping[str, Any]) -> list[Candidate]:
+        """Read the candidates; if other programs' documents are among them, ask again, for the `_id`s."""
+        found = read_candidates(answer)
+        if found is None:
+            [answer] = self._ask([ids_and_scores(body)])
+            found = read_candidates(answer)
+        return found or []
 
     def _show(self, queries: Sequence[str], ranked: Sequence[Sequence[Candidate]]) -> list[list[Hit]]:
         """Return the best k hits of each query; a hit that cannot be shown is replaced by the next candidate."""
@@ -173,7 +206,7 @@ class Searcher:
         if "unknown retriever" in cause or "license" in cause:
             return PreconditionError(
                 f"{setting('fusion')} server: the cluster has no linear retriever for you ({cause}); it needs an "
-                f"Enterprise licence: use {setting('fusion')} convex, which gives the same sum"
+                f"Enterprise licence: use {setting('fusion')} convex, which needs none"
             )
         return ServerError(f"index {self._index}: the search failed ({cause})")
 
@@ -190,7 +223,7 @@ class Searcher:
         if options.fusion == "rrf":
             fused = reciprocal_rank(bm25, knn, bm25_weight=options.bm25_weight, constant=RRF_CONSTANT)
         else:
-            fused = convex_sum(bm25, knn, bm25_weight=options.bm25_weight)
+            fused = convex_sum(bm25, knn, bm25_weight=options.bm25_weight, limit=options.candidates())
         return collapse(fused, inner=INNER_SIZE - 1) if options.collapse else fused
 
 
@@ -206,17 +239,28 @@ def check_query(query: str) -> None:
         raise UsageError("the query is empty; write a few words")
 
 
-def read_candidates(answer: Mapping[str, Any]) -> list[Candidate]:
-    """Read the ids and scores of one search answer."""
-    return [_candidate(row) for row in answer["hits"]["hits"]]
+def read_candidates(answer: Mapping[str, Any]) -> list[Candidate] | None:
+    """Read the ids and scores of one search answer; None if its hits are without `_id`, and not all are chunks of ours.
+
+    Then a hit lacks the document or the ordinal that its `_id` would consist of, or two hits have the same.
+    """
+    found = []
+    for row in answer["hits"]["hits"]:
+        identifier = row.get("_id") or _place(row)
+        inner = row.get("inner_hits", {}).get(INNER_HITS)
+        others = read_candidates(inner) if inner else []
+        if identifier is None or others is None:
+            return None
+        rest = tuple(other for other in others if other.id != identifier) if inner else None
+        found.append(Candidate(row["_index"], identifier, row["_score"], rest))
+    return found if len({one.key for one in found}) == len(found) else None
 
 
-def _candidate(row: Mapping[str, Any]) -> Candidate:
-    inner = row.get("inner_hits", {}).get(INNER_HITS)
-    others = None
-    if inner:
-        others = tuple(found for found in read_candidates(inner) if found.id != row["_id"])
-    return Candidate(row["_index"], row["_id"], row["_score"], others)
+def _place(row: Mapping[str, Any]) -> str | None:
+    """Return the `_id` that the document and ordinal of a hit make up."""
+    fields = row.get("fields", {})
+    doc_ids, ordinals = fields.get("doc_id", []), fields.get("ordinal", [])
+    return chunk_id(doc_ids[0], ordinals[0]) if len(doc_ids) == len(ordinals) == 1 else None
 
 
 def add_passages(searcher: Searcher, hits: Sequence[Hit], neighbours: int) -> list[Hit]:

@@ -55,8 +55,8 @@ def open_native(checkpoint: Checkpoint, task: str = "") -> NativeCheckpoint | No
 
 
 def read_shape(checkpoint: Checkpoint) -> EncoderShape | None:
-    """The shape that config.json asks for, whether or not the tensors fit it; None if it is not known here."""
-    found = _family_and_shape(checkpoint, checkpoint.tensors)
+    """The sizes that config.json asks for, without a look at the tensors; None if it is not known here."""
+    found = _family_and_shape(checkpoint, None)
     return None if found is None else found[1]
 
 
@@ -87,11 +87,14 @@ def _match(checkpoint: Checkpoint, stored: Stored) -> NativeCheckpoint | None:
     return None
 
 
-def _family_and_shape(checkpoint: Checkpoint, stored: Stored) -> tuple[NativeFamily, EncoderShape] | None:
+def _family_and_shape(
+    checkpoint: Checkpoint, stored: Stored | None
+) -> tuple[NativeFamily, EncoderShape] | None:
     config = checkpoint.config
     try:
         if config.get("position_embedding_type") == "alibi":
-            kind: str = jina_kind(config, stored)
+            # The tensors tell which options it has; its sizes are the same in any case.
+            kind: str = "jina_bert" if stored is None else jina_kind(config, stored)
         elif config.get("position_embedding_type") == "rotary" and TASKS in config:
             kind = "jina_embeddings_v3"  # the original calls itself "xlm-roberta"
         else:

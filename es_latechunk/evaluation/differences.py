@@ -1,0 +1,47 @@
+"""What one combination is better by than another, question by question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from es_latechunk.errors import UsageError, setting
+from es_latechunk.evaluation.evaluate import CombinationResult, Evaluation
+from es_latechunk.evaluation.measures import Interval, Values, intervals
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much nDCG@10 is above that of another combination; `in_document` is None where relevance is by document."""
+
+    in_corpus: Interval
+    in_document: Interval | None
+
+
+def find_baseline(evaluation: Evaluation, words: str | None) -> CombinationResult:
+    """Return the first combination that has all the words, such as "naive 128 hybrid", or the first one of all.
+
+    Raises UsageError, with all combinations, if none has them.
+    """
+    wanted = (words or "").replace(",", " ").split()
+    for result in evaluation.results:
+        if set(wanted) <= set(result.combination.words):
+            return result
+    known = "; ".join(str(result.combination) for result in evaluation.results)
+    raise UsageError(f"{setting('baseline')} {words!r}: no combination has these words; there are: {known}")
+
+
+def differences(results: Sequence[CombinationResult], baseline: CombinationResult) -> list[Difference]:
+    """Return how much each result is above the baseline, with 95 % intervals over the same questions."""
+    corpus = intervals(_matrix(results) - baseline.in_corpus.ndcg)
+    if baseline.in_document is None:
+        return [Difference(one, None) for one in corpus]
+    own = np.array([result.in_document.ndcg for result in results if result.in_document is not None])
+    document = intervals(own - baseline.in_document.ndcg)
+    return [Difference(one, other) for one, other in zip(corpus, document, strict=True)]
+
+
+def _matrix(results: Sequence[CombinationResult]) -> Values:
+    return np.array([result.in_corpus.ndcg for result in results])

@@ -1,0 +1,310 @@
+"""Measures every combination of model, window, chunker, chunk size, pooling and search mode on labelled questions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
+from es_latechunk.dry_run import TEXT_FACTOR, vector_bytes
+from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES, Mode
+from es_latechunk.errors import DocumentError, UsageError, setting
+from es_latechunk.evaluation.bm25 import ContextualBM25
+from es_latechunk.evaluation.cache import ArrayCache
+from es_latechunk.evaluation.chunkings import (
+    Chunking,
+    Embedded,
+    OnProgress,
+    cut_documents,
+    embed_chunkings,
+)
+from es_latechunk.evaluation.measures import (
+    NDCG_CUTOFF,
+    Qrels,
+    QuestionScores,
+    check_installed,
+    measure,
+    write_qrels,
+    write_run,
+)
+from es_latechunk.evaluation.questions import Question, check_questions
+from es_latechunk.evaluation.ranking import Found, Scores, best, blocks, by_document
+from es_latechunk.evaluation.relevance import Relevance, choose_relevance, chunk_qrels, document_qrels
+from es_latechunk.evaluation.vectors import VectorSource
+from es_latechunk.types import POOLINGS, Document, Encoder, FloatArray, Pooling, check_pooling
+
+INDEX_TYPE = "int8_hnsw"  # that of an index made by default
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """One way to index and search; `pooling` is "" for BM25, which needs no vectors."""
+
+    model: str
+    window: int
+    chunker: str
+    max_tokens: int
+    pooling: str
+    mode: Mode
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The settings as words, in the order in which a table has them."""
+        numbers = (str(self.window), self.chunker, str(self.max_tokens))
+        return (self.model, *numbers, *([self.pooling] if self.pooling else []), self.mode)
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The settings that are combined with each other, for each encoder."""
+
+    max_tokens: Sequence[int] = (DEFAULT_MAX_TOKENS,)
+    chunkers: Sequence[str] = (DEFAULT_CHUNKER,)
+    poolings: Sequence[Pooling] = POOLINGS
+    modes: Sequence[Mode] = MODES
+
+    def check(self) -> None:
+        """Raise UsageError for a value that does not exist, and for a setting without any value."""
+        for name in ("max_tokens", "chunkers", "poolings", "modes"):
+            if not getattr(self, name):
+                raise UsageError(f"{setting(name)} is empty; give at least one value")
+        for pooling in self.poolings:
+            check_pooling(pooling)
+        for mode in self.modes:
+            if mode not in MODES:
+                names = ", ".join(MODES)
+                raise UsageError(f"{setting('mode')}: {mode!r} is not known; choose one of {names}")
+
+
+@dataclass(frozen=True, slots=True)
+class CombinationResult:
+    """The measures of one combination, what it finds in all documents, and what it costs.
+
+    `in_document` searches only the question's own document; it is None where relevance is by document. `tokens` is the
+    number of tokens that the model reads to index the documents, `seconds` how long it took on the machine that
+    computed the vectors, and `index_bytes` an estimate for an index with int8 vectors.
+    """
+
+    combination: Combination
+    chunking: Chunking
+    in_corpus: QuestionScores
+    in_document: QuestionScores | None
+    found: Found
+    tokens: int
+    seconds: float
+    index_bytes: int
+
+    @property
+    def chunks(self) -> int:
+        return sum(len(chunked.spans) for chunked in self.chunking.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The results of all combinations on the same questions, and what could not be used."""
+
+    questions: Sequence[Question]
+    relevance: Relevance
+    k: int
+    results: Sequence[CombinationResult]
+    errors: Sequence[DocumentError]
+
+
+def evaluate(
+    documents: Iterable[Document | DocumentError],
+    questions: Iterable[Question | DocumentError],
+    *,
+    encoders: Sequence[Encoder],
+    cache: ArrayCache,
+    axes: Axes | None = None,
+    relevance: Relevance | None = None,
+    k: int = NDCG_CUTOFF,
+    bm25_weight: float = DEFAULT_BM25_WEIGHT,
+    runs: Path | None = None,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Evaluation:
+    """Search for every question with every combination, and measure what is found.
+
+    Scores are exact and need no server: cosines of all chunks, and BM25 as the index computes it. `relevance` is "span"
+    (a chunk counts if it overlaps an answer) or "document" (its best chunk ranks a document). The measures are nDCG@10,
+    and recall and the reciprocal rank in the first `k` hits, at least 10. `runs` is a folder for files in TREC's
+    format. What is wrong with a document or a question is in `errors`, and the others are evaluated. Raises UsageError
+    if no question is left, and PreconditionError without the extra `evaluate`.
+    """
+    check_installed()
+    axes = axes or Axes()
+    axes.check()
+    if k < NDCG_CUTOFF:
+        raise UsageError(f"{setting('k')} {k} is less than the {NDCG_CUTOFF} hits that nDCG looks at")
+    errors: list[DocumentError] = []
+    chunkings, uncut = cut_documents(
+        _usable(documents, errors),
+        encoders=encoders,
+        chunkers=axes.chunkers,
+        max_tokens=axes.max_tokens,
+        on_progress=on_progress,
+    )
+    errors += uncut
+    texts = [chunked.document for chunked in chunkings[0].documents]
+    asked = _usable(check_questions(questions, texts), errors)
+    if not asked:
+        raise UsageError(f"no question can be evaluated{f'; the first error: {errors[0]}' if errors else ''}")
+    search = _Search(asked, choose_relevance(asked, relevance), k, bm25_weight, runs, on_progress)
+    results: list[CombinationResult] = []
+    for encoder in encoders:
+        own = [chunking for chunking in chunkings if chunking.encoder is encoder]
+        source = VectorSource(encoder, cache)
+        embedded: list[list[Embedded]] = [[] for _ in own]
+        queries = None
+        if set(axes.modes) - {"bm25"}:
+            queries = source.embed_queries([question.text for question in asked])
+            for pooling in axes.poolings:
+                vectors, failed = embed_chunkings(own, pooling, source, on_progress=on_progress)
+                errors += failed
+                for kept, one in zip(embedded, vectors, strict=True):
+                    kept.append(one)
+        for chunking, poolings in zip(own, embedded, strict=True):
+            results += search.measure(chunking, poolings, queries, axes.modes)
+    return Evaluation(asked, search.relevance, k, results, errors)
+
+
+def _usable(items: Iterable[T | DocumentError], errors: list[DocumentError]) -> list[T]:
+    kept: list[T] = []
+    for item in items:
+        if isinstance(item, DocumentError):
+            errors.append(item)
+        else:
+            kept.append(item)
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The questions, and how their searches are measured."""
+
+    questions: Sequence[Question]
+    relevance: Relevance
+    k: int
+    bm25_weight: float
+    runs: Path | None
+    on_progress: OnProgress
+
+    def measure(
+        self,
+        chunking: Chunking,
+        poolings: Sequence[Embedded],
+        queries: FloatArray | None,
+        modes: Sequence[Mode],
+    ) -> Iterator[CombinationResult]:
+        """Yield the results of one chunking, by every pooling and mode."""
+        asked: list[tuple[Embedded | None, Mode]] = [(None, "bm25")] if "bm25" in modes else []
+        asked += [(pooling, mode) for pooling in poolings for mode in modes if mode != "bm25"]
+        found = self._search(chunking, asked, queries)
+        ids, qrels = self._judged(chunking)
+        for (embedded, mode), (corpus, document) in zip(asked, found, strict=True):
+            identity = chunking.encoder.identity
+            combination = Combination(
+                identity.model,
+                identity.window,
+                chunking.chunker,
+                chunking.max_tokens,
+                embedded.pooling if embedded else "",
+                mode,
+            )
+            vectors = len(embedded.vectors) if embedded else 0
+            size = sum(len(chunked.document.text.encode()) for chunked in chunking.documents)
+            yield CombinationResult(
+                combination,
+                chunking,
+                self._measured(combination, "corpus", corpus, ids, qrels),
+                self._measured(combination, "document", document, ids, qrels) if document else None,
+                corpus,
+                embedded.tokens if embedded else 0,
+                embedded.seconds if embedded else 0.0,
+                round(size * TEXT_FACTOR) + vectors * vector_bytes(chunking.encoder.dim, INDEX_TYPE),
+            )
+
+    def _judged(self, chunking: Chunking) -> tuple[list[str], dict[str, dict[str, int]]]:
+        """Return the ids of what is found, by their numbers, and the relevant ones of each question."""
+        if self.relevance == "document":
+            return [chunked.document.id for chunked in chunking.documents], document_qrels(self.questions)
+        named = {chunked.document.id: chunked for chunked in chunking.documents}
+        return chunking.ids(), chunk_qrels(self.questions, named)
+
+    def _search(
+        self,
+        chunking: Chunking,
+        asked: Sequence[tuple[Embedded | None, Mode]],
+        queries: FloatArray | None,
+    ) -> list[tuple[Found, Found | None]]:
+        """Return, for each pooling and mode, what is found in all documents, and in the question's own one."""
+        starts = chunking.starts()
+        words = None
+        if any(mode != "knn" for _, mode in asked):
+            words = ContextualBM25(chunking.contents())
+        own = self._own_documents(chunking)
+        corpus: list[list[Found]] = [[] for _ in asked]
+        document: list[list[Found]] = [[] for _ in asked]
+        for block in blocks(len(self.questions), int(starts[-1])):
+            texts = [question.text for question in self.questions[block]]
+            bm25 = words.scores(texts) if words else None
+            for place, (embedded, mode) in enumerate(asked):
+                cosines = None
+                if embedded is not None and queries is not None:
+                    cosines = queries[block] @ embedded.vectors.T
+                scores = Scores(cosines, bm25)
+                ranked = scores.of(mode, k=self.k, bm25_weight=self.bm25_weight)
+                if self.relevance == "document":
+                    corpus[place].append(best(by_document(ranked, starts[:-1]), self.k))
+                    continue
+                corpus[place].append(best(ranked, self.k))
+                document[place].append(self._within(scores, mode, own[block], starts))
+            self.on_progress("searching", block.stop, len(self.questions))
+        return [
+            (Found.joined(one), Found.joined(other) if other else None)
+            for one, other in zip(corpus, document, strict=True)
+        ]
+
+    def _own_documents(self, chunking: Chunking) -> npt.NDArray[np.intp]:
+        numbers = {chunked.document.id: number for number, chunked in enumerate(chunking.documents)}
+        return np.array([numbers.get(question.doc_id, -1) for question in self.questions], dtype=np.intp)
+
+    def _within(
+        self, scores: Scores, mode: Mode, own: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]
+    ) -> Found:
+        """Return what a search with a filter on the question's own document finds, by the chunks' numbers."""
+        parts = Found.empty(len(own), self.k)
+        for number in np.unique(own):
+            rows = np.flatnonzero(own == number)
+            inside = slice(starts[number], starts[number + 1])
+            ranked = scores.part(rows, inside).of(mode, k=self.k, bm25_weight=self.bm25_weight)
+            parts.place(rows, best(ranked, self.k), first=int(starts[number]))
+        return parts
+
+    def _measured(
+        self, combination: Combination, scope: str, found: Found, ids: Sequence[str], qrels: Qrels
+    ) -> QuestionScores:
+        names = [question.id for question in self.questions]
+        run = {
+            name: {ids[item]: float(score) for item, score in zip(items, scores, strict=True) if item >= 0}
+            for name, items, scores in zip(names, found.items.tolist(), found.falling(), strict=True)
+        }
+        if self.runs is not None:
+            write_run(self.runs / f"{file_name(combination)}.{scope}.run", run, "es-latechunk")
+            write_qrels(self.runs / f"{file_name(combination)}.qrels", qrels)
+        return measure(run, qrels, names, k=self.k)
+
+
+def file_name(combination: Combination) -> str:
+    """Return the combination as one word, for the name of a file."""
+    return "_".join(re.sub(r"[^\w.-]+", "-", word) for word in combination.words)

@@ -1,0 +1,170 @@
+"""From the vectors of single passes to the final vectors of a document's chunks: both halves, then the neighbours.
+
+All functions take and return one row per chunk, in the order of the document. The order of the whole way is: weighted
+mean of token vectors, the encoder's `finish` (Dense layers, Matryoshka cut, length 1), sum of both halves, share of the
+neighbours; the vectors have length 1 after each of the last three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from es_latechunk.late.pool import l2_normalise, mean_by_chunk
+from es_latechunk.types import ChunkedDocument, FloatArray, IntArray, PoolingOptions
+
+REACH = 2  # neighbours are the chunks at distance 1 and 2
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """What one way of reading a document gives: token `vectors` (T, hidden), their `ids` (T,) and `owner` (T,).
+
+    `owner` is the chunk of each token, in rising order; every chunk has a token.
+    """
+
+    vectors: FloatArray
+    ids: IntArray
+    owner: IntArray
+
+
+def chunk_vectors(
+    options: PoolingOptions,
+    *,
+    late: TokenVectors | None = None,
+    naive: TokenVectors | None = None,
+    weights: Callable[[IntArray], FloatArray] | None = None,
+    finish: Callable[[FloatArray], FloatArray] = l2_normalise,
+) -> FloatArray:
+    """Return the vectors (N, dim) of a whole document's chunks, from token vectors that the model has given before.
+
+    `late` is needed for the poolings late and blend, `naive` (the chunks, each read alone, one after the other) for
+    naive and blend. `weights` gives each token id (T,) its weight (T,); `finish` is the encoder's. `late_window` of the
+    options has no effect here: it determined the token vectors.
+    """
+    wanted = {"late": [late], "naive": [naive], "blend": [late, naive]}[options.pooling]
+    parts = []
+    for tokens in wanted:
+        if tokens is None:
+            raise ValueError(f"{options.pooling} pooling needs token vectors that were not given")
+        weighed = None if weights is None else weights(tokens.ids)
+        parts.append(finish(mean_by_chunk(tokens.vectors, tokens.owner, weighed)))
+    vectors = parts[0] if len(parts) == 1 else blend(*parts)
+    return mix_neighbours(vectors, options.neighbour_share) if options.neighbour_share else vectors
+
+
+def blend(late: FloatArray, naive: FloatArray) -> FloatArray:
+    """Return the normalised sums (N, dim) of two unit vectors per chunk."""
+    return l2_normalise(late + naive)
+
+
+def mix_neighbours(vectors: FloatArray, share: float) -> FloatArray:
+    """Give each chunk a share (0 to 1) of its neighbours: l2_normalise((1 - share) * vector + share * mean).
+
+    `mean` is the mean of the unit vectors (N, dim) of the chunks at distance 1 and 2 in the same document, as they were
+    before. A document of one chunk stays as it is.
+    """
+    count = len(vectors)
+    if count < 2:
+        return vectors
+    sums = np.zeros_like(vectors)
+    found = np.zeros((count, 1), dtype=np.float32)
+    for distance in range(1, min(REACH, count - 1) + 1):
+        sums[distance:] += vectors[:-distance]
+        found[distance:] += 1
+        sums[:-distance] += vectors[distance:]
+        found[:-distance] += 1
+    return l2_normalise((1 - share) * vectors + share * (sums / found))
+
+
+@dataclass(frozen=True, slots=True)
+class PooledChunks:
+    """Vectors (N, dim) of length 1 of a document's chunks `first` ... `first + N - 1`, from one way of reading it.
+
+    `alone` is True if the model read each chunk alone, False if it read windows of the document.
+    """
+
+    chunked: ChunkedDocument
+    first: int
+    vectors: FloatArray
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedChunks:
+    """Vectors (N, dim) of a document's chunks `first` ... `first + N - 1`; `last` marks its last block."""
+
+    chunked: ChunkedDocument
+    first: int
+    vectors: FloatArray
+    last: bool
+
+
+def combine(pooled: Iterable[PooledChunks | T], options: PoolingOptions) -> Iterator[EmbeddedChunks | T]:
+    """Make the final vectors of a stream of documents, each in order; anything else passes through unchanged.
+
+    Blocks of a document follow each other, with no block of another document in between. Only the rows that wait for
+    their other half or their neighbours are kept.
+    """
+    document: _OpenDocument | None = None
+    for block in pooled:
+        if not isinstance(block, PooledChunks):
+            yield block
+            continue
+        if document is None or document.chunked is not block.chunked:
+            document = _OpenDocument(block.chunked, options)
+        ready = document.add(block)
+        if ready is not None:
+            yield ready
+
+
+class _OpenDocument:
+    """A document whose blocks still come."""
+
+    def __init__(self, chunked: ChunkedDocument, options: PoolingOptions) -> None:
+        self.chunked = chunked
+        self._options = options
+        self._halves: dict[bool, list[FloatArray]] = {
+            True: [],
+            False: [],
+        }  # rows that wait for their other half
+        self._kept = np.empty(
+            (0, 0), dtype=np.float32
+        )  # rows that wait for neighbours, or are neighbours of such
+        self._first = 0  # the ordinal of the first kept row
+        self._done = 0  # the number of chunks that are finished
+
+    def add(self, block: PooledChunks) -> EmbeddedChunks | None:
+        """Take the rows of a block; return those that are finished now, if there are any."""
+        vectors = self._joined(block) if self._options.pooling == "blend" else block.vectors
+        if not len(vectors):
+            return None
+        self._kept = np.concatenate([self._kept, vectors]) if len(self._kept) else vectors
+        known = self._first + len(self._kept)
+        last = known == len(self.chunked.spans)
+        share = self._options.neighbour_share
+        ready = known if last or not share else known - REACH
+        if ready <= self._done:
+            return None
+        mixed = mix_neighbours(self._kept, share) if share else self._kept
+        finished = EmbeddedChunks(
+            self.chunked, self._done, mixed[self._done - self._first : ready - self._first], last
+        )
+        first = max(ready - REACH, 0) if share else ready
+        self._kept = self._kept[first - self._first :]
+        self._first, self._done = first, ready
+        return finished
+
+    def _joined(self, block: PooledChunks) -> FloatArray:
+        """Return the sums of the rows whose halves are both there, in order."""
+        self._halves[block.alone].append(block.vectors)
+        if not all(self._halves.values()):
+            return block.vectors[:0]
+        late, naive = (np.concatenate(self._halves[alone]) for alone in (False, True))
+        both = min(len(late), len(naive))
+        self._halves = {False: [late[both:]], True: [naive[both:]]}
+        return blend(late[:both], naive[:both])
