@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import MODEL, MODEL_NAME, MODEL_SETTINGS, WINDOW, add_options, json_option
 from es_latechunk.cli.output import Failures, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
@@ -95,7 +96,10 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return add_options(with_loading, tuple(option for option in MODEL if option not in (MODEL_NAME, WINDOW)))
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=("es-latechunk evaluate --documents notes/ --questions questions.jsonl --pooling late,naive",),
+)
 @click.option(
     "--documents",
     "paths",
