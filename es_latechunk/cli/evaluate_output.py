@@ -156,16 +156,18 @@ def recommended_commands(
     """
     from es_latechunk.evaluation.differences import DEFAULTS
 
-    chosen: dict[str, object] = {
-        name: getattr(combination, name) for name in DEFAULTS if name != "mode" and combination.pooling
+    # Named even if they are the defaults: what they do is then seen, and stays when a default changes.
+    chosen: dict[str, object] = {"max_tokens": combination.max_tokens}
+    if combination.pooling:
+        chosen["pooling"] = combination.pooling
+    others = ("chunker", "token_weights", "neighbour_share", "late_window", "overlap")
+    chosen |= {
+        name: getattr(combination, name) for name in others if getattr(combination, name) != DEFAULTS[name]
     }
-    chosen |= {"chunker": combination.chunker, "max_tokens": combination.max_tokens}
-    settings = flags({name: value for name, value in chosen.items() if value != DEFAULTS[name]})
-    mode = [] if combination.mode == DEFAULTS["mode"] else ["--mode", combination.mode]
     lines = (
-        ["index", "create", INDEX_NAME, *settings, *model],
+        ["index", "create", INDEX_NAME, *flags(chosen), *model],
         ["ingest", *source, "--index", INDEX_NAME],
-        ["search", "QUESTION", "--index", INDEX_NAME, *mode, *search],
+        ["search", "QUESTION", "--index", INDEX_NAME, "--mode", combination.mode, *search],
     )
     return [shlex.join(["es-latechunk", *line]) for line in lines]
 
