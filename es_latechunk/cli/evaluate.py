@@ -22,9 +22,9 @@ from es_latechunk.cli.evaluate_output import (
     result_row,
 )
 from es_latechunk.cli.options import MODEL, MODEL_NAME, WINDOW, ModelChoice, add_options, json_option
-from es_latechunk.cli.output import Failures, print_json
+from es_latechunk.cli.output import Failures, note, print_json
 from es_latechunk.cli.sources import NAMES, Reader, reader_options
-from es_latechunk.documents import unique_documents
+from es_latechunk.documents import printable, unique_documents
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
 from es_latechunk.errors import UsageError
 from es_latechunk.evaluation.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
@@ -197,6 +197,12 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Write what was found and what is relevant to this folder, as TREC run and qrels files.",
 )
 @click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write an HTML page: quality by chunk size, cost against quality, and the worst questions.",
+)
+@click.option(
     "--cache-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder that keeps token vectors for the next run. Default: in the user's cache folder.",
@@ -222,6 +228,7 @@ def evaluate(
     baseline: str | None,
     sample: int | None,
     runs: Path | None,
+    report: Path | None,
     cache_dir: Path | None,
     cache_size: int,
     reader: Reader,
@@ -238,11 +245,14 @@ def evaluate(
     from es_latechunk.evaluation.differences import differences, find_baseline
     from es_latechunk.evaluation.evaluate import Axes
     from es_latechunk.evaluation.evaluate import evaluate as run_evaluate
+    from es_latechunk.evaluation.html import check_target, report_page, write_page
     from es_latechunk.evaluation.measures import check_installed
     from es_latechunk.evaluation.questions import read_questions
     from es_latechunk.evaluation.recommendation import recommend
 
     check_installed()
+    if report is not None:
+        check_target(report, "report")
     source = _source(paths, questions, reader)
     failures = Failures()
     texts = list(failures.named(unique_documents(source.reader.read(source.paths))))
@@ -291,6 +301,9 @@ def evaluate(
     else:
         print_results(evaluation, gains, base)
         print_recommendation(advice, commands)
+    if report is not None:
+        write_page(report, report_page(evaluation, gains, base, advice, commands), "report")
+        note(f"written: {printable(str(report))}")
     failures.exit()
 
 
