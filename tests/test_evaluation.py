@@ -289,20 +289,29 @@ def test_vectors_are_those_of_an_index(max_tokens: int, no_cache: ArrayCache) ->
             assert cosines == pytest.approx(np.ones(len(wanted)), abs=1e-4)
 
 
-def test_vectors_of_several_windows_are_close_to_those_of_an_index(no_cache: ArrayCache) -> None:
-    """The windows of an index end between its chunks. These end anywhere, so that all chunkings share them."""
+@pytest.mark.parametrize(("shared", "least"), [(False, 0.9999), (True, 0.9)])
+def test_vectors_of_several_windows_are_those_of_an_index_or_close_to_them(
+    shared: bool, least: float, no_cache: ArrayCache
+) -> None:
+    """The windows of an index end between its chunks. Shared ones end anywhere, so that all chunkings have them."""
     encoder, documents = WordEncoder(window=30), [*HARD, *made_up_documents(4)]
+    encoder.tokenizer = SmallVocabulary()
     [chunking], _ = cut_documents(
         documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[9], on_progress=lambda *_: None
     )
-    [variant, *_] = VARIANTS
-    source = VectorSource(encoder, no_cache)
-    embedded = ChunkingVectors([chunking], [variant], source, on_progress=lambda *_: None).of(0, variant)
-    indexed = embed_documents(documents, encoder=encoder, max_tokens=9)
-    wanted = np.array([chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)])
-    cosines = (embedded.vectors * wanted).sum(axis=1)
-    assert cosines.min() > 0.9
-    assert np.median(cosines) > 0.99
+    for variant in (
+        Variant(PoolingOptions("late", "sif"), shared=shared),
+        Variant(PoolingOptions("blend"), 5, shared),
+    ):
+        source = VectorSource(encoder, no_cache)
+        embedded = ChunkingVectors([chunking], [variant], source, on_progress=lambda *_: None).of(0, variant)
+        indexed = embed_documents(
+            documents, encoder=encoder, max_tokens=9, pooling=variant.options, overlap=variant.overlap
+        )
+        wanted = np.array([chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)])
+        cosines = (embedded.vectors * wanted).sum(axis=1)
+        assert cosines.min() > least
+        assert np.median(cosines) > 0.99
 
 
 def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from es_latechunk.cli.output import Failures, note, print_json
 from es_latechunk.cli.sources import NAMES, Reader, reader_options
 from es_latechunk.documents import printable, unique_documents
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 from es_latechunk.evaluation.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
 from es_latechunk.evaluation.relevance import RELEVANCES
 from es_latechunk.models import ModelOptions
@@ -111,6 +111,12 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Questions: a file of JSON lines, or a folder in BEIR's format. Default: those of the collection.",
 )
 @click.option(
+    "--make-questions",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Make up to N pseudo-queries from the documents, in place of questions; see docs/evaluation.md.",
+)
+@click.option(
     "--relevance",
     type=click.Choice(RELEVANCES),
     help="span: a chunk counts if it overlaps an answer; document: the best chunk ranks its document. Default: span if "
@@ -141,6 +147,11 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     click.IntRange(0),
     metavar="TOKENS,...",
     help="Tokens that the windows of a long document share. Default: an eighth of a window.",
+)
+@click.option(
+    "--exact-windows",
+    is_flag=True,
+    help="End windows between chunks, as an index does; the model then reads the documents once per chunk size.",
 )
 @several(
     "--max-tokens",
@@ -221,10 +232,12 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def evaluate(
     paths: tuple[str, ...],
     questions: Path | None,
+    make_questions: int | None,
     model: tuple[str, ...],
     window: tuple[int, ...],
     late_window: tuple[int, ...],
     overlap: tuple[int, ...],
+    exact_windows: bool,
     baseline: str | None,
     sample: int | None,
     runs: Path | None,
@@ -247,19 +260,26 @@ def evaluate(
     from es_latechunk.evaluation.evaluate import evaluate as run_evaluate
     from es_latechunk.evaluation.html import check_target, report_page, write_page
     from es_latechunk.evaluation.measures import check_installed
+    from es_latechunk.evaluation.pseudo_queries import make_pseudo_queries
     from es_latechunk.evaluation.questions import read_questions
     from es_latechunk.evaluation.recommendation import recommend
 
     check_installed()
     if report is not None:
         check_target(report, "report")
-    source = _source(paths, questions, reader)
+    if make_questions and questions:
+        raise UsageError(f"{setting('questions')} and {setting('make_questions')}: choose one of them")
+    source = _source(paths, questions, reader, needs_questions=not make_questions)
     failures = Failures()
     texts = list(failures.named(unique_documents(source.reader.read(source.paths))))
-    asked = _sampled(list(failures.named(read_questions(source.questions))), sample)
+    encoders = _encoders(model, window, loading)
+    if make_questions:
+        made = make_pseudo_queries(texts, tokenizer=encoders[0][0].tokenizer, count=make_questions)
+        texts, asked = list(made.documents), _sampled(made.questions, sample)
+    else:
+        asked = _sampled(list(failures.named(read_questions(source.questions))), sample)
     if runs is not None:
         runs.mkdir(parents=True, exist_ok=True)
-    encoders = _encoders(model, window, loading)
     with progress(quiet=as_json) as on_progress:
         evaluation = run_evaluate(
             texts,
@@ -274,6 +294,7 @@ def evaluate(
                 neighbour_shares=wanted.pop("neighbour_share"),
                 late_windows=late_window or (None,),
                 overlaps=overlap or (None,),
+                shared_windows=not exact_windows,
                 modes=wanted.pop("mode"),
             ),
             runs=runs,
@@ -344,14 +365,17 @@ class Source:
     settings: Sequence[str] = ()
 
 
-def _source(paths: Sequence[str], questions: Path | None, reader: Reader) -> Source:
+def _source(paths: Sequence[str], questions: Path | None, reader: Reader, *, needs_questions: bool) -> Source:
     from es_latechunk.evaluation.questions import find_collection
 
     collection = find_collection(Path(paths[0])) if len(paths) == 1 else None
     if collection is None:
-        if questions is None:
-            raise UsageError("evaluate needs --questions FILE: JSON lines with question, doc_id and answers")
-        return Source(paths, questions, reader)
+        if questions is None and needs_questions:
+            raise UsageError(
+                "evaluate needs --questions FILE: JSON lines with question, doc_id and answers; without any, see "
+                "--make-questions"
+            )
+        return Source(paths, questions or Path(), reader)
     found = [str(collection.documents)]
     questions = questions or collection.questions
     if collection.id_field == "id" or reader.id_field != "id":
@@ -361,7 +385,7 @@ def _source(paths: Sequence[str], questions: Path | None, reader: Reader) -> Sou
     )
 
 
-def _sampled(questions: list[T], count: int | None) -> list[T]:
+def _sampled(questions: Sequence[T], count: int | None) -> Sequence[T]:
     """Return `count` of the questions in their order; all of them if there are no more."""
     if count is None or count >= len(questions):
         return questions

@@ -59,6 +59,7 @@ def result_row(
         "mode": combination.mode,
         "baseline": baseline,
         "questions": len(evaluation.questions),
+        "pseudo_queries": evaluation.pseudo,
         "in_corpus": _measures(result.in_corpus, gain.in_corpus),
         "in_document": result.in_document and _measures(result.in_document, gain.in_document),
         "chunks": result.chunks,
@@ -91,7 +92,7 @@ def print_results(evaluation: Evaluation, gains: Sequence[Difference], baseline:
     combinations = [result.combination for result in evaluation.results]
     varying = [name for name in SETTINGS if len({getattr(one, name) for one in combinations}) > 1] or ["mode"]
     shared = [getattr(combinations[0], name) for name in SETTINGS if name not in varying]
-    facts = f"{len(evaluation.questions)} questions, relevance by {evaluation.relevance}"
+    facts = f"{evaluation.asked}, relevance by {evaluation.relevance}"
     same = [str(value) for value in shared if value not in ("", None, "none", 0.0)]
     console.print(on_screen(" ".join([f"{facts},", *same])), markup=False, soft_wrap=True)
     console.print(f"\nnDCG@10, and how much it is above the baseline ({CONFIDENCE} % interval)")

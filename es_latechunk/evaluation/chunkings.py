@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from es_latechunk.types import (
     check_pooling,
 )
 
+# Shared windows tear chunks, and those of an index do not. Twice an index's overlap makes up for it: see
+# docs/evaluation.md.
+SHARED_OVERLAP_SHARE = 4
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -68,10 +71,15 @@ class Chunking:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to make vectors of chunks: the pooling, and the overlap of the windows (None: the default)."""
+    """One way to make vectors of chunks: the pooling, and the overlap of the windows (None: the default).
+
+    With `shared` windows, the model reads each document once for all chunkings; the vectors are then not quite those of
+    an index.
+    """
 
     options: PoolingOptions
     overlap: int | None = None
+    shared: bool = True
 
     def check(self, encoder: Encoder) -> None:
         """Raise UsageError for what the encoder cannot do."""
@@ -84,7 +92,9 @@ class Variant:
         if self.options.pooling == "naive":
             return [alone]
         windows = choose_windows(encoder, self.overlap, late_window=self.options.late_window)
-        whole = Reading(alone=False, windows=windows)
+        if self.shared and self.overlap is None and windows is not None:
+            windows = replace(windows, overlap=windows.size // SHARED_OVERLAP_SHARE)
+        whole = Reading(alone=False, windows=windows, shared=self.shared)
         return [whole, alone] if self.options.pooling == "blend" else [whole]
 
 
@@ -211,7 +221,8 @@ class ChunkingVectors:
         if options.neighbour_share:
             documents = np.split(made, self._starts[number][1:-1])
             made = np.concatenate([mix_neighbours(one, options.neighbour_share) for one in documents])
-        tokens = sum(chunking.tokens_read(reading) for reading in readings)
+        as_indexed = replace(variant, shared=False).readings(chunking.encoder)
+        tokens = sum(chunking.tokens_read(reading) for reading in as_indexed)
         return Embedded(variant, made, tokens, sum(part.seconds for part in parts))
 
 

@@ -86,7 +86,10 @@ class Combination:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The settings that are combined with each other, for each encoder. A `None` is the encoder's default."""
+    """The settings that are combined with each other, for each encoder. A `None` is the encoder's default.
+
+    `shared_windows=False` gives the vectors that an index has, by one pass through the model for each chunking.
+    """
 
     max_tokens: Sequence[int] = (DEFAULT_MAX_TOKENS,)
     chunkers: Sequence[str] = (DEFAULT_CHUNKER,)
@@ -96,11 +99,12 @@ class Axes:
     late_windows: Sequence[int | None] = (None,)
     overlaps: Sequence[int | None] = (None,)
     modes: Sequence[Mode] = MODES
+    shared_windows: bool = True
 
     def variants(self) -> list[Variant]:
         """Return every way to make the vectors; naive pooling has no windows over the document, and so comes once."""
         made = [
-            Variant(PoolingOptions(pooling, weights, share, late_window), overlap)
+            Variant(PoolingOptions(pooling, weights, share, late_window), overlap, self.shared_windows)
             if pooling != "naive"
             else Variant(PoolingOptions(pooling, weights, share))
             for pooling, weights, share, late_window, overlap in product(
@@ -112,7 +116,7 @@ class Axes:
     def check(self) -> None:
         """Raise UsageError for a value that does not exist, and for a setting without any value."""
         for name in Axes.__dataclass_fields__:
-            if not getattr(self, name):
+            if name != "shared_windows" and not getattr(self, name):
                 raise UsageError(f"{setting(name)} is empty; give at least one value")
         for mode in self.modes:
             if mode not in MODES:
@@ -152,6 +156,17 @@ class Evaluation:
     k: int
     results: Sequence[CombinationResult]
     errors: Sequence[DocumentError]
+
+    @property
+    def asked(self) -> str:
+        """How many questions of which kind there are, such as "300 pseudo-queries"."""
+        count = len(self.questions)
+        return f"{count} {'pseudo-queries' if self.pseudo else 'questions'}"
+
+    @property
+    def pseudo(self) -> bool:
+        """True if a question was made from the text instead of asked by somebody."""
+        return any(question.pseudo for question in self.questions)
 
 
 def evaluate(

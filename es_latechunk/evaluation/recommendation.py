@@ -15,7 +15,7 @@ SEARCHES = {"knn": "kNN search", "bm25": "BM25 search", "hybrid": "hybrid search
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The combination to use, or None if the questions are too few to choose one.
+    """The combination to use, or None if the questions are too few to choose one, or nobody's.
 
     `sentence` says what to do and how sure that is. `gain` is how much the best combination is above the baseline; the
     interval allows for the choice of the best one among several.
@@ -35,6 +35,12 @@ def recommend(evaluation: Evaluation, baseline: CombinationResult) -> Recommenda
     results = evaluation.results
     others = [result for result in results if result is not baseline]
     count = len(evaluation.questions)
+    if evaluation.pseudo:
+        return Recommendation(
+            None,
+            "No recommendation: pseudo-queries do not rank the poolings as people's questions do; write down at least "
+            f"{FEWEST_QUESTIONS} questions, better a hundred.",
+        )
     if count < FEWEST_QUESTIONS:
         return Recommendation(
             None,

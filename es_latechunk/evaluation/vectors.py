@@ -41,11 +41,13 @@ Means = Mapping[TokenWeights, FloatArray]
 class Reading:
     """One way in which the model reads documents: each chunk `alone`, or `windows` over the whole document.
 
-    A hosted model has windows of its own (None).
+    Windows that are `shared` end anywhere, so that one pass serves all chunkings; else they end between chunks, as
+    those of an index do. A hosted model has windows of its own (None).
     """
 
     alone: bool
     windows: Windows | None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,10 @@ class _Rows:
 class VectorSource:
     """Computes chunk vectors with one encoder, and keeps what came out of the model in a cache.
 
-    A document goes through the model once per window and overlap, whatever the chunkings are: its token vectors are
-    kept as float16 (a cosine changes by less than .0001), also within one run, so that a run gives the same figures
-    with and without a filled cache. Chunks that are read alone need the model once per chunking, and their means are
-    kept.
+    With shared windows, a document goes through the model once, whatever the chunkings are: its token vectors are kept
+    as float16 (a cosine changes by less than .0001), also within one run, so that a run gives the same figures with
+    and without a filled cache. Chunks that are read alone, or in windows of their own, need the model once per
+    chunking, and their means are kept.
     """
 
     def __init__(self, encoder: Encoder, cache: ArrayCache) -> None:
@@ -126,7 +128,7 @@ class VectorSource:
                         yield chunking, number, ReadDocument({"none": item.rows}, item.seconds)
             return
         weigh = SifWeights(encoder.tokenizer) if "sif" in token_weights else None
-        read = self._chunks_alone if reading.alone else self._windows
+        read = self._shared_windows if reading.shared else self._by_chunking
         for found in read(documents, reading, encoder, weigh):
             if isinstance(found, DocumentError):
                 yield found
@@ -135,7 +137,7 @@ class VectorSource:
             vectors = {name: encoder.finish(means[name]) for name in token_weights}
             yield chunking, numbers[item.chunked.document.id], ReadDocument(vectors, item.seconds)
 
-    def _windows(
+    def _shared_windows(
         self,
         documents: Sequence[Sequence[ChunkedDocument]],
         reading: Reading,
@@ -164,7 +166,7 @@ class VectorSource:
                     },
                 )
 
-    def _chunks_alone(
+    def _by_chunking(
         self,
         documents: Sequence[Sequence[ChunkedDocument]],
         reading: Reading,

@@ -33,7 +33,7 @@ def report_page(
     others = [result for result in evaluation.results if result is not chosen]
     other = baseline if baseline is not chosen else max(others, key=_mean, default=None)
     lines = escaped("\n".join(commands))
-    facts = f"{len(evaluation.questions)} questions, relevance by {evaluation.relevance}, {CONFIDENCE} % intervals"
+    facts = f"{evaluation.asked}, relevance by {evaluation.relevance}, {CONFIDENCE} % intervals"
     return page(
         "Evaluation",
         [
