@@ -51,7 +51,8 @@ class Page(HTMLParser):
 
 @pytest.fixture(autouse=True)
 def _encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_encoder", lambda *_, **__: WordEncoder())
+    for command in ("evaluate", "options"):
+        monkeypatch.setattr(f"es_latechunk.cli.{command}.load_encoder", lambda *_, **__: WordEncoder())
 
 
 def check(page: Page, path: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_same_documents_give_the_same_queries_and_no_more_than_wanted() -> N
 
 
 def test_evaluate_calls_them_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_encoder", lambda *_, **__: WordEncoder())
+    monkeypatch.setattr("es_latechunk.cli.evaluate.load_encoder", lambda *_, **__: WordEncoder())
     write_rows(tmp_path / "d.jsonl", [{"id": str(n), "text": f"{SECTION} {n}"} for n in range(12)])
     given = ("evaluate", "--documents", tmp_path / "d.jsonl", "--make-questions", "30",
              "--cache-dir", tmp_path / "cache")  # fmt: skip

@@ -146,7 +146,7 @@ def test_the_commands_are_understood(made: Combination) -> None:
 
 def test_a_run_ends_with_a_recommendation(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
-    monkeypatch.setattr("es_latechunk.cli.options.load_encoder", lambda *_, **__: WordEncoder())
+    monkeypatch.setattr("es_latechunk.cli.evaluate.load_encoder", lambda *_, **__: WordEncoder())
     documents = made_up_documents()
     (tmp_path / "qrels").mkdir()
     write_rows(tmp_path / "corpus.jsonl", [{"_id": one.id, "text": one.text} for one in documents])

@@ -21,7 +21,7 @@ from es_latechunk.cli.evaluate_output import (
     recommended_commands,
     result_row,
 )
-from es_latechunk.cli.options import MODEL, MODEL_NAME, WINDOW, ModelChoice, add_options, json_option
+from es_latechunk.cli.options import MODEL, MODEL_NAME, MODEL_SETTINGS, WINDOW, add_options, json_option
 from es_latechunk.cli.output import Failures, note, print_json
 from es_latechunk.cli.sources import NAMES, Reader, reader_options
 from es_latechunk.documents import printable, unique_documents
@@ -29,16 +29,15 @@ from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.evaluation.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
 from es_latechunk.evaluation.relevance import RELEVANCES
-from es_latechunk.models import ModelOptions
+from es_latechunk.models import load_encoder
 from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS
 
 if TYPE_CHECKING:
     from es_latechunk.types import Encoder
 
 T = TypeVar("T")
-MODEL_SETTINGS = tuple(name for name in ModelOptions.__dataclass_fields__ if name != "window")
-MODEL_OPTIONS = (*MODEL_SETTINGS, "revision")  # what an index records
-LOADING = (*MODEL_OPTIONS, "device", "dtype", "engine", "offline")
+RUNNING = ("device", "dtype", "engine", "offline")  # how a model is run here; an index does not record it
+MODEL_OPTIONS = tuple(name for name in MODEL_SETTINGS if name not in ("window", *RUNNING))
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -91,7 +90,8 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_loading(*args: Any, **values: Any) -> Any:
-        return command(*args, loading={name: values.pop(name) for name in LOADING}, **values)
+        loading = {name: values.pop(name) for name in MODEL_SETTINGS if name != "window"}
+        return command(*args, loading=loading, **values)
 
     return add_options(with_loading, tuple(option for option in MODEL if option not in (MODEL_NAME, WINDOW)))
 
@@ -332,15 +332,12 @@ def _encoders(
     names: Sequence[str], windows: Sequence[int], loading: dict[str, Any]
 ) -> list[tuple[Encoder, list[str]]]:
     """Load each model with each window; return it with the words of a command line that choose it."""
-    options = {name: loading[name] for name in MODEL_SETTINGS}
-    others = {name: value for name, value in loading.items() if name not in options}
     loaded = []
     for name in names or (None,):
         for window in windows or (None,):
-            choice = ModelChoice(name=name, options=ModelOptions(window=window, **options), **others)
             chosen = {"model": name, "window": window}
             words = flags({one: value for one, value in chosen.items() if value is not None})
-            loaded.append((choice.load(), words))
+            loaded.append((load_encoder(name, window=window, **loading), words))
     return loaded
 
 
