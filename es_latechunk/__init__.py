@@ -12,12 +12,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from es_latechunk.bootstrap import create_index, promote, read_index
+    from es_latechunk.bootstrap import create_index
     from es_latechunk.documents import read_documents
     from es_latechunk.dry_run import DryRun, IngestPlan
     from es_latechunk.elastic.connection import connect
+    from es_latechunk.elastic.index.from_index import read_index
     from es_latechunk.elastic.search.query import Filter, Fusion, Mode
-    from es_latechunk.elastic.write.alias import Promotion
+    from es_latechunk.elastic.write.alias import Promotion, promote
     from es_latechunk.embed import OnTokens, embed_documents
     from es_latechunk.errors import (
         DocumentError,
@@ -36,13 +37,21 @@ if TYPE_CHECKING:
         WriteError,
         raise_errors,
     )
-    from es_latechunk.evaluation import ComparedChunk, compare
+    from es_latechunk.evaluation import (
+        ComparedChunk,
+        KnnAccuracy,
+        StoredProblem,
+        VerifyReport,
+        compare,
+        verify,
+    )
     from es_latechunk.index import Index
     from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
     from es_latechunk.models.rerank import load_reranker
     from es_latechunk.report import DocumentResult, IngestReport, Outcome
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
+    from es_latechunk.stages import StageSeconds
     from es_latechunk.types import (
         ChunkSpan,
         ChunkVector,
@@ -52,11 +61,14 @@ if TYPE_CHECKING:
         FloatArray,
         Hit,
         IntArray,
+        ListScore,
         Passage,
         Pooling,
+        PoolingOptions,
         Reranker,
         Tokenizer,
         Tokens,
+        TokenWeights,
     )
 
 _MODULES = {
@@ -87,7 +99,9 @@ _MODULES = {
     "IngestRun": "ingest",
     "IntArray": "types",
     "JinaApiError": "errors",
+    "KnnAccuracy": "evaluation",
     "LateChunkError": "errors",
+    "ListScore": "types",
     "Mode": "elastic.search.query",
     "ModelError": "errors",
     "NodeError": "errors",
@@ -95,16 +109,21 @@ _MODULES = {
     "Outcome": "report",
     "Passage": "types",
     "Pooling": "types",
+    "PoolingOptions": "types",
     "PreconditionError": "errors",
     "Promotion": "elastic.write.alias",
     "Reranker": "types",
     "SearchKeywords": "search",
     "SearchResult": "search",
     "ServerError": "errors",
+    "StageSeconds": "stages",
+    "StoredProblem": "evaluation",
     "Tokenizer": "types",
+    "TokenWeights": "types",
     "Tokens": "types",
     "TooMuchError": "errors",
     "UsageError": "errors",
+    "VerifyReport": "evaluation",
     "WriteError": "errors",
     "compare": "evaluation",
     "connect": "elastic.connection",
@@ -113,12 +132,13 @@ _MODULES = {
     "ingest": "ingest",
     "load_encoder": "models",
     "load_reranker": "models.rerank",
-    "promote": "bootstrap",
+    "promote": "elastic.write.alias",
     "raise_errors": "errors",
     "read_documents": "documents",
-    "read_index": "bootstrap",
+    "read_index": "elastic.index.from_index",
     "search": "search",
     "search_many": "search",
+    "verify": "evaluation",
 }
 __all__ = [
     "ChunkSpan",
@@ -148,7 +168,9 @@ __all__ = [
     "IngestRun",
     "IntArray",
     "JinaApiError",
+    "KnnAccuracy",
     "LateChunkError",
+    "ListScore",
     "Mode",
     "ModelError",
     "NodeError",
@@ -156,16 +178,21 @@ __all__ = [
     "Outcome",
     "Passage",
     "Pooling",
+    "PoolingOptions",
     "PreconditionError",
     "Promotion",
     "Reranker",
     "SearchKeywords",
     "SearchResult",
     "ServerError",
+    "StageSeconds",
+    "StoredProblem",
+    "TokenWeights",
     "Tokenizer",
     "Tokens",
     "TooMuchError",
     "UsageError",
+    "VerifyReport",
     "WriteError",
     "compare",
     "connect",
@@ -180,6 +207,7 @@ __all__ = [
     "read_index",
     "search",
     "search_many",
+    "verify",
 ]
 
 

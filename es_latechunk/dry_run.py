@@ -12,15 +12,14 @@ from es_latechunk.errors import DocumentError
 from es_latechunk.ingest import (
     DEFAULT_MAX_PRUNE,
     ChangedDocument,
-    Target,
     changed_documents,
     check_shares,
     count_stale,
-    open_target,
 )
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestProgress
+from es_latechunk.target import Target, open_target
 from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Encoder
 
 if TYPE_CHECKING:
@@ -57,8 +56,9 @@ class IngestPlan:
 class DryRun:
     """The stages of an ingest before the encoder. Iterating over it yields the result that each document would have.
 
-    Afterwards `plan` summarises what the ingest would do; its estimates need a sample to be encoded. See IngestRun for
-    the arguments and the errors; a prune that the ingest would refuse is refused here too.
+    Afterwards `plan` summarises what the ingest would do; its estimates need a sample to be encoded. `index`,
+    `client`, `encoder`, `retry_for`, `prune` and `max_prune` are those of IngestRun, and so are the errors: a prune
+    that the ingest would refuse is refused here too.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class DryRun:
         sample: list[ChunkedDocument] = []
         sampled = size = 0
         with SeenIds() as seen:
-            for item in changed_documents(self._documents, target, session, seen):
+            for item in changed_documents(self._documents, target, session, seen, counts.clock):
                 result = _planned(item) if isinstance(item, ChangedDocument) else item
                 if isinstance(item, ChangedDocument):
                     size += len(item.chunked.document.text.encode())

@@ -7,14 +7,14 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from es_latechunk.elastic.index.metadata import TYPED, typed_copies
+from es_latechunk.elastic.index.metadata import TYPED, typed_copies, types_of
+from es_latechunk.elastic.index.template import CONTEXT_FIELDS, HEADINGS
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray
+from es_latechunk.types import ChunkedDocument, FloatArray
 
 ID_BYTES = 512  # Elasticsearch's limit for _id
 
@@ -42,20 +42,21 @@ def chunk_id(doc_id: str, ordinal: int) -> str:
     return f"{doc_id}#{ordinal}"
 
 
-def check_id(doc_id: str, chunks: int) -> None:
-    """Raise a DocumentError if the `_id` of the document's last chunk is too long for Elasticsearch."""
-    size = len(chunk_id(doc_id, chunks - 1).encode())
+def check_document(chunked: ChunkedDocument, metadata_types: Mapping[str, str]) -> None:
+    """Raise a DocumentError if Elasticsearch would refuse one of the document's chunks.
+
+    Either the `_id` of the last chunk is too long, or a value of the metadata does not fit the type that the index has
+    for it.
+    """
+    document = chunked.document
+    size = len(chunk_id(document.id, len(chunked.spans) - 1).encode())
     if size > ID_BYTES:
         raise DocumentError(
-            f"{doc_id[:60]}...",
+            f"{document.id[:60]}...",
             f"its id gives an _id of {size} bytes, Elasticsearch accepts {ID_BYTES}; shorten it",
         )
-
-
-def check_metadata(document: Document, types: Mapping[str, str]) -> None:
-    """Raise a DocumentError if a value of the metadata does not fit the type that the index has for it."""
     pages = {"page": len(document.pages)} if document.pages else {}
-    typed_copies(document.id, {**document.metadata, **pages}, types)
+    typed_copies(document.id, {**document.metadata, **pages}, metadata_types)
 
 
 def index_actions(
@@ -65,19 +66,21 @@ def index_actions(
     *,
     doc_hash: str,
     packed: bool,
-    context: bool,
-    metadata_types: Mapping[str, str] = MappingProxyType({}),
+    fields: Mapping[str, Any],
 ) -> Iterator[Action]:
     """Yield the actions that write the chunks from `first` on with their `vectors` (N, dim).
 
-    `context` adds the neighbours' words: `neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those
-    of the chunks at distance 2.
-    `metadata_types` are the keys of the metadata that the index holds as other types than strings too.
+    `fields` are those of the index. If it has them, the neighbours' words are added (`neighbours_1` holds those of the
+    chunks at distance 1, `neighbours_2` those of the chunks at distance 2), the heading path, and the keys of the
+    metadata that it holds as other types than strings too.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch accepts since 9.3.
     """
     document = chunked.document
+    metadata_types = types_of(fields)
     for ordinal, vector in enumerate(vectors, first):
         span = chunked.spans[ordinal]
+        # The page (from 1) on which the chunk begins, if the document has pages.
+        page = {"page": bisect_right(document.pages, span.start)} if document.pages else {}
         source: dict[str, Any] = {
             "content": document.text[span.start : span.end],
             "content_embedding": pack_vector(vector) if packed else vector.tolist(),
@@ -87,21 +90,18 @@ def index_actions(
             "start": span.start,
             "end": span.end,
             "title": document.title,
-            "metadata": {**document.metadata, **_page(document, span)},
+            "metadata": {**document.metadata, **page},
             "doc_hash": doc_hash,
         }
         if typed := typed_copies(document.id, source["metadata"], metadata_types):
             source[TYPED] = typed
-        if context:
-            source["neighbours_1"] = neighbour_text(chunked, ordinal, 1)
-            source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
+        for distance, field in enumerate(CONTEXT_FIELDS, 1):
+            if field in fields:
+                source[field] = neighbour_text(chunked, ordinal, distance)
+        if HEADINGS in fields and chunked.headings:
+            source[HEADINGS] = list(chunked.headings[ordinal])
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
-
-
-def _page(document: Document, span: ChunkSpan) -> dict[str, int]:
-    """Return the page (from 1) on which a chunk begins, if the document has pages."""
-    return {"page": bisect_right(document.pages, span.start)} if document.pages else {}
 
 
 def neighbour_text(chunked: ChunkedDocument, ordinal: int, distance: int) -> list[str]:
