@@ -85,6 +85,21 @@ def test_long_documents(chunks: list[int], size_and_overlap: tuple[int, int]) ->
     assert read == (tokens if len(windows) == 1 else tokens + (len(windows) - 1) * overlap)
 
 
+@given(chunk_sizes, st.integers(128, 300), st.integers(0, 64))
+def test_windows_are_of_few_lengths(chunks: list[int], size: int, overlap: int) -> None:
+    """Each is the planned one with less than 16 tokens more; the whole window or some steps of 16 less."""
+    starts = [0, *accumulate(chunks)]
+    tokens = starts.pop()
+    windows = list(Windows(size, overlap).plan(tokens, starts))
+    check_kept_once_with_context(windows, tokens, size, overlap)
+    planned = list(plan_windows(tokens, size, overlap, starts))
+    for window, before in zip(windows, planned, strict=True):
+        assert (window.keep_start, window.keep_end) == (before.keep_start, before.keep_end)
+        assert window.start <= before.start <= before.end <= window.end
+        assert 0 <= (window.end - window.start) - (before.end - before.start) < 16
+        assert tokens <= size or (size - (window.end - window.start)) % 16 == 0
+
+
 @given(st.integers(1, 700), sizes)
 def test_windows_that_take_no_account_of_chunks(tokens: int, size_and_overlap: tuple[int, int]) -> None:
     """Invariant 4, for an index that records no overlap."""
@@ -103,9 +118,9 @@ def test_an_index_that_records_no_overlap_keeps_its_windows() -> None:
     assert recorded_windows(encoder, 3) == choose_windows(encoder, 3)
 
 
-def test_the_overlap_is_an_eighth_of_a_window_or_what_is_asked_for_up_to_half_of_one() -> None:
+def test_the_overlap_is_none_or_what_is_asked_for_up_to_half_of_a_window() -> None:
     encoder = PositionEncoder(window=17)
-    assert choose_windows(encoder) == Windows(17, 2)
+    assert choose_windows(encoder) == Windows(17, 0)
     assert [choose_windows(encoder, overlap) for overlap in (0, 8)] == [Windows(17, 0), Windows(17, 8)]
     for overlap in (-1, 9):
         with pytest.raises(
