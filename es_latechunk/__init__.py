@@ -37,7 +37,14 @@ if TYPE_CHECKING:
         WriteError,
         raise_errors,
     )
-    from es_latechunk.evaluation import ComparedChunk, compare
+    from es_latechunk.evaluation import (
+        ComparedChunk,
+        KnnAccuracy,
+        StoredProblem,
+        VerifyReport,
+        compare,
+        verify,
+    )
     from es_latechunk.index import Index
     from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
@@ -54,11 +61,14 @@ if TYPE_CHECKING:
         FloatArray,
         Hit,
         IntArray,
+        ListScore,
         Passage,
         Pooling,
+        PoolingOptions,
         Reranker,
         Tokenizer,
         Tokens,
+        TokenWeights,
     )
 
 _MODULES = {
@@ -89,7 +99,9 @@ _MODULES = {
     "IngestRun": "ingest",
     "IntArray": "types",
     "JinaApiError": "errors",
+    "KnnAccuracy": "evaluation",
     "LateChunkError": "errors",
+    "ListScore": "types",
     "Mode": "elastic.search.query",
     "ModelError": "errors",
     "NodeError": "errors",
@@ -97,6 +109,7 @@ _MODULES = {
     "Outcome": "report",
     "Passage": "types",
     "Pooling": "types",
+    "PoolingOptions": "types",
     "PreconditionError": "errors",
     "Promotion": "elastic.write.alias",
     "Reranker": "types",
@@ -104,10 +117,13 @@ _MODULES = {
     "SearchResult": "search",
     "ServerError": "errors",
     "StageSeconds": "stages",
+    "StoredProblem": "evaluation",
     "Tokenizer": "types",
+    "TokenWeights": "types",
     "Tokens": "types",
     "TooMuchError": "errors",
     "UsageError": "errors",
+    "VerifyReport": "evaluation",
     "WriteError": "errors",
     "compare": "evaluation",
     "connect": "elastic.connection",
@@ -122,6 +138,7 @@ _MODULES = {
     "read_index": "elastic.index.from_index",
     "search": "search",
     "search_many": "search",
+    "verify": "evaluation",
 }
 __all__ = [
     "ChunkSpan",
@@ -151,7 +168,9 @@ __all__ = [
     "IngestRun",
     "IntArray",
     "JinaApiError",
+    "KnnAccuracy",
     "LateChunkError",
+    "ListScore",
     "Mode",
     "ModelError",
     "NodeError",
@@ -159,6 +178,7 @@ __all__ = [
     "Outcome",
     "Passage",
     "Pooling",
+    "PoolingOptions",
     "PreconditionError",
     "Promotion",
     "Reranker",
@@ -166,10 +186,13 @@ __all__ = [
     "SearchResult",
     "ServerError",
     "StageSeconds",
+    "StoredProblem",
+    "TokenWeights",
     "Tokenizer",
     "Tokens",
     "TooMuchError",
     "UsageError",
+    "VerifyReport",
     "WriteError",
     "compare",
     "connect",
@@ -184,6 +207,7 @@ __all__ = [
     "read_index",
     "search",
     "search_many",
+    "verify",
 ]
 
 

@@ -307,8 +307,7 @@ def written(
                     block.vectors,
                     doc_hash=document.doc_hash,
                     packed=target.packed,
-                    context=target.record.has_context,
-                    metadata_types=target.record.metadata_types,
+                    fields=target.record.properties,
                 )
                 yield from counts.clock.timed("write", indexing)
                 if block.last:

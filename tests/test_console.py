@@ -15,6 +15,7 @@ from indices import QUERIES, WordEncoder, made_up_documents, made_up_index, make
 
 from es_latechunk.elastic.console import console_msearch, console_request, render_json
 from es_latechunk.elastic.search.fusion import convex_sum
+from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT
 from es_latechunk.elastic.search.searcher import read_candidates
 
 pytestmark = pytest.mark.every_version
@@ -85,7 +86,7 @@ def test_hybrid_is_both_searches_in_one_request(
     bm25, knn = map(read_candidates, answers)
     contents = {chunk: content for answer in answers for chunk, _, content in hits_of(answer)}
     rows = rows_of(QUERIES[1], *options, "--index", INDEX)
-    fused = convex_sum(bm25, knn, bm25_weight=0.6)[: len(rows)]
+    fused = convex_sum(bm25, knn, bm25_weight=DEFAULT_BM25_WEIGHT, limit=500)[: len(rows)]
     assert [(one.id, one.score, contents[one.id]) for one in fused] == found(rows)
 
 

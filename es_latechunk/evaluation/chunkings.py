@@ -11,6 +11,7 @@ import numpy.typing as npt
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import DocumentError
+from es_latechunk.evaluation.bm25 import ChunkText
 from es_latechunk.evaluation.vectors import VectorSource
 from es_latechunk.late.windows import default_windows
 from es_latechunk.types import (
@@ -49,11 +50,15 @@ class Chunking:
             for ordinal in range(len(chunked.spans))
         ]
 
-    def contents(self) -> Iterator[list[str]]:
-        """Yield the texts of the chunks of each document."""
+    def contents(self) -> Iterator[list[ChunkText]]:
+        """Yield what a search finds the chunks of each document by."""
         for chunked in self.documents:
             text = chunked.document.text
-            yield [text[span.start : span.end] for span in chunked.spans]
+            title, spans = chunked.document.title, chunked.spans
+            yield [
+                ChunkText(text[span.start : span.end], title, path)
+                for span, path in zip(spans, chunked.headings, strict=True)
+            ]
 
     def tokens_read(self, pooling: Pooling) -> int:
         """Return how many tokens the model reads for all documents; windows read those of their overlap twice."""
