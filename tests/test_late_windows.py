@@ -85,21 +85,6 @@ def test_long_documents(chunks: list[int], size_and_overlap: tuple[int, int]) ->
     assert read == (tokens if len(windows) == 1 else tokens + (len(windows) - 1) * overlap)
 
 
-@given(chunk_sizes, st.integers(128, 300), st.integers(0, 64))
-def test_windows_are_of_few_lengths(chunks: list[int], size: int, overlap: int) -> None:
-    """Each is the planned one with less than 16 tokens more; the whole window or some steps of 16 less."""
-    starts = [0, *accumulate(chunks)]
-    tokens = starts.pop()
-    windows = list(Windows(size, overlap).plan(tokens, starts))
-    check_kept_once_with_context(windows, tokens, size, overlap)
-    planned = list(plan_windows(tokens, size, overlap, starts))
-    for window, before in zip(windows, planned, strict=True):
-        assert (window.keep_start, window.keep_end) == (before.keep_start, before.keep_end)
-        assert window.start <= before.start <= before.end <= window.end
-        assert 0 <= (window.end - window.start) - (before.end - before.start) < 16
-        assert tokens <= size or (size - (window.end - window.start)) % 16 == 0
-
-
 @given(st.integers(1, 700), sizes)
 def test_windows_that_take_no_account_of_chunks(tokens: int, size_and_overlap: tuple[int, int]) -> None:
     """Invariant 4, for an index that records no overlap."""

@@ -15,17 +15,13 @@ from es_latechunk.types import Encoder, TokenEncoder, TokenWindow
 DEFAULT_OVERLAP = 0  # measured, see docs/models.md: an eighth of a window cost 18 % more and found no more
 UNRECORDED_OVERLAP_SHARE = 4  # the share of every index that was created before overlaps were recorded
 WIDEST_OVERLAP_SHARE = 2  # with more, a token would go through the model more than twice
-# Windows are of few lengths: OpenVINO compiles kernels for each, and computes odd lengths more slowly.
-LENGTH_STEP = 16
-SHORTEST_STEPPED = 128  # a step would be too large a share of a shorter window
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
     """The windows of long documents: at most `size` of its tokens each, of which neighbours share `overlap`.
 
-    A few more tokens may be shared, so that windows are of few lengths. Special and prefix tokens are not counted.
-    `overlap=None` is for an index that records none: windows of equal length
+    Special and prefix tokens are not counted. `overlap=None` is for an index that records none: windows of equal length
     that share a quarter of it and take no account of chunks, so that its vectors stay as they are.
     """
 
@@ -36,10 +32,7 @@ class Windows:
         """Yield the windows of a document of `tokens` tokens, whose chunks begin at the tokens `starts`, in order."""
         if self.overlap is None:
             return plan_evenly(tokens, self.size, self.size // UNRECORDED_OVERLAP_SHARE)
-        planned = plan_windows(tokens, self.size, self.overlap, starts)
-        if self.size < SHORTEST_STEPPED:
-            return planned
-        return (_lengthened(window, tokens, self.size) for window in planned)
+        return plan_windows(tokens, self.size, self.overlap, starts)
 
     def shortened(self, tokens: int) -> Windows:
         """Return windows that leave room for so many tokens of something else, with the same overlap."""
@@ -143,17 +136,6 @@ def _greedy(
         start = int(edges[np.searchsorted(edges, first + size - after, side="right") - 1])
         found.append(start)
     return np.array(found, dtype=np.int64)
-
-
-def _lengthened(window: TokenWindow, tokens: int, size: int) -> TokenWindow:
-    """Return the window with less than LENGTH_STEP tokens of context more; its length is `size` or some steps less.
-
-    The window of a document that fits one stays as it is.
-    """
-    length = window.end - window.start
-    wanted = length + (size - length) % LENGTH_STEP
-    end = min(max(window.start - (wanted - length) // 2, 0) + wanted, tokens)
-    return replace(window, start=max(end - wanted, 0), end=end)
 
 
 def plan_evenly(tokens: int, size: int, overlap: int) -> Iterator[TokenWindow]:
