@@ -41,8 +41,7 @@ def embed_documents(
     - `chunker`: "sentences", "paragraphs" or "tokens": the units that are merged into chunks.
     - `pooling`: "late"; "naive", which embeds each chunk alone, for comparison; "blend", the sum of both; or
       PoolingOptions.
-    - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window (default: an
-      eighth).
+    - `overlap`: the number of tokens that the windows of a long document share, 0 (the default) to half of a window.
     - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
       read.
     """
