@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from es_latechunk.models.rerank import load_reranker
     from es_latechunk.report import DocumentResult, IngestReport, Outcome
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
+    from es_latechunk.stages import StageSeconds
     from es_latechunk.types import (
         ChunkSpan,
         ChunkVector,
@@ -63,9 +64,11 @@ if TYPE_CHECKING:
         ListScore,
         Passage,
         Pooling,
+        PoolingOptions,
         Reranker,
         Tokenizer,
         Tokens,
+        TokenWeights,
     )
 
 _MODULES = {
@@ -106,14 +109,17 @@ _MODULES = {
     "Outcome": "report",
     "Passage": "types",
     "Pooling": "types",
+    "PoolingOptions": "types",
     "PreconditionError": "errors",
     "Promotion": "elastic.write.alias",
     "Reranker": "types",
     "SearchKeywords": "search",
     "SearchResult": "search",
     "ServerError": "errors",
+    "StageSeconds": "stages",
     "StoredProblem": "evaluation",
     "Tokenizer": "types",
+    "TokenWeights": "types",
     "Tokens": "types",
     "TooMuchError": "errors",
     "UsageError": "errors",
@@ -172,13 +178,16 @@ __all__ = [
     "Outcome",
     "Passage",
     "Pooling",
+    "PoolingOptions",
     "PreconditionError",
     "Promotion",
     "Reranker",
     "SearchKeywords",
     "SearchResult",
     "ServerError",
+    "StageSeconds",
     "StoredProblem",
+    "TokenWeights",
     "Tokenizer",
     "Tokens",
     "TooMuchError",

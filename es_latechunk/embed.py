@@ -39,7 +39,8 @@ def embed_documents(
     - `encoder`: from `load_encoder`, or one of your own that follows the protocol.
     - `max_tokens`: the maximum size of a chunk.
     - `chunker`: "sentences", "paragraphs" or "tokens": the units that are merged into chunks.
-    - `pooling`: "late", or "naive", which embeds each chunk alone, for comparison.
+    - `pooling`: "late"; "naive", which embeds each chunk alone, for comparison; "blend", the sum of both; or
+      PoolingOptions.
     - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window (default: an
       eighth).
     - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
