@@ -12,7 +12,7 @@ from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import DocumentError
 from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.late.windows import default_windows
+from es_latechunk.late import choose_windows
 from es_latechunk.types import (
     ChunkedDocument,
     Document,
@@ -58,11 +58,12 @@ class Chunking:
     def tokens_read(self, pooling: Pooling) -> int:
         """Return how many tokens the model reads for all documents; windows read those of their overlap twice."""
         counts = [len(chunked.tokens) for chunked in self.documents]
-        if pooling != "late" or not isinstance(self.encoder, TokenEncoder):
+        if pooling == "naive" or not isinstance(self.encoder, TokenEncoder):
             return sum(counts)
-        windows = default_windows(self.encoder)
+        windows = choose_windows(self.encoder)
         plans = (windows.plan(count, np.arange(count)) for count in counts)
-        return sum(window.end - window.start for plan in plans for window in plan)
+        late = sum(window.end - window.start for plan in plans for window in plan)
+        return late + sum(counts) if pooling == "blend" else late
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,15 @@ from es_latechunk.evaluation.questions import Question, check_questions
 from es_latechunk.evaluation.ranking import Found, Scores, best, blocks, by_document
 from es_latechunk.evaluation.relevance import Relevance, choose_relevance, chunk_qrels, document_qrels
 from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.types import POOLINGS, Document, Encoder, FloatArray, Pooling, check_pooling
+from es_latechunk.types import (
+    POOLINGS,
+    Document,
+    Encoder,
+    FloatArray,
+    Pooling,
+    PoolingOptions,
+    check_pooling,
+)
 
 INDEX_TYPE = "int8_hnsw"  # that of an index made by default
 T = TypeVar("T")
@@ -73,13 +81,14 @@ class Axes:
     poolings: Sequence[Pooling] = POOLINGS
     modes: Sequence[Mode] = MODES
 
-    def check(self) -> None:
-        """Raise UsageError for a value that does not exist, and for a setting without any value."""
+    def check(self, encoders: Sequence[Encoder]) -> None:
+        """Raise UsageError for a value that does not exist, or not for an encoder, and for a setting without any."""
         for name in ("max_tokens", "chunkers", "poolings", "modes"):
             if not getattr(self, name):
                 raise UsageError(f"{setting(name)} is empty; give at least one value")
         for pooling in self.poolings:
-            check_pooling(pooling)
+            for encoder in encoders:
+                check_pooling(PoolingOptions(pooling), encoder)
         for mode in self.modes:
             if mode not in MODES:
                 names = ", ".join(MODES)
@@ -143,7 +152,7 @@ def evaluate(
     """
     check_installed()
     axes = axes or Axes()
-    axes.check()
+    axes.check(encoders)
     if k < NDCG_CUTOFF:
         raise UsageError(f"{setting('k')} {k} is less than the {NDCG_CUTOFF} hits that nDCG looks at")
     errors: list[DocumentError] = []
