@@ -12,12 +12,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from es_latechunk.bootstrap import create_index, promote, read_index
+    from es_latechunk.bootstrap import create_index
     from es_latechunk.documents import read_documents
     from es_latechunk.dry_run import DryRun, IngestPlan
     from es_latechunk.elastic.connection import connect
+    from es_latechunk.elastic.index.from_index import read_index
     from es_latechunk.elastic.search.query import Filter, Fusion, Mode
-    from es_latechunk.elastic.write.alias import Promotion
+    from es_latechunk.elastic.write.alias import Promotion, promote
     from es_latechunk.embed import OnTokens, embed_documents
     from es_latechunk.errors import (
         DocumentError,
@@ -113,10 +114,10 @@ _MODULES = {
     "ingest": "ingest",
     "load_encoder": "models",
     "load_reranker": "models.rerank",
-    "promote": "bootstrap",
+    "promote": "elastic.write.alias",
     "raise_errors": "errors",
     "read_documents": "documents",
-    "read_index": "bootstrap",
+    "read_index": "elastic.index.from_index",
     "search": "search",
     "search_many": "search",
 }

@@ -1,8 +1,8 @@
-"""Operations on whole indices: create one, stage one for an alias, promote it, and read one as a source."""
+"""Creates an index for the vectors of an encoder, and the staged index of an alias."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,10 @@ from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.elastic.index.template import index_body, load_template
 from es_latechunk.late import choose_windows
 from es_latechunk.models import EncoderLoader, check_weights, choose_encoder
-from es_latechunk.types import Document, Encoder, Pooling, PoolingOptions, check_pooling
+from es_latechunk.types import Encoder, Pooling, PoolingOptions, check_pooling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
-
-    from es_latechunk.elastic.write.alias import Promotion
-    from es_latechunk.errors import DocumentError
 
 
 def create_index(
@@ -38,17 +35,21 @@ def create_index(
     language: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bool:
-    """Create an index for this encoder's vectors; return True if it is new, False if it exists already.
+    """Create an index for the vectors of `encoder`; return True if it is new, False if it exists already.
 
-    `chunker`, `max_tokens`, `pooling` and `overlap` are those of `embed_documents`. `quantization` is "int8", "int4",
-    "bbq" or "none"; with "_flat" ("flat" for none) there is no graph, and few chunks are searched exactly. `template`
-    is a file with settings and mappings to start from. With `context_fields`, the words of each chunk's neighbours are
-    indexed too, for BM25. `language` is a language analyzer of the cluster. `metadata` gives keys of the metadata
-    a type, such as {"price": "double"}, so that filters can be ranges over them; a document with a value that does not
-    fit is refused.
+    - `chunker`, `max_tokens`, `pooling`, `overlap`: as in `embed_documents`.
+    - `quantization`: "int8", "int4", "bbq" or "none". With "_flat" ("flat" for none) there is no graph, and few chunks
+      are searched exactly.
+    - `shards`, `replicas`: without them, those of the template, or else one shard, and a replica if there are several
+      nodes.
+    - `template`: a file with settings and mappings to start from.
+    - `context_fields`: index the words of each chunk's neighbours too, for BM25.
+    - `language`: a language analyzer of the cluster, such as "english".
+    - `metadata`: the types of keys of the metadata, such as {"price": "double"}, so that filters can be ranges over
+      them; a document with a value that does not fit is refused.
 
     The mapping's `_meta` records the encoder, the chunker, the pooling and the overlap; an index of the same name that
-    records anything else is refused (IndexMismatchError). Without a client, the cluster is that of ELASTICSEARCH_URL,
+    records anything else is refused (IndexMismatchError). Without a `client`, the cluster is that of ELASTICSEARCH_URL,
     or the local node.
     """
     from es_latechunk.elastic import connection
@@ -108,34 +109,3 @@ def stage_index(
         admin.create_index(client, name, index_body(identity, template=template), identity)
 
     return aliases.open_staged_index(client, alias, create), chosen
-
-
-def promote(alias: str, *, client: Elasticsearch | None = None, allow_failed: bool = False) -> Promotion:
-    """Swap an alias, in one step, to the index that `ingest(..., alias=...)` has filled.
-
-    The indices before it stay until they are deleted, so that you can compare them, and go back. Raises
-    PreconditionError if no index is staged, its ingest has not ended or counted another number of chunks, or documents
-    failed (unless `allow_failed`).
-    """
-    from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.write import alias as aliases
-
-    return aliases.promote(client or connect(), alias, allow_failed=allow_failed)
-
-
-def read_index(
-    index: str,
-    *,
-    client: Elasticsearch | None = None,
-    text_field: str = "content",
-    title_field: str = "title",
-) -> Iterator[Document | DocumentError]:
-    """Yield the documents of any index, as it is when reading begins, as a source for `ingest`.
-
-    A document has the `_id` of the hit, its text and title, and all other fields as metadata. `text_field` may be
-    dotted; a hit in which it is missing or not a string becomes a DocumentError.
-    """
-    from es_latechunk.elastic.connection import connect
-    from es_latechunk.elastic.index import from_index
-
-    return from_index.read_index(client or connect(), index, text_field=text_field, title_field=title_field)

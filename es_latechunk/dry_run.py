@@ -57,8 +57,9 @@ class IngestPlan:
 class DryRun:
     """The stages of an ingest before the encoder. Iterating over it yields the result that each document would have.
 
-    Afterwards `plan` summarises what the ingest would do; its estimates need a sample to be encoded. See IngestRun for
-    the arguments and the errors; a prune that the ingest would refuse is refused here too.
+    Afterwards `plan` summarises what the ingest would do; its estimates need a sample to be encoded. `index`,
+    `client`, `encoder`, `retry_for`, `prune` and `max_prune` are those of IngestRun, and so are the errors: a prune
+    that the ingest would refuse is refused here too.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.errors import DocumentError
-from es_latechunk.late import EmbeddedChunks, choose_windows, embed_chunks
+from es_latechunk.late import choose_windows, embed_chunks
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkVector,
@@ -34,11 +34,16 @@ def embed_documents(
     """Yield the chunk vectors of a stream of documents, lazily and in order; no server is needed.
 
     For a document that cannot be used, a DocumentError comes instead of its chunks, and the run continues;
-    `raise_errors` stops at it. `chunker` is "sentences", "paragraphs" or "tokens"; `max_tokens` is the maximum size of
-    a chunk; `pooling="naive"` embeds each chunk alone, for comparison. `overlap` is the number of tokens that the
-    windows of a long document share, 0 to half of a window (default: an eighth). `on_tokens` is called with the id and
-    the tokens of each document, which show how much of it the model cannot read. Raises UsageError for settings that
-    cannot work.
+    `raise_errors` stops at it. Raises UsageError for settings that cannot work.
+
+    - `encoder`: from `load_encoder`, or one of your own that follows the protocol.
+    - `max_tokens`: the maximum size of a chunk.
+    - `chunker`: "sentences", "paragraphs" or "tokens": the units that are merged into chunks.
+    - `pooling`: "late", or "naive", which embeds each chunk alone, for comparison.
+    - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window (default: an
+      eighth).
+    - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
+      read.
     """
     options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
     check_pooling(options, encoder)
@@ -64,14 +69,11 @@ def embed_documents(
         for block in embed_chunks(chunked(), encoder=encoder, pooling=options, windows=windows):
             if isinstance(block, DocumentError):
                 yield block
-            else:
-                yield from _chunk_vectors(block)
+                continue
+            document = block.chunked.document
+            for ordinal, vector in enumerate(block.vectors, block.first):
+                span = block.chunked.spans[ordinal]
+                content = document.text[span.start : span.end]
+                yield ChunkVector(document.id, ordinal, span.start, span.end, content, vector)
 
     return vectors()
-
-
-def _chunk_vectors(block: EmbeddedChunks) -> Iterator[ChunkVector]:
-    document = block.chunked.document
-    for ordinal, vector in enumerate(block.vectors, block.first):
-        start, end = block.chunked.spans[ordinal].start, block.chunked.spans[ordinal].end
-        yield ChunkVector(document.id, ordinal, start, end, document.text[start:end], vector)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_latechunk.dry_run import DryRun
 from es_latechunk.ingest import DEFAULT_MAX_PRUNE, IngestKeywords, IngestRun, ingest
+from es_latechunk.keywords import keywords_of
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import IngestReport
 from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
     from es_latechunk.errors import DocumentError
 
+GIVEN = ("index", "alias", "client", "encoder")  # what an Index fills in
+
 
 class Index:
     """An index or alias, with its client and the encoder that it records.
 
-    Without a client, the cluster is that of ELASTICSEARCH_URL, or the local node. The encoder is loaded when it is
+    Without a `client`, the cluster is that of ELASTICSEARCH_URL, or the local node. The encoder is loaded when it is
     first needed, and kept, so that a query takes milliseconds. `encoder` may be a function that loads it from what the
     index records. The name is resolved at each call, so an alias may move in between; an encoder that is not the
     index's own is refused (IndexMismatchError).
@@ -56,26 +59,30 @@ class Index:
             self._loaded = self._loaded or choose_encoder(self._given, recorded)
             return self._loaded
 
+    @keywords_of(search_many, given=GIVEN)
     def search(self, query: str, **keywords: Unpack[SearchKeywords]) -> list[Hit]:
-        """Return the best chunks for a query; see `search_many` for the keywords."""
+        """Return the best chunks for a query, best first, from this index with its client and its encoder."""
         return search(query, index=self.name, client=self.client, encoder=self._load, **keywords)
 
+    @keywords_of(search_many, given=GIVEN)
     def search_many(
         self, queries: Iterable[str], **keywords: Unpack[SearchKeywords]
     ) -> Iterator[SearchResult]:
-        """Yield the best chunks for each of many queries; see `search_many` for the keywords."""
+        """Yield the best chunks for each of many queries, from this index with its client and its encoder."""
         return search_many(queries, index=self.name, client=self.client, encoder=self._load, **keywords)
 
+    @keywords_of(IngestRun, given=GIVEN)
     def ingest(
         self, documents: Iterable[Document | DocumentError], **keywords: Unpack[IngestKeywords]
     ) -> IngestReport:
-        """Write every new or changed document; see IngestRun for the keywords."""
+        """Write every new or changed document into this index, and return the report, which lists what failed."""
         return ingest(documents, index=self.name, client=self.client, encoder=self._load, **keywords)
 
+    @keywords_of(IngestRun, given=GIVEN)
     def start_ingest(
         self, documents: Iterable[Document | DocumentError], **keywords: Unpack[IngestKeywords]
     ) -> IngestRun:
-        """Return an ingest to iterate over; it yields the result of each document. See IngestRun."""
+        """Return an ingest into this index to iterate over, which yields the result of each document."""
         return IngestRun(documents, index=self.name, client=self.client, encoder=self._load, **keywords)
 
     def dry_run(
@@ -86,7 +93,7 @@ class Index:
         prune: bool = False,
         max_prune: float = DEFAULT_MAX_PRUNE,
     ) -> DryRun:
-        """Return what an ingest would do; nothing is written. See DryRun."""
+        """Return what an ingest would do; nothing is written. `retry_for`, `prune` and `max_prune` as in `ingest`."""
         return DryRun(
             documents,
             index=self.name,

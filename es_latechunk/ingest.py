@@ -18,6 +18,7 @@ from es_latechunk.bootstrap import stage_index
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
+from es_latechunk.keywords import keywords_of
 from es_latechunk.late import Windows, embed_chunks, recorded_windows
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class IngestKeywords(TypedDict, total=False):
-    """The keywords of `ingest` that IngestRun explains."""
+    """The keywords of IngestRun that concern the run; IngestRun explains them."""
 
     retry_for: float
     prune: bool
@@ -50,43 +51,28 @@ class IngestKeywords(TypedDict, total=False):
     wait: bool
 
 
-def ingest(
-    documents: Iterable[Document | DocumentError],
-    *,
-    index: str | None = None,
-    alias: str | None = None,
-    client: Elasticsearch | None = None,
-    encoder: Encoder | EncoderLoader | None = None,
-    **keywords: Unpack[IngestKeywords],
-) -> IngestReport:
-    """Write every new or changed document; the report lists what failed. IngestRun explains the arguments."""
-    run = IngestRun(documents, index=index, alias=alias, client=client, encoder=encoder, **keywords)
-    for _ in run:
-        pass
-    return run.report
-
-
 class IngestRun:
     """One run of an ingest. Iterating over it yields the result of each document; `report` has the counts so far.
 
-    Every new or changed document is written, and the chunks that a shorter version no longer has are removed. A
-    document that cannot be used has its error as its result, and the run continues. Chunks are cut and pooled as the
-    index records. `encoder` is the index's own encoder, or a function that loads it from what the index records (None
-    for the first index of an alias), or None, which loads the model that the index records. Without a client, the
-    cluster is that of ELASTICSEARCH_URL, or the local node.
+    New and changed documents are written, and the chunks that a shorter version no longer has are removed. A document
+    that cannot be used has its error as its result, and the run continues. Chunks are cut and pooled as the index
+    records. Only one load at a time can write an index.
 
-    `index` is resolved once. If it is an alias that moves during the run, the run continues with the index that it
-    began with, and ends with a WriteError, because what it wrote is not behind the alias. Only one load at a time can
-    own an index: a second one raises IndexBusyError, or waits for the first (`wait`).
+    - `index`: an index or an alias. It is resolved once: if an alias moves during the run, the run continues with the
+      index that it began with, and ends with a WriteError, because what it wrote is not behind the alias.
+    - `alias`: instead of `index`. A new index is filled with exactly the source, and `promote` swaps the alias to it.
+    - `client`: without one, the cluster is that of ELASTICSEARCH_URL, or the local node.
+    - `encoder`: the index's own encoder, or a function that loads it from what the index records (None for the first
+      index of an alias). Without one, the model that the index records is loaded.
+    - `retry_for`: the seconds for which a failed request is retried.
+    - `prune`: at the end, remove the documents that the source no longer has, unless a document of the source failed.
+    - `max_prune`: the share of the index's documents (0 to 1) that pruning may remove. PreconditionError is raised if
+      it would remove more, or if the source gave no document.
+    - `wait`: wait until another load of the index ends, instead of raising IndexBusyError.
 
-    `prune` removes, at the end, the documents that the source no longer has, unless a document of the source failed.
-    PreconditionError is raised if the source gave no document, or if pruning would remove more than the share
-    `max_prune` (0 to 1) of the index's documents. With `alias` instead of `index`, a new index is filled with exactly
-    the source, and its counts are recorded for `promote`, which swaps the alias to it.
-
-    The constructor writes nothing, but it looks the index up and loads the encoder: it raises IndexNotFoundError, and
-    IndexMismatchError if the encoder is not the index's own. The iteration raises WriteError if the cluster fails for
-    `retry_for` seconds, or the index accepts nothing, is deleted or taken over. `report` then has what was done.
+    Looking up the index and loading the encoder raise IndexNotFoundError, and IndexMismatchError if the encoder is not
+    the index's own; nothing is written then. Writing raises WriteError if the cluster fails for `retry_for` seconds, or
+    the index accepts nothing, is deleted or taken over.
     """
 
     def __init__(
@@ -185,6 +171,23 @@ class IngestRun:
             yield from pruned(target, session, seen, count)
 
 
+@keywords_of(IngestRun)
+def ingest(
+    documents: Iterable[Document | DocumentError],
+    *,
+    index: str | None = None,
+    alias: str | None = None,
+    client: Elasticsearch | None = None,
+    encoder: Encoder | EncoderLoader | None = None,
+    **keywords: Unpack[IngestKeywords],
+) -> IngestReport:
+    """Write every new or changed document, and return the report, which lists what failed."""
+    run = IngestRun(documents, index=index, alias=alias, client=client, encoder=encoder, **keywords)
+    for _ in run:
+        pass
+    return run.report
+
+
 def check_shares(retry_for: float, max_prune: float) -> None:
     """Raise a UsageError for a negative time, or a share that is not between 0 and 1."""
     if not retry_for >= 0:
@@ -214,6 +217,7 @@ def open_target(
     client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
 ) -> Target:
     """Read what the index records; raise IndexMismatchError if the encoder is not the index's own."""
+    from es_latechunk.elastic.connection import server_version
     from es_latechunk.elastic.index.admin import read_record
     from es_latechunk.elastic.index.identity import check_encoder
     from es_latechunk.elastic.retry import retry_transient
@@ -225,21 +229,13 @@ def open_target(
     encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
-    packed = retry_transient(
-        lambda: _takes_packed_vectors(client), retry_for=retry_for, retry_unreachable=False
-    )
-    windows = recorded_windows(encoder, identity.overlap)
-    return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)
-
-
-def _takes_packed_vectors(client: Elasticsearch) -> bool:
-    """Return whether every node accepts vectors as base64, which is shorter and parsed faster than numbers."""
-    from es_latechunk.elastic.connection import server_version
-
-    version = server_version(client)
+    version = retry_transient(lambda: server_version(client), retry_for=retry_for, retry_unreachable=False)
     if version is None:
         log.info("no right to see the server's version (monitor), so vectors are sent as lists of numbers")
-    return version is not None and version >= PACKED_VECTORS_SINCE
+    # As base64 they are shorter and parsed faster, but every node has to accept them.
+    packed = version is not None and version >= PACKED_VECTORS_SINCE
+    windows = recorded_windows(encoder, identity.overlap)
+    return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +256,7 @@ def changed_documents(
 ) -> Iterator[ChangedDocument | DocumentResult]:
     """Chunk the documents that have to be written; an unchanged document becomes a result, and costs no encoding."""
     from es_latechunk.elastic.index.contents import compare_with_index
-    from es_latechunk.elastic.write.actions import check_id, check_metadata
+    from es_latechunk.elastic.write.actions import check_document
 
     hashed = _hashed(documents, seen, target.vectors)
     for comparison in compare_with_index(session.client, session.target, hashed, retry_for=target.retry_for):
@@ -273,8 +269,7 @@ def changed_documents(
             continue
         try:
             chunked = chunk_document(document, chunker=target.chunker, tokenizer=target.encoder.tokenizer)
-            check_id(document.id, len(chunked.spans))
-            check_metadata(document, target.record.metadata_types)
+            check_document(chunked, target.record.metadata_types)
         except DocumentError as error:
             yield _failed(error, document)
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, Filter, Fusion, Mode, SearchOptions
 from es_latechunk.errors import UsageError, setting
+from es_latechunk.keywords import keywords_of
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.types import Encoder, FloatArray, Hit, Reranker
 
@@ -50,19 +51,6 @@ class SearchKeywords(TypedDict, total=False):
     rank_window_size: int | None
 
 
-def search(
-    query: str,
-    *,
-    index: str,
-    client: Elasticsearch | None = None,
-    encoder: Encoder | EncoderLoader | None = None,
-    **keywords: Unpack[SearchKeywords],
-) -> list[Hit]:
-    """Return the best chunks for a query, best first; `search_many` explains the keywords."""
-    [result] = search_many([query], index=index, client=client, encoder=encoder, **keywords)
-    return list(result.hits)
-
-
 def search_many(
     queries: Iterable[str],
     *,
@@ -83,19 +71,26 @@ def search_many(
     reranker: Reranker | None = None,
     rank_window_size: int | None = None,
 ) -> Iterator[SearchResult]:
-    """Yield the `k` best chunks for each query, in the order of the queries; one request searches for dozens of them.
+    """Yield the best chunks for each query, in the order of the queries; one request searches for dozens of them.
 
-    `mode`: "knn" (the score is (1 + cosine) / 2), "bm25", or "hybrid", the default if the chunks' text is indexed.
-    `encoder` is the index's own encoder, or a function that loads it from what the index records, or None, which loads
-    the model that the index records. Without a client, the cluster is that of ELASTICSEARCH_URL, or the local node.
-
-    `filters`: a string such as "field=value", an Elasticsearch clause as a mapping, or several of these, which
-    must all hold. `num_candidates`: the chunks that each mode looks at (default 10 k, at least 500). `similarity`:
-    the minimum cosine of kNN hits. `oversample`: rescore this many times k quantised candidates with the full vectors.
-    `fusion`: "convex" (a weighted sum; `bm25_weight` is BM25's share), "rrf", or "server". `collapse` gives one hit per
-    document, `highlight` the content with the query's words marked, `neighbours` a passage with that many chunks on
-    each side. A `reranker` (see `load_reranker`) puts the first `rank_window_size` hits (default 50, at least k) in
-    its own order.
+    - `index`: an index or an alias.
+    - `client`: without one, the cluster is that of ELASTICSEARCH_URL, or the local node.
+    - `encoder`: the index's own encoder, or a function that loads it from what the index records. Without one, the
+      model that the index records is loaded.
+    - `k`: the number of hits per query.
+    - `mode`: "knn" (the score is (1 + cosine) / 2), "bm25", or "hybrid", the default if the chunks' text is indexed.
+    - `num_candidates`: the number of chunks that each mode looks at (default: 10 k, at least 500).
+    - `similarity`: the minimum cosine of kNN hits.
+    - `oversample`: rescore this many times k quantised candidates with the full vectors.
+    - `fusion`: how a hybrid search combines its two lists: "convex" (a weighted sum), "rrf", or "server".
+    - `bm25_weight`: the share of BM25 in that sum, from 0 to 1.
+    - `filters`: a string such as "field=value", an Elasticsearch clause as a mapping, or several of these, which must
+      all hold.
+    - `highlight`: give each hit its content with the query's words marked.
+    - `collapse`: give only the best chunk of each document.
+    - `neighbours`: give each hit a passage with this many chunks on each side.
+    - `reranker`: put the first hits in the order of this model (see `load_reranker`).
+    - `rank_window_size`: the number of hits that the reranker reads (default: 50, at least k).
 
     Raises UsageError for options that cannot work, IndexNotFoundError, IndexMismatchError if the index holds vectors
     of another model, and ServerError.
@@ -145,6 +140,20 @@ def search_many(
                 yield SearchResult(found.query, hits, found.milliseconds)
 
     return results()
+
+
+@keywords_of(search_many)
+def search(
+    query: str,
+    *,
+    index: str,
+    client: Elasticsearch | None = None,
+    encoder: Encoder | EncoderLoader | None = None,
+    **keywords: Unpack[SearchKeywords],
+) -> list[Hit]:
+    """Return the best chunks for a query, best first."""
+    [result] = search_many([query], index=index, client=client, encoder=encoder, **keywords)
+    return list(result.hits)
 
 
 def open_searcher(

@@ -174,8 +174,8 @@ BAD_TEXTS: dict[str, tuple[bytes, str]] = {
     "bent.txt.gz": (gzip.compress(b"text" * 99)[:-8] + bytes(8), "cannot be unpacked"),
     "silent.html": (b"<html><title>T</title><script>let a = 1</script></html>", "is empty"),
     "deep.html": (b"<div>" * 5000 + b"text", "is nested too deeply"),
-    "columns.csv": (b"id,body\n1,a\n", 'has no column "text" but id, body'),
-    "empty.csv": (b"", 'has no column "text" but none'),
+    "columns.csv": (b"id,body\n1,a\n", 'has no column "text" (columns: id, body)'),
+    "empty.csv": (b"", 'has no column "text" (columns: none)'),
     "twice.csv": (b"text,year,year\na,1,2\n", "has two columns of the same name (year)"),
     "cut.pdf": (pdf(["text"])[:-20], "is cut off"),
     "not.pdf": (b"no PDF %%EOF", "is not a PDF that can be read"),
@@ -394,7 +394,7 @@ HOSTILE_FILES = {
     "german-mac.txt": HostileFile(
         own_sentences()["de"][0].encode("mac_roman"),
         (),
-        "may be cp1252 or mac-roman; say which it is with --encoding",
+        "may be cp1252 or mac-roman; give its encoding with --encoding",
     ),
 }
 

@@ -263,7 +263,7 @@ def test_searches_during_the_swap_never_mix_models(
         asker.start()
     try:
         for _ in range(3):
-            promoted = promote(client, alias)
+            promoted = promote(alias, client=client)
             assert isinstance(promoted, Promotion)
             client.indices.update_aliases(
                 actions=[
@@ -271,7 +271,7 @@ def test_searches_during_the_swap_never_mix_models(
                     {"add": {"index": f"{alias}-000001", "alias": alias}},
                 ]
             )
-        promote(client, alias)
+        promote(alias, client=client)
         while "new" not in seen and not wrong:
             ended.wait(0.01)
     finally:

@@ -21,21 +21,34 @@ import es_latechunk
 from es_latechunk import (
     Document,
     DocumentError,
+    DryRun,
+    Encoder,
+    EncoderIdentity,
+    EncoderLoader,
+    Index,
+    IngestKeywords,
+    IngestRun,
     LateChunkError,
+    SearchKeywords,
     UsageError,
     create_index,
     embed_documents,
     errors,
+    ingest,
     load_encoder,
+    search,
+    search_many,
 )
 from es_latechunk.errors import Message, setting
-from es_latechunk.models import choose_encoder
+from es_latechunk.models import LoadKeywords, choose_encoder
 
 # From the standard library, numpy and Elasticsearch's client.
 KNOWN = {
     "Any", "Callable", "Elasticsearch", "ForwardRef", "Iterable", "Iterator", "Literal", "Mapping", "NDArray", "None",
     "Path", "Sequence", "T", "TypeVar", "Unpack",
 }  # fmt: skip
+# What an Index fills in for each of its methods.
+OBJECTS = {"index", "alias", "client", "encoder"}
 # Nobody listens here: what is refused is refused before anything is asked.
 NOWHERE = Elasticsearch("http://127.0.0.1:9")
 
@@ -72,6 +85,50 @@ def test_everything_public_says_what_it_is() -> None:
         value = getattr(es_latechunk, name)
         if inspect.isfunction(value) or inspect.isclass(value):
             assert value.__doc__, name
+
+
+def keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    shown = inspect.signature(function).parameters
+    return {name: part for name, part in shown.items() if part.kind != part.POSITIONAL_OR_KEYWORD}
+
+
+PUBLIC_CALLABLES = [
+    getattr(es_latechunk, name)
+    for name in es_latechunk.__all__
+    if inspect.isfunction(getattr(es_latechunk, name))
+] + [
+    IngestRun,
+    DryRun,
+    Index,
+    *(method for name, method in vars(Index).items() if name[0] != "_" and callable(method)),
+]
+
+
+@pytest.mark.parametrize("function", PUBLIC_CALLABLES, ids=lambda function: function.__qualname__)
+def test_help_shows_each_keyword_and_explains_it(function: Callable[..., Any]) -> None:
+    explanation = inspect.getdoc(function) or ""
+    assert {part.kind for part in keywords(function).values()} <= {inspect.Parameter.KEYWORD_ONLY}
+    assert [name for name in keywords(function) if f"`{name}`" not in explanation] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "functions"),
+    [
+        (SearchKeywords, (search_many, search, Index.search, Index.search_many)),
+        (IngestKeywords, (IngestRun, ingest, Index.ingest, Index.start_ingest)),
+        (LoadKeywords, (load_encoder,)),
+    ],
+)
+def test_type_checkers_see_the_keywords_that_help_shows(
+    typed: type, functions: tuple[Callable[..., Any], ...]
+) -> None:
+    expected = {name: annotation.__forward_arg__ for name, annotation in typed.__annotations__.items()}
+    shown = [
+        {name: part for name, part in keywords(function).items() if name not in OBJECTS}
+        for function in functions
+    ]
+    assert all({name: part.annotation for name, part in one.items()} == expected for one in shown)
+    assert all(one == shown[0] for one in shown)  # the defaults, too
 
 
 def test_a_function_stays_one_when_the_module_of_its_name_is_imported() -> None:
@@ -130,6 +187,20 @@ def test_a_value_that_does_not_exist_is_refused_with_those_that_do(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         call()
+
+
+def test_an_encoder_may_be_a_function_of_what_the_index_records() -> None:
+    encoder = PositionEncoder()
+    asked = []
+
+    def load(recorded: EncoderIdentity | None) -> Encoder:
+        asked.append(recorded)
+        return encoder
+
+    loader: EncoderLoader = load
+    assert choose_encoder(loader, encoder.identity) is encoder
+    assert choose_encoder(loader, None) is encoder
+    assert asked == [encoder.identity, None]
 
 
 def test_an_error_names_a_setting_as_python_and_as_the_command_line_do() -> None:

@@ -49,7 +49,7 @@ def test_the_command_line_says_the_same_and_exits_with_1(folder: Path) -> None:
     assert_named_once([line[7:] for line in lines if line.startswith("error: ")], bad)
     others = [line for line in lines if not line.startswith("error: ")]
     assert others == [
-        "windows.txt: was read as cp1252, but that is a guess from few characters; say which it is with --encoding",
+        "windows.txt: was read as cp1252, but that is a guess from few characters; give its encoding with --encoding",
         "read as cp1252: 1 file",
         "read as utf-16-le: 1 file",
         "warning: 33% of the tokens of 1 document are unknown to this model; choose one that knows their language, a "

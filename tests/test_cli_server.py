@@ -110,7 +110,7 @@ def test_what_a_terminal_would_obey_is_shown_and_in_json_is_as_it_was(
         ["search", "words", *to_index, "--highlight", "--mode", "bm25"],
         ["search", "words", *to_index, "--neighbours", "1"],
         ["search", "--from-file", queries, *to_index],
-        ["search", f"words {CLEAR}", *to_index, "--console"],
+        ["search", f"words {CLEAR}", *to_index, "--console", "--mode", "bm25"],
         ["index", "show", index_name, "--console"],
         ["compare", source, "--query", "words"],
     ):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ class Shortest:
 def test_the_examples_run(
     elasticsearch_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_latechunk.models.rerank.load_reranker", lambda _: Shortest())
+    shortest: es_latechunk.Reranker = Shortest()
+    monkeypatch.setattr("es_latechunk.models.rerank.load_reranker", lambda _: shortest)
     names: dict[str, Any] = {}
     printed: list[list[str]] = []
     try:
@@ -40,6 +42,16 @@ def test_the_examples_run(
     finally:
         with Elasticsearch(elasticsearch_url) as client:
             client.indices.delete(index=["cities", "capitals-000001"], ignore_unavailable=True)
+    made = {type(names[name]) for name in ("chunk", "result", "run", "plan", "hit", "done", "index")}
+    assert made == {
+        es_latechunk.ChunkVector,
+        es_latechunk.SearchResult,
+        es_latechunk.IngestRun,
+        es_latechunk.IngestPlan,
+        es_latechunk.Hit,
+        es_latechunk.Promotion,
+        es_latechunk.Index,
+    }
     chunks, failed, report, shown, progress, plan, found, clause, many, reranked, swapped, by_hand = printed
     assert [line.split()[:2] for line in chunks] == [
         ["berlin", "0"],
@@ -70,9 +82,44 @@ def test_the_examples_run(
     assert sorted(line.split()[1] for line in by_hand) == ["berlin#0", "berlin#1"]
 
 
+def test_the_page_lists_each_function_with_its_parameters() -> None:
+    rows = re.findall(r"^\| `(\w+)\((.*?)\)` \|.*\| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    listed = {
+        name: [*parameters.split(", "), *re.findall(r"`(\w+)`", keywords)]
+        for name, parameters, keywords in rows
+    }
+    functions = {name: getattr(es_latechunk, name) for name in es_latechunk.__all__}
+    assert {name: [name for name in parameters if name] for name, parameters in listed.items()} == {
+        name: list(inspect.signature(function).parameters)
+        for name, function in functions.items()
+        if inspect.isfunction(function)
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        es_latechunk.Mode,
+        es_latechunk.Fusion,
+        es_latechunk.Pooling,
+        es_latechunk.Dtype,
+        es_latechunk.EngineName,
+        es_latechunk.Outcome,
+    ],
+    ids=str,
+)
+def test_the_page_names_each_value_of_a_literal(values: Any) -> None:
+    assert [value for value in get_args(values) if f'"{value}"' not in PAGE.read_text("utf-8")] == []
+
+
 def test_every_public_name_is_on_the_page() -> None:
     named = set(re.findall(r"\w+", PAGE.read_text("utf-8")))
     assert set(es_latechunk.__all__) - named == set()
+
+
+def test_every_public_name_is_used_by_a_test() -> None:
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert set(es_latechunk.__all__) - set(re.findall(r"\w+", tests)) == set()
 
 
 def test_the_errors_that_are_named_exist() -> None:

@@ -66,7 +66,7 @@ def test_a_folder_is_read_in_sorted_order_without_hidden_files(tmp_path: Path) -
     documents, errors = read(tmp_path, on_note=noted.__setitem__)
     assert [document.id for document in documents] == ["B.txt", "a.txt", "b.txt", "sub/z.md", "sub/a/y.txt"]
     assert [document.text for document in documents] == [document.id for document in documents]
-    assert (errors, noted) == ([], {"p.png": "is of no known kind; it is skipped"})
+    assert (errors, noted) == ([], {"p.png": "is of an unknown format; it is skipped"})
 
 
 def test_links_to_files_are_followed_and_a_loop_of_folders_ends(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_a_file_of_unknown_kind_that_is_named_is_an_error(tmp_path: Path) -> Non
     path = tmp_path / "a.log"
     path.write_text("text")
     assert read(path)[1] == [
-        "a.log: is of no known kind (.txt, .text, .md, .markdown, .html, .htm, .csv, "
-        ".jsonl, .ndjson, .pdf, .docx); say which with format"
+        "a.log: is of an unknown format (.txt, .text, .md, .markdown, .html, .htm, .csv, "
+        ".jsonl, .ndjson, .pdf, .docx); give its format with format"
     ]
     assert [document.text for document in read(path, format="text")[0]] == ["text"]
 

@@ -71,7 +71,7 @@ def test_the_hash_stays_what_it_is() -> None:
     ],
 )
 def test_what_has_no_json_form_is_the_document_s_error(document: Document) -> None:
-    with pytest.raises(DocumentError, match=r"^a: has a part that JSON cannot hold"):
+    with pytest.raises(DocumentError, match=r"^a: has a value that JSON cannot represent"):
         document_hash(document)
 
 

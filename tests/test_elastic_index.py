@@ -11,7 +11,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 
-from es_latechunk import Document, create_index, embed_documents, raise_errors, search
+from es_latechunk import Document, create_index, embed_documents, ingest, promote, raise_errors, search
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.index.admin import delete_index, describe_index
 from es_latechunk.elastic.index.template import QUANTIZATIONS, load_template
@@ -267,6 +267,49 @@ def test_an_index_is_described(client: Elasticsearch, index_name: str) -> None:
     assert (facts["index"], facts["chunks"], facts["documents"]) == (index_name, 8, 3)
     assert (facts["model"], facts["index_type"]) == ("fake/words", "int8_hnsw")
     assert facts["bytes"] > 0
+
+
+def make_index_of_an_older_version(client: Elasticsearch, name: str, tmp_path: Path) -> WordEncoder:
+    """An index whose fields for the neighbours' words have the names that they had at first."""
+    template = (
+        json.dumps(load_template()).replace('"neighbours_1"', '"near"').replace('"neighbours_2"', '"far"')
+    )
+    return make_index(client, name, template=template_file(tmp_path, json.loads(template)))
+
+
+def test_an_index_whose_neighbours_words_are_not_searched_says_so_once(
+    client: Elasticsearch, index_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = make_index_of_an_older_version(client, index_name, tmp_path)
+    load(client, index_name, [Document("a", "one two three")], encoder)
+    for _ in range(2):
+        assert search("two", index=index_name, client=client, encoder=encoder)
+    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+    message = warning.getMessage()
+    assert message.startswith(f"index {index_name}: its fields near and far ")
+    assert "es-latechunk index create" in message
+    assert "es-latechunk ingest --alias" in message
+
+
+def test_a_new_index_for_an_alias_has_the_fields_of_today(
+    client: Elasticsearch, index_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = make_index_of_an_older_version(client, f"{index_name}-old", tmp_path)
+    client.indices.put_alias(index=f"{index_name}-old", name=index_name)
+    ingest(
+        [Document("a", "one two. Three four five six seven.")],
+        alias=index_name,
+        client=client,
+        encoder=encoder,
+    )
+    promote(index_name, client=client)
+    caplog.clear()
+    [hit] = search("two", index=index_name, client=client, mode="bm25", encoder=encoder, collapse=True)
+    assert hit.doc_id == "a"
+    mapping = next(iter(client.indices.get_mapping(index=index_name).values()))["mappings"]
+    assert mapping["_source"]["excludes"] == ["neighbours_1", "neighbours_2"]
+    assert mapping["properties"].keys() == load_template()["mappings"]["properties"].keys()
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 def test_only_one_index_that_is_named_is_deleted(client: Elasticsearch, index_name: str) -> None:

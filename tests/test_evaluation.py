@@ -105,7 +105,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 def encoder(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
     """The encoder that the command loads, whatever it is told."""
     made = WordEncoder()
-    monkeypatch.setattr("es_latechunk.cli.options.load_encoder", lambda *_, **__: made)
+    monkeypatch.setattr("es_latechunk.cli.evaluate.load_encoder", lambda *_, **__: made)
     return made
 
 

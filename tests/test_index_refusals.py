@@ -16,7 +16,7 @@ from es_latechunk.elastic import retry
 from es_latechunk.elastic.example_requests import example_requests
 from es_latechunk.elastic.index.admin import describe_index
 from es_latechunk.elastic.index.from_index import read_index
-from es_latechunk.errors import IndexMismatchError, PreconditionError, WriteError
+from es_latechunk.errors import IndexMismatchError, IndexRefusedError, PreconditionError
 
 BERLIN, LISBON, KOELN = LETTERS
 
@@ -48,7 +48,7 @@ def test_a_closed_index_is_said_to_be_closed(client: Elasticsearch, index_name: 
     with pytest.raises(PreconditionError, match=closed):
         describe_index(client, index_name)
     with pytest.raises(PreconditionError, match=closed):
-        list(read_index(client, index_name, text_field="content"))
+        list(read_index(index_name, client=client))
 
 
 def test_a_source_index_that_keeps_no_source_is_refused_once(client: Elasticsearch, index_name: str) -> None:
@@ -56,7 +56,7 @@ def test_a_source_index_that_keeps_no_source_is_refused_once(client: Elasticsear
     for number in range(3):
         client.index(index=index_name, id=str(number), document={"content": "text"}, refresh=True)
     with pytest.raises(PreconditionError, match=f"index {index_name}: keeps no _source, so its texts"):
-        list(read_index(client, index_name, text_field="content"))
+        list(read_index(index_name, client=client))
 
 
 def test_the_source_index_is_opened_through_what_passes(
@@ -67,7 +67,7 @@ def test_the_source_index_is_opened_through_what_passes(
     with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
         for fault in (Status(429), Reset(), Status(503)):
             proxy.fail(fault, path="_pit")
-        read = list(read_index(proxied, index_name, text_field="content"))
+        read = list(read_index(index_name, client=proxied))
     assert read == [Document("1", "text")]
 
 
@@ -98,7 +98,7 @@ def test_a_block_during_a_load_ends_it_with_its_cause(
         client.indices.put_settings(index=index_name, settings={"index": {block: True}})
 
     with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as proxied:
-        with pytest.raises(WriteError, match=rf"accepts no chunk at all \(.*{cause}") as refused:
+        with pytest.raises(IndexRefusedError, match=rf"accepts no chunk at all \(.*{cause}") as refused:
             load(proxied, index_name, doing(many(), 10, blocked), encoder)  # type: ignore[arg-type]
         sent = len(proxy.seen("/_bulk"))
     assert index_name in str(refused.value)

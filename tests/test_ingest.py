@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 
-from es_latechunk import ChunkSpan, Document, IngestRun, embed_documents, ingest
+from es_latechunk import ChunkSpan, Document, DocumentResult, IngestRun, embed_documents, ingest
 from es_latechunk.elastic.index import contents as state
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError
 
@@ -269,7 +269,8 @@ def test_progress_is_told_and_the_source_is_read_as_needed(client: Elasticsearch
             )
 
     run = IngestRun(many(), index=index_name, client=client, encoder=encoder)
-    for _ in run:
+    for result in run:
+        assert isinstance(result, DocumentResult)
         seen.append((read, run.report.documents))
     assert seen[0][0] < 600
     assert seen[-1][1] <= 600

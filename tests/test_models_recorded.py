@@ -12,7 +12,7 @@ import pytest
 from made_models import add_modules, change_config, save_model
 
 from es_latechunk.errors import ModelError, UsageError
-from es_latechunk.models import ModelOptions, default_model, load_encoder, load_recorded
+from es_latechunk.models import default_model, load_encoder, load_recorded
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_all_settings_come_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(folder.parent)
     assert load_recorded(recorded).identity == recorded
     assert load_recorded(recorded, name=str(folder)).identity == recorded
-    changed = load_recorded(recorded, options=ModelOptions(window=32, query_prefix=""))
+    changed = load_recorded(recorded, window=32, query_prefix="")
     assert changed.identity == replace(recorded, window=32, query_prefix="")
 
 

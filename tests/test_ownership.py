@@ -344,12 +344,12 @@ def test_promote_waits_for_no_load_and_is_refused(
 
     def too_early() -> None:
         with pytest.raises(IndexBusyError) as busy:
-            promote(client, index_name)
+            promote(index_name, client=client)
         refused.append(str(busy.value))
 
     load(client, name, doing([BERLIN], 0, too_early), encoder)  # type: ignore[arg-type]
     assert "is being loaded by process" in refused[0]
-    assert promote(client, index_name).index == name
+    assert promote(index_name, client=client).index == name
 
 
 def test_a_load_without_the_right_to_own_the_index_finds_at_the_end_what_another_one_wrote(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from indices import LETTERS, QUERIES, WordEncoder, load, made_up_documents, make_index, stored_chunks
 from serving import served
 
-from es_latechunk import Document, embed_documents, search
+from es_latechunk import ComparedChunk, Document, embed_documents, search
 from es_latechunk.elastic.search.searcher import join_passage
 from es_latechunk.evaluation import compare
 from es_latechunk.serve import page
@@ -140,6 +140,7 @@ def test_a_text_is_compared_as_compare_does(url: str, chunker: str) -> None:
     encoder = WordEncoder()
     query = "old lakes"
     rows = compare([Document("text", LETTER)], query, encoder=encoder, max_tokens=6, chunker=chunker)
+    assert {type(row) for row in rows} == {ComparedChunk}
     said = ask(url, "/compare", query=query, text=LETTER, max_tokens=6, chunker=chunker, k=3)
     expected = sorted(rows, key=lambda row: row.naive_rank)
     for hits, wanted in ((said["late"], rows), (said["naive"], expected)):

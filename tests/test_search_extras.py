@@ -13,7 +13,7 @@ from commands import error_of, run
 from elasticsearch import Elasticsearch
 from indices import LETTERS, QUERIES, WordEncoder, load, made_up_documents, made_up_index, make_index, rows_of
 
-from es_latechunk import Document, embed_documents, search
+from es_latechunk import Document, Passage, embed_documents, search
 from es_latechunk.elastic.search.query import SearchOptions
 from es_latechunk.elastic.search.searcher import Searcher, add_passages, join_passage
 from es_latechunk.types import Hit
@@ -98,7 +98,7 @@ def test_passages_of_paragraphs_and_of_tight_text(client: Elasticsearch, index_n
         search("seven", index=index_name, client=client, encoder=None, mode="bm25", filters=filters),
         1,
     )
-    assert hit.passage is not None
+    assert isinstance(hit.passage, Passage)
     assert hit.passage.text.startswith("One two three four five.\n\nSix seven eight nine ten. Eleven")
     assert (hit.passage.start, text[hit.passage.end - 1]) == (0, ".")
 

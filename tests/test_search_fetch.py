@@ -17,7 +17,7 @@ from es_latechunk.elastic.search import fetch
 from es_latechunk.elastic.search.query import SearchOptions
 from es_latechunk.elastic.search.searcher import Searcher
 from es_latechunk.elastic.write import bulk
-from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError
+from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError, TooMuchError
 
 MODES = ("knn", "bm25", "hybrid")
 LARGE = 32_000  # characters of metadata
@@ -97,7 +97,7 @@ def test_one_chunk_that_is_too_large_is_an_error(
     with (
         WatchedProxy(elasticsearch_url, watch) as proxy,
         connect(url=proxy.url) as client,
-        pytest.raises(ServerError, match="Data too large"),
+        pytest.raises(TooMuchError, match="Data too large"),
     ):
         search(QUERIES[0], index="large", client=client, encoder=large[1], k=10)
 

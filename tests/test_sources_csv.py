@@ -65,11 +65,17 @@ def test_a_column_s_name_may_hold_a_line_end(tmp_path: Path, end: str, delimiter
     [
         (b'"text" x,n\nOne.,1\n', "is not CSV (',' expected after '\"', in its header); repair it"),
         (b'text,"n\nOne.,1\n', "is not CSV (unexpected end of data, in its header); repair it"),
-        (b'"id";"body"\n', 'has no column "text" but id, body; say which one holds the text with text_field'),
-        (b'"a\rb",n\n', 'has no column "text" but a\\rb, n; say which one holds the text with text_field'),
+        (
+            b'"id";"body"\n',
+            'has no column "text" (columns: id, body); name the column that contains the text with text_field',
+        ),
+        (
+            b'"a\rb",n\n',
+            'has no column "text" (columns: a\\rb, n); name the column that contains the text with text_field',
+        ),
         (
             b"x" * 999,
-            f'has no column "text" but {"x" * 200}...; say which one holds the text with text_field',
+            f'has no column "text" (columns: {"x" * 200}...); name the column that contains the text with text_field',
         ),
         (b'text,"a\nb","a\nb"\n', "has two columns of the same name (a\\nb); rename one"),
     ],

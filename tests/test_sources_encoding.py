@@ -152,7 +152,7 @@ def test_a_guess_that_is_not_certain_is_told_with_the_way_to_say_otherwise(tmp_p
     assert [name for name, _ in told] == ["a.txt", "b.csv", "c.html"]
     for _, note in told:
         assert note.startswith("was read as cp1252, but may as well be ")
-        assert note.endswith("; say which it is with encoding")
+        assert note.endswith("; give its encoding with encoding")
     told.clear()
     list(read_documents([tmp_path], encoding="cp1252", on_note=lambda *note: told.append(note)))
     assert told == []

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_models import FAST, TOKENIZERS
 
-from es_latechunk import Document, embed_documents, load_encoder
+from es_latechunk import Document, OnTokens, embed_documents, load_encoder
 from es_latechunk.chunking import CHUNKERS, chunk_document, make_chunker, token_owner
 from es_latechunk.chunking.token_positions import CHARACTERS_PER_TOKEN
 from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, PrefixedTokenizer
@@ -168,6 +168,7 @@ def test_a_python_user_gets_the_tokens() -> None:
     seen: dict[str, Tokens] = {}
     encoder = load_encoder(dtype="float32")
     documents = [Document("zh", CHINESE), Document("en", ENGLISH)]
-    assert list(embed_documents(documents, encoder=encoder, on_tokens=seen.__setitem__))
+    on_tokens: OnTokens = seen.__setitem__
+    assert list(embed_documents(documents, encoder=encoder, on_tokens=on_tokens))
     assert seen["zh"].unknown > 0
     assert seen["en"].unknown == 0

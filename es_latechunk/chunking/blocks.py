@@ -45,12 +45,8 @@ def find_blocks(text: str) -> Blocks:
     lines = [match.start("start") for match in _ITEM.finditer(text)]
     lines += [match.end() for match in _RULE.finditer(text)]
     return Blocks(
-        paragraphs=_positions([match.end() for match in _BLANK_LINES.finditer(text)]),
-        headings=_positions([start for start, _ in headings]),
-        bodies=_positions([end for _, end in headings]),
-        lines=_positions(sorted(lines)),
+        paragraphs=np.array([match.end() for match in _BLANK_LINES.finditer(text)], dtype=np.int32),
+        headings=np.array([start for start, _ in headings], dtype=np.int32),
+        bodies=np.array([end for _, end in headings], dtype=np.int32),
+        lines=np.array(sorted(lines), dtype=np.int32),
     )
-
-
-def _positions(found: list[int]) -> IntArray:
-    return np.array(found, dtype=np.int32)

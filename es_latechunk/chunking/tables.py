@@ -94,7 +94,10 @@ def table_boundaries(
                 cells += [match.start() for match in _CELL.finditer(text, start + 1, end)]
         lines.append(rows[bottom][1])
     return TableBoundaries(
-        _positions(lines), _positions(bodies), _positions(cells), _outside(sentence_ends, whole)
+        np.array(lines, dtype=np.int32),
+        np.array(bodies, dtype=np.int32),
+        np.array(cells, dtype=np.int32),
+        _outside(sentence_ends, whole),
     )
 
 
@@ -108,10 +111,6 @@ def _tables(rows: Sequence[re.Match[str]]) -> Iterator[tuple[int, int]]:
             yield top, number - 1
             top = number
     yield top, len(rows) - 1
-
-
-def _positions(found: list[int]) -> IntArray:
-    return np.array(found, dtype=np.int32)
 
 
 def _outside(positions: IntArray, ranges: list[tuple[int, int]]) -> IntArray:

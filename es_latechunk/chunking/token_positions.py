@@ -148,13 +148,12 @@ def _cut_kinds_after_first(
 def _in_cluster(codes: npt.NDArray[np.uint32], here: IntArray) -> npt.NDArray[np.bool_]:
     """Return whether a cut would separate a letter from its accent, or an emoji from the one joined to it."""
     kinds, which = np.unique(codes[here], return_inverse=True)
-    marks = np.array([_joins(chr(kind)) for kind in kinds], dtype=np.bool_)
-    joined = codes[here - 1] == 0x200D
+    joiner = 0x200D  # zero-width joiner
+    marks = np.array(
+        [kind == joiner or unicodedata.category(chr(kind))[0] == "M" for kind in kinds], dtype=np.bool_
+    )
+    joined = codes[here - 1] == joiner
     return np.asarray(joined | marks[which], dtype=np.bool_)
-
-
-def _joins(character: str) -> bool:
-    return character == "\u200d" or unicodedata.category(character)[0] == "M"
 
 
 def _wide(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from es_latechunk.errors import LateChunkError
 COMMANDS = {
     "quickstart": "Start a local node, index sample articles and search them.",
     "node": "Start, stop and inspect the embedded Elasticsearch.",
-    "index": "Create, show, promote and delete indices.",
+    "index": "Create, list, show, promote and delete indices.",
     "chunk": "Split documents into chunks and print them as NDJSON (no server).",
     "embed": "Print the chunk vectors of documents as NDJSON (no server).",
     "ingest": "Write documents into an index.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from es_latechunk.chunking import chunk_document, make_chunker
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import (
     ModelChoice,
     chunker_option,
@@ -18,7 +19,13 @@ from es_latechunk.documents import unique_documents
 from es_latechunk.errors import DocumentError
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "es-latechunk chunk notes/berlin.txt",
+        "es-latechunk chunk notes/ --chunker paragraphs --max-tokens 64",
+    ),
+)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @chunker_option
 @max_tokens_option

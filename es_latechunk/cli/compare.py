@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import (
     ModelChoice,
     chunker_option,
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from es_latechunk.evaluation import ComparedChunk
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=('es-latechunk compare notes/ --query "How many people live in the capital?"',),
+)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--query", required=True, metavar="TEXT", help="Query that the chunks are compared with.")
 @click.option(

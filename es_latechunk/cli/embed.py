@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import (
     ModelChoice,
     chunker_option,
@@ -20,7 +21,10 @@ from es_latechunk.embed import embed_documents
 from es_latechunk.types import Pooling
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=("es-latechunk embed notes/berlin.txt --max-tokens 32 > vectors.ndjson",),
+)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @chunker_option
 @max_tokens_option

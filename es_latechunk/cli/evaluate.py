@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.options import MODEL, MODEL_NAME, WINDOW, ModelChoice, add_options, json_option
+from es_latechunk.cli.options import MODEL, MODEL_NAME, MODEL_SETTINGS, WINDOW, add_options, json_option
 from es_latechunk.cli.output import Failures, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
@@ -22,7 +22,7 @@ from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
 from es_latechunk.errors import UsageError
 from es_latechunk.evaluation.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
 from es_latechunk.evaluation.relevance import RELEVANCES
-from es_latechunk.models import ModelOptions
+from es_latechunk.models import load_encoder
 from es_latechunk.types import POOLINGS
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from es_latechunk.types import Encoder
 
 T = TypeVar("T")
-MODEL_SETTINGS = tuple(name for name in ModelOptions.__dataclass_fields__ if name != "window")
-LOADING = (*MODEL_SETTINGS, "revision", "device", "dtype", "engine", "offline")
 SETTINGS = ("model", "window", "chunker", "max_tokens", "pooling", "mode")
 FILE_WIDTH = 120  # characters of a line, if the output is no terminal
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -91,7 +89,8 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_loading(*args: Any, **values: Any) -> Any:
-        return command(*args, loading={name: values.pop(name) for name in LOADING}, **values)
+        loading = {name: values.pop(name) for name in MODEL_SETTINGS if name != "window"}
+        return command(*args, loading=loading, **values)
 
     return add_options(with_loading, tuple(option for option in MODEL if option not in (MODEL_NAME, WINDOW)))
 
@@ -252,10 +251,8 @@ def evaluate(
 
 def _encoders(names: Sequence[str], windows: Sequence[int], loading: dict[str, Any]) -> list[Encoder]:
     """Load each model with each window."""
-    options = {name: loading[name] for name in MODEL_SETTINGS}
-    others = {name: value for name, value in loading.items() if name not in options}
     return [
-        ModelChoice(name=name, options=ModelOptions(window=window, **options), **others).load()
+        load_encoder(name, window=window, **loading)
         for name in names or (None,)
         for window in windows or (None,)
     ]

@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "url", "api_key", "username", "password", "ca_certs", "fingerprint", "insecure", "retry_for",
     ),
     "Output": (
-        "highlight", "collapse", "neighbours", "full", "console", "dead_letter", "log_format", "as_json", "help",
+        "highlight", "collapse", "neighbours", "full", "console", "dead_letter", "log_format", "as_json",
     ),
 }  # fmt: skip
 
@@ -43,7 +43,8 @@ class Command(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], **{name: [] for name in GROUPS}}
         group_of = {option: group for group, options in GROUPS.items() for option in options}
         for option in self.get_params(ctx):
-            if (record := option.get_help_record(ctx)) is not None:
+            record = option.get_help_record(ctx) if isinstance(option, click.Option) else None
+            if record is not None:
                 sections[group_of.get(option.name or "", "Options")].append(record)
         for name, records in sections.items():
             if records:

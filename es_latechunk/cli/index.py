@@ -1,4 +1,4 @@
-"""`es-latechunk index`: create, show, promote and delete indices."""
+"""`es-latechunk index`: create, list, show, promote and delete indices."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from es_latechunk.bootstrap import create_index
+from es_latechunk.cli.completion import complete_index
+from es_latechunk.cli.help import Group
 from es_latechunk.cli.options import (
     ModelChoice,
     chunker_option,
@@ -29,12 +31,18 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
 
-@click.group()
+@click.group(cls=Group)
 def index() -> None:
-    """Create, show, promote and delete indices."""
+    """Create, list, show, promote and delete indices."""
 
 
-@index.command()
+@index.command(
+    examples=(
+        "es-latechunk index create notes",
+        "es-latechunk index create shop --metadata price=double --metadata published=date",
+        "es-latechunk index create papers --model FOLDER_OR_ID --max-tokens 256",
+    )
+)
 @click.argument("name")
 @chunker_option
 @max_tokens_option
@@ -135,13 +143,39 @@ def _types(choices: tuple[str, ...]) -> dict[str, str]:
     return types
 
 
-@index.command()
-@click.argument("name")
+@index.command("list", examples=("es-latechunk index list",))
+@connection_options
+@json_option
+def list_(client: Elasticsearch, as_json: bool) -> None:
+    """List the indices that es-latechunk has created."""
+    from es_latechunk.elastic.index.admin import list_indices
+
+    rows = list_indices(client)
+    if as_json:
+        for row in rows:
+            print_json(row)
+        return
+    if not rows:
+        note("no index yet; create one with: es-latechunk index create NAME")
+        return
+    table = [("index", "chunks", "documents", "model", "aliases")]
+    table += [
+        (row["index"], f"{row['chunks']}", f"{row['documents']}", row["model"], " ".join(row["aliases"]))
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    for line in table:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo(on_screen("  ".join(cells).rstrip()))
+
+
+@index.command(examples=("es-latechunk index show notes",))
+@click.argument("name", shell_complete=complete_index)
 @click.option("--console", is_flag=True, help="Print requests that explore the index in Kibana's Dev Tools.")
 @connection_options
 @json_option
 def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None:
-    """Show the chunks, documents and size of an index, and the model that it records."""
+    """Show an index: its size, and the model that it records."""
     from es_latechunk.elastic.example_requests import example_requests
     from es_latechunk.elastic.index.admin import describe_index
 
@@ -161,8 +195,8 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
         click.echo(f"{key:<16} {on_screen(str(value))}")
 
 
-@index.command()
-@click.argument("alias")
+@index.command(examples=("es-latechunk index promote current",))
+@click.argument("alias", shell_complete=complete_index)
 @click.option(
     "--allow-failed",
     is_flag=True,
@@ -178,7 +212,7 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
     """
     from es_latechunk.elastic.write.alias import promote as run_promote
 
-    done = run_promote(client, alias, allow_failed=allow_failed)
+    done = run_promote(alias, client=client, allow_failed=allow_failed)
     if as_json:
         print_json(asdict(done))
         return
@@ -187,8 +221,8 @@ def promote(alias: str, allow_failed: bool, client: Elasticsearch, as_json: bool
         note(f"the previous index is kept; delete it with: es-latechunk index delete {old}")
 
 
-@index.command()
-@click.argument("name")
+@index.command(examples=("es-latechunk index delete notes",))
+@click.argument("name", shell_complete=complete_index)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options
 @json_option

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from es_latechunk.cli.help import Group
 from es_latechunk.cli.options import connection_options, json_option
 from es_latechunk.cli.output import note, on_screen, print_json
 from es_latechunk.types import DEFAULT_RETRY_FOR
@@ -21,12 +22,12 @@ KEYS = {"hugging_face": "ES_LATECHUNK_TOKEN", "openai": "ES_LATECHUNK_TOKEN", "j
 QUESTION = "How many people live in Berlin?"
 
 
-@click.group()
+@click.group(cls=Group)
 def inference() -> None:
     """Create, show and delete inference endpoints, with which Elasticsearch embeds texts by itself."""
 
 
-@inference.command()
+@inference.command(examples=("es-latechunk inference put late --serve-url http://192.0.2.7:8000",))
 @click.argument("name")
 @click.option(
     "--service",
@@ -95,7 +96,7 @@ def put(
     click.echo(console_request("GET", "notes/_search", words_to_vector_query(name, QUESTION)))
 
 
-@inference.command()
+@inference.command(examples=("es-latechunk inference show late",))
 @click.argument("name")
 @connection_options
 @json_option
@@ -111,7 +112,7 @@ def show(name: str, client: Elasticsearch, as_json: bool) -> None:
         click.echo(on_screen(render_json(found), keep="\n"))
 
 
-@inference.command()
+@inference.command(examples=("es-latechunk inference delete late",))
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Delete it even if an index or a pipeline uses it.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

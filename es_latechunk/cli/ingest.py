@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from es_latechunk.cli.completion import index_option
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import (
     Failures,
@@ -62,15 +65,22 @@ class Source:
     reader: Reader
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "es-latechunk ingest notes/ --index notes",
+        "es-latechunk ingest notes/ --index notes --prune --dead-letter failed.ndjson",
+        "es-latechunk ingest notes/ --alias current",
+    ),
+)
 @click.argument("paths", nargs=-1, metavar="PATH...")
-@click.option("--index", metavar="NAME", help="Index to write to; create it with `index create`.")
+@index_option(required=False, help="Index to write to; create it with `index create`.")
 @click.option(
     "--alias",
     metavar="NAME",
     help="Fill a new index for this alias; `index promote` then switches the alias to it.",
 )
-@click.option("--from-index", metavar="NAME", help="Read the documents of another index instead of PATHs.")
+@click.option("--from-index", metavar="NAME", help="Read the documents of this index instead of PATHs.")
 @click.option("--prune", is_flag=True, help="Remove documents that are no longer in the source.")
 @click.option(
     "--max-prune", type=SHARE, default="50%", show_default=True, metavar="SHARE",
@@ -120,6 +130,8 @@ def ingest(
     from es_latechunk.dry_run import DryRun
     from es_latechunk.ingest import IngestRun
 
+    if alias and click.get_current_context().get_parameter_source("index") is ParameterSource.ENVIRONMENT:
+        index = None  # the default is for commands that name neither
     source = Source(paths, from_index, reader)
     _check_usage(source, index, alias, dead_letter, dry_run)
     failures = Failures()
@@ -128,7 +140,7 @@ def ingest(
         documents = _documents(client, source, lambda count: bar.read(count))
         common: Any = {
             "client": client,
-            "encoder": replace(model, retry_for=retry_for).load_for,
+            "encoder": replace(model, keywords={**model.keywords, "retry_for": retry_for}).load_for,
             "retry_for": retry_for,
             "prune": prune,
             "max_prune": max_prune,
@@ -195,7 +207,7 @@ def _documents(
     client: Elasticsearch, source: Source, on_read: Callable[[int], None]
 ) -> Iterable[Document | DocumentError]:
     if source.from_index:
-        from es_latechunk.bootstrap import read_index
+        from es_latechunk.elastic.index.from_index import read_index
 
         text_field = source.reader.text_field or "content"
         return read_index(source.from_index, client=client, text_field=text_field)

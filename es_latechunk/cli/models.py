@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import json_option
 from es_latechunk.cli.output import print_json
 from es_latechunk.models import find_local
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "here")
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "es-latechunk models",
+        "es-latechunk models jinaai/jina-embeddings-v2-small-en",
+    ),
+)
 @click.argument("name", required=False)
 @json_option
 def models(name: str | None, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from es_latechunk.cli.help import Group
 from es_latechunk.errors import NodeError
 
 _name = click.option("--name", default="default", show_default=True, help="Name of the node.")
@@ -16,12 +17,17 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 _folder = click.Path(file_okay=False, exists=True, path_type=Path)
 
 
-@click.group()
+@click.group(cls=Group)
 def node() -> None:
     """Start, stop and inspect a local Elasticsearch."""
 
 
-@node.command()
+@node.command(
+    examples=(
+        "es-latechunk node start",
+        "es-latechunk node start --port 9201 --name second --heap 2g",
+    )
+)
 @_name
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="HTTP port.  [default: the port of the last start, or 9200]"
@@ -87,7 +93,7 @@ def start(
     _show([started.as_json()], as_json=as_json)
 
 
-@node.command()
+@node.command(examples=("es-latechunk node stop",))
 @_name
 @click.option(
     "--timeout",
@@ -108,7 +114,7 @@ def stop(name: str, timeout: float, as_json: bool) -> None:
         _show([stopped.as_json()], as_json=as_json)
 
 
-@node.command()
+@node.command(examples=("es-latechunk node status",))
 @click.option("--name", help="Name of the node.  [default: all nodes]")
 @_json
 def status(name: str | None, as_json: bool) -> None:

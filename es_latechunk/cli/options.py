@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.output import note
-from es_latechunk.models import DTYPES, ENGINES, ModelOptions, load_encoder, load_recorded
+from es_latechunk.models import DTYPES, ENGINES, LoadKeywords, load_encoder, load_recorded
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -125,6 +125,9 @@ MODEL = (
         "--offline", is_flag=True, help="Use only files on this machine; do not contact the model hub."
     ),
 )
+# What MODEL gives to `load_encoder`, besides the name. `ingest` has a --retry-for of its own, which is for its requests
+# to the cluster too.
+MODEL_SETTINGS = tuple(name for name in LoadKeywords.__annotations__ if name != "retry_for")
 chunker_option = click.option(
     "--chunker",
     type=click.Choice(CHUNKERS),
@@ -157,51 +160,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The model that the command line chooses, and how to load it."""
+    """The model that the command line names, and the keywords of `load_encoder` that its options give."""
 
     name: str | None
-    revision: str | None
-    options: ModelOptions
-    device: str
-    dtype: Any
-    engine: Any
-    offline: bool
-    retry_for: float | None = None  # seconds; None: the default of a hosted model
+    keywords: LoadKeywords
 
     def load(self) -> Encoder:
         """Load the named model, or the default one."""
-        return load_encoder(
-            self.name,
-            revision=self.revision,
-            **asdict(self.options),
-            device=self.device,
-            dtype=self.dtype,
-            engine=self.engine,
-            offline=self.offline,
-            retry_for=self.retry_for,
-        )
+        return load_encoder(self.name, **self.keywords)
 
     def load_reranker(self, name: str) -> Reranker:
         """Load a reranker on the same device as the model."""
         from es_latechunk.models.rerank import load_reranker
 
-        return load_reranker(name, device=self.device, offline=self.offline)
+        return load_reranker(name, device=self.keywords["device"], offline=self.keywords["offline"])
 
     def load_for(self, recorded: EncoderIdentity | None) -> Encoder:
         """Load the model that an index records, unless the command line names one; for a new index, the default one."""
-        if recorded is None:
-            return self.load()
-        return load_recorded(
-            recorded,
-            name=self.name,
-            revision=self.revision,
-            options=self.options,
-            device=self.device,
-            dtype=self.dtype,
-            engine=self.engine,
-            offline=self.offline,
-            retry_for=self.retry_for,
-        )
+        return load_recorded(recorded, name=self.name, **self.keywords) if recorded else self.load()
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,9 +202,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_model(*args: Any, **values: Any) -> Any:
-        options = ModelOptions(**{name: values.pop(name) for name in ModelOptions.__dataclass_fields__})
-        rest = {name: values.pop(name) for name in ("revision", "device", "dtype", "engine", "offline")}
-        return command(*args, model=ModelChoice(name=values.pop("model"), options=options, **rest), **values)
+        keywords: Any = {name: values.pop(name) for name in MODEL_SETTINGS}
+        return command(*args, model=ModelChoice(values.pop("model"), keywords), **values)
 
     return add_options(with_model, MODEL)
 

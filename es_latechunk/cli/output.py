@@ -40,25 +40,23 @@ def on_screen(text: str, *, keep: str = "") -> str:
     With control characters, a document could write to the clipboard or over the screen; with others it could turn
     the direction of writing beyond its own text. The characters in `keep`, such as a line end, are not escaped.
     """
-    return "".join(f"\\u{ord(c):04x}" if _is_control(c) and c not in keep else c for c in text)
 
+    def is_safe(character: str) -> bool:
+        control = category(character) in ("Cc", "Cs", "Zl", "Zp") or character in DIRECTIONS
+        return character in keep or not control
 
-def _is_control(character: str) -> bool:
-    return category(character) in ("Cc", "Cs", "Zl", "Zp") or character in DIRECTIONS
+    return "".join(c if is_safe(c) else f"\\u{ord(c):04x}" for c in text)
 
 
 def note(text: str, level: str = "info") -> None:
     """Print a line on stderr: plain text, or a JSON object with --log-format json."""
     context = click.get_current_context(silent=True)
     if context and context.meta.get(LOG_FORMAT) == "json":
-        text = json.dumps({"time": _now(), "level": level, "message": text}, ensure_ascii=False)
+        time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        text = json.dumps({"time": time, "level": level, "message": text}, ensure_ascii=False)
     elif level != "info":
         text = f"{level}: {text}"
     click.echo(text, err=True)
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def complain(error: LateChunkError) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from es_latechunk.cli.help import Command
 from es_latechunk.documents import read_documents
 from es_latechunk.errors import raise_errors
 from es_latechunk.models import load_encoder
@@ -25,7 +26,10 @@ INDEX = "quickstart"
 COMPARED = 5
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=("es-latechunk quickstart",),
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="HTTP port of the local node, if 9200 is taken.")
 def quickstart(port: int | None) -> None:
     """Start a local node, index ten short articles, search them, and compare late with naive pooling.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.cli.completion import index_option
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.hits import (
     on_terminal,
     print_hit_lines,
@@ -16,7 +18,7 @@ from es_latechunk.cli.hits import (
     show_in_pager,
 )
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import logged_notes, on_screen
+from es_latechunk.cli.output import logged_notes, note, on_screen
 from es_latechunk.elastic.console import console_msearch, console_request
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, FUSIONS, MODES, SearchOptions
 from es_latechunk.errors import UsageError
@@ -26,9 +28,16 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        'es-latechunk search "Which city is old?" --index notes',
+        'es-latechunk search "a lamp" --index notes -k 3 --filter "lang: en and not doc_id: draft*" --json',
+        'es-latechunk search "Which city is old?" --index notes --neighbours 1 --full',
+    ),
+)
 @click.argument("query", required=False)
-@click.option("--index", required=True, metavar="NAME", help="Index or alias to search.")
+@index_option(required=True, help="Index or alias to search.")
 @click.option("-k", type=int, default=10, show_default=True, metavar="N", help="Number of hits.")
 @click.option(
     "--mode",
@@ -67,7 +76,7 @@ if TYPE_CHECKING:
     help='Condition on a field: field=value, field=[a,b], or KQL such as "lang: en and not price >= 50". Repeat it '
     "to combine.",
 )
-@click.option("--highlight", is_flag=True, help="Mark the query's words in the content.")
+@click.option("--highlight", is_flag=True, help="Mark the query's words with <em> in JSON and in a pipe.")
 @click.option("--collapse", is_flag=True, help="Show only the best chunk of each document.")
 @click.option(
     "--neighbours",
@@ -131,9 +140,8 @@ def search(
     queries = [query] if query is not None else _lines(from_file)
     with logged_notes():
         if console:
-            reading = {"reranked": rerank is not None, "rank_window_size": rank_window_size}
-            for request in _requests(client, index, queries, model, SearchOptions(**wanted), **reading):
-                click.echo(on_screen(request, keep="\n"))
+            afterwards = {"neighbours": neighbours, "rerank": rerank, "rank_window_size": rank_window_size}
+            _print_requests(client, index, queries, model, SearchOptions(**wanted), **afterwards)
             return
         at_terminal = on_terminal() and not as_json
         wanted["highlight"] |= at_terminal  # a terminal shows the words of the query in colour
@@ -168,23 +176,41 @@ def _lines(from_file: Path | None) -> Iterator[str]:
         raise UsageError(f"--from-file {from_file}: cannot be read ({error})") from error
 
 
-def _requests(
+def _print_requests(
     client: Elasticsearch,
     index: str,
     queries: Iterable[str],
     model: ModelChoice,
     options: SearchOptions,
-    **reading: Any,
-) -> Iterator[str]:
-    """Yield the request that the search would send for each query, in the syntax of Dev Tools."""
+    *,
+    neighbours: Any,
+    rerank: Any,
+    rank_window_size: Any,
+) -> None:
+    """Print the requests of each query in the syntax of Dev Tools, and on stderr what is done after a request."""
     from es_latechunk.search import open_searcher
 
-    searcher = open_searcher(client, index, options, **reading)
+    searcher = open_searcher(
+        client, index, options, reranked=rerank is not None, rank_window_size=rank_window_size
+    )
     encoder = None if searcher.mode == "bm25" else model.load_for(searcher.identity.encoder)
+    fused = False
     for query in queries:
         vector = searcher.encode([query], encoder)[0] if encoder else None
         requests = searcher.requests(query, vector)
-        if len(requests) == 1:
-            yield console_request("POST", f"{index}/_search", requests[0])
-        else:
-            yield console_msearch(index, requests)
+        fused = len(requests) > 1
+        request = (
+            console_msearch(index, requests)
+            if fused
+            else console_request("POST", f"{index}/_search", requests[0])
+        )
+        click.echo(on_screen(request, keep="\n"))
+    if fused:
+        note(
+            f"the request gets two lists of hits, and es-latechunk fuses them afterwards ({options.fusion}, "
+            f"--bm25-weight {options.bm25_weight:g}); --fusion server prints one request that does both, with an "
+            "Enterprise licence"
+        )
+    afterwards = {"--collapse": fused and options.collapse, "--rerank": rerank, "--neighbours": neighbours}
+    if left_out := [flag for flag, is_given in afterwards.items() if is_given]:
+        note(f"not in the request, because es-latechunk does it afterwards: {', '.join(left_out)}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import ModelChoice, add_options, connection_options, json_option, model_options
 from es_latechunk.cli.output import note, print_json
 from es_latechunk.errors import PreconditionError, UsageError
@@ -98,7 +99,13 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--index", metavar="NAME", help="Index or alias that the page searches.")(with_index)
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "es-latechunk serve",
+        "es-latechunk serve --index notes --port 8080",
+    ),
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -149,7 +156,7 @@ def serve(
 
     recorded = _recorded(client, index) if client and index else None
     with _listen(host, port) as listening:
-        encoder = _local(model.load_for(recorded) if recorded else model.load())
+        encoder = _local(model.load_for(recorded))
         behind = _index(client, index, encoder) if client and index else None
         # The first pass compiles and allocates; it happens before the first client has to wait for it.
         encoder.encode_documents(["warm up"])

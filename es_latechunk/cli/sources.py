@@ -103,7 +103,7 @@ class Reader:
             id_field=self.id_field,
             max_document_bytes=self.max_document_bytes,
             on_note=_print_note,
-            on_read=on_read or _ignore,
+            on_read=on_read,
             on_encoding=self._found,
         )
         for name, count in sorted(self.encodings.items()):
@@ -133,7 +133,3 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _print_note(file_id: str, text: str) -> None:
     note(printable(f"{file_id}: {with_flags(text)}"))
-
-
-def _ignore(_: int) -> None:
-    """Do nothing: no progress is shown."""

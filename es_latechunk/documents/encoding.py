@@ -26,7 +26,7 @@ GUESSED = (
 COMMONEST = "cp1252"  # Mac encodings fit almost all of its texts too, so they count only if it does not fit
 MAC = "mac-"
 SAMPLE_BYTES = 64 * 1024
-NEXT_STEP = f"say which it is with {setting('encoding')}"
+NEXT_STEP = f"give its encoding with {setting('encoding')}"
 # A guess is certain if chardet is this confident, and this many times as confident as of any other reading.
 CONFIDENT, TIMES_AS_CONFIDENT = 0.1, 2
 # A reading with less confidence than this means nothing: random bytes get as much.
@@ -115,7 +115,7 @@ def decode_as(content: bytes, encoding: str) -> str:
     if position >= 0:
         raise ValueError(
             f"holds a NUL at position {position}: it is binary, or UTF-16 without a byte order mark; "
-            f"leave it out, or say {setting('encoding')} utf-16-le"
+            f"leave it out, or give {setting('encoding')} utf-16-le"
         )
     return text
 
@@ -164,7 +164,12 @@ def _guess(content: bytes) -> FoundEncoding:
         readings = [reading for reading in readings if not reading.encoding.startswith(MAC)]
     best = readings[0]
     near = [other for other in readings if other.confidence * TIMES_AS_CONFIDENT > best.confidence]
-    rivals = [other.encoding for other in near if other.text != best.text or _differ(content, other, best)]
+    # Two encodings that give the same sample may still give different texts for the whole content.
+    rivals = [
+        other.encoding
+        for other in near
+        if other.text != best.text or content.decode(other.encoding) != content.decode(best.encoding)
+    ]
     alike = [other.encoding for other in near if other.encoding not in rivals]
     name = COMMONEST if COMMONEST in alike else best.encoding
     if rivals:
@@ -217,11 +222,6 @@ def _decodes(content: bytes, name: str) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _differ(content: bytes, one: _Reading, other: _Reading) -> bool:
-    """Return whether two encodings that give the same sample give different texts for the whole content."""
-    return content.decode(one.encoding) != content.decode(other.encoding)
 
 
 def _mostly_utf8(content: bytes, fault: int) -> bool:

@@ -35,7 +35,7 @@ def document_hash(document: Document, *, vectors: str = "") -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise DocumentError(
             printable(document.id),
-            f"has a part that JSON cannot hold ({error}); give text, numbers, lists, objects",
+            f"has a value that JSON cannot represent ({error}); use text, numbers, lists and objects",
         ) from error
     return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 

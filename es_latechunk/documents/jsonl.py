@@ -44,7 +44,7 @@ def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Doc
             row = json.loads(text, parse_constant=_refuse, parse_int=_integer, parse_float=_finite)
             yield parse_document(row, location, reading)
         except RecursionError:
-            yield DocumentError(printable(location), "is nested too deeply; write one flat object a line")
+            yield DocumentError(printable(location), "is nested too deeply; write one flat object per line")
         except json.JSONDecodeError as error:
             cause = f"is not JSON ({error.msg} at column {error.colno}); repair it"
             yield DocumentError(printable(location), cause)
@@ -96,10 +96,10 @@ def _document(doc_id: str, row: dict[str, Any], reading: Reading) -> Document:
     if not isinstance(text, str):
         name = printable(reading.text_field)
         raise ValueError(
-            f'has no "{name}"' if text is None else f'has a "{name}" that is no string but {_kind(text)}'
+            f'has no "{name}"' if text is None else f'has a "{name}" that is not a string but {_kind(text)}'
         )
     if title is not None and not isinstance(title, str):
-        raise ValueError(f'has a "title" that is no string but {_kind(title)}')
+        raise ValueError(f'has a "title" that is not a string but {_kind(title)}')
     metadata = _metadata(row, reading)
     check_text(text)
     check_text(json.dumps([doc_id, title, metadata], ensure_ascii=False))
@@ -119,7 +119,7 @@ def _id(value: Any, location: str) -> str:
 def _metadata(row: dict[str, Any], reading: Reading) -> dict[str, Any]:
     given = row.get("metadata")
     if given is not None and not isinstance(given, dict):
-        raise ValueError(f'has "metadata" that is no object but {_kind(given)}')
+        raise ValueError(f'has "metadata" that is not an object but {_kind(given)}')
     own = (*OWN_KEYS, reading.id_field, reading.text_field)
     others = {key: value for key, value in row.items() if key not in own}
     return {**(given or {}), **others}
@@ -133,13 +133,13 @@ def _spans(value: Any) -> tuple[ChunkSpan, ...] | None:
         for pair in value
     )
     if not pairs:
-        raise ValueError('has "chunks" that are no list of [start, end] pairs of integers')
+        raise ValueError('has "chunks" that are not a list of [start, end] pairs of integers')
     return tuple(ChunkSpan(start, end) for start, end in value)
 
 
 def _pages(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(start) is int for start in value):
-        raise ValueError(f'has "{PAGES_KEY}" that are no list of integers')
+        raise ValueError(f'has "{PAGES_KEY}" that are not a list of integers')
     return tuple(value)
 
 

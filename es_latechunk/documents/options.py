@@ -69,7 +69,7 @@ class Reading:
             check_encoding(self.encoding)
         if self.max_document_bytes < 1:
             raise UsageError(
-                f"{setting('max_document_bytes')} {self.max_document_bytes} leaves nothing; give 1 or more"
+                f"{setting('max_document_bytes')} {self.max_document_bytes} is less than 1; give 1 or more"
             )
 
     def decode(self, content: bytes, file_id: str, *, declared: str | None = None) -> str:

@@ -35,10 +35,6 @@ READERS: dict[str, Reader] = {
 }
 
 
-def _ignore(*_: object) -> None:
-    """Do nothing: the caller did not ask for these calls."""
-
-
 def read_documents(
     paths: Iterable[str | Path],
     *,
@@ -49,36 +45,43 @@ def read_documents(
     text_field: str = "text",
     id_field: str = "id",
     max_document_bytes: int = DEFAULT_MAX_DOCUMENT_BYTES,
-    on_note: Callable[[str, str], None] = _ignore,
-    on_read: Callable[[int], None] = _ignore,
-    on_encoding: Callable[[str, str], None] = _ignore,
+    on_note: Callable[[str, str], None] | None = None,
+    on_read: Callable[[int], None] | None = None,
+    on_encoding: Callable[[str, str], None] | None = None,
 ) -> Iterator[Document | DocumentError]:
     """Yield the documents of files, folders and "-" (standard input), one at a time and in a fixed order.
 
-    What cannot be read, or is larger than `max_document_bytes`, becomes a DocumentError, and reading goes on. `ingest`
-    and `embed_documents` accept these errors among the documents; `raise_errors` raises the first one.
+    What cannot be read becomes a DocumentError, and reading goes on. `ingest` and `embed_documents` accept these errors
+    among the documents; `raise_errors` raises the first one. A text is never changed: line ends, byte order marks and
+    control characters stay.
 
-    With format "auto", the format of a file follows from its suffix, with or without ".gz" after it; standard input
-    is JSONL if its first visible character is "{", otherwise one text. In a folder, a file with an unknown suffix is
-    skipped with a note; if its own path was given, it is an error. `include` and `exclude` are patterns in gitignore
-    syntax, for files inside folders. `text_field` and `id_field` are names of CSV columns or JSON keys.
-
-    A text is never changed: line ends, byte order marks and control characters stay. Text that is not UTF-8 is
-    decoded by `encoding`, or by the encoding that is found; `on_encoding` is called with the file's id and encoding.
-    `on_note` is called with a file's id and what the user should know about it although it could be read. `on_read`
-    is called after each document and each file with the number of bytes read from disk since the last call.
+    - `format`: "auto", "text", "markdown", "html", "csv", "jsonl", "pdf" or "docx". With "auto", it follows from
+      the suffix, with or without ".gz" after it; standard input is JSONL if its first visible character is "{",
+      otherwise one text. In a folder, a file with an unknown suffix is skipped with a note; if its own path was given,
+      it is an error.
+    - `include`, `exclude`: patterns in gitignore syntax, for files inside folders.
+    - `encoding`: of text that is not UTF-8; without it, the encoding is guessed.
+    - `text_field`, `id_field`: names of CSV columns or JSON keys.
+    - `max_document_bytes`: a larger document is an error.
+    - `on_note`: is called with a file's id and what the user should know about it although it could be read.
+    - `on_read`: is called after each document and each file with the bytes that were read from disk since then.
+    - `on_encoding`: is called with a file's id and its encoding, if that is not UTF-8.
 
     A path that does not exist, a wrong option or a missing library raises UsageError before anything is read.
     """
+
+    def ignore(*_: object) -> None:
+        """Do nothing: the caller did not ask for this call."""
+
     reading = Reading(
         format=format,
         encoding=encoding,
         text_field=text_field,
         id_field=id_field,
         max_document_bytes=max_document_bytes,
-        on_note=on_note,
-        on_read=on_read,
-        on_encoding=on_encoding,
+        on_note=on_note or ignore,
+        on_read=on_read or ignore,
+        on_encoding=on_encoding or ignore,
     )
     selection, sources = Selection(include, exclude), [Path(path) for path in paths]
     _check(sources, selection, reading)
@@ -130,10 +133,12 @@ def _read_path(path: Path, selection: Selection, reading: Reading) -> Iterator[D
         if kind:
             yield from _read_file(file, READERS[kind], reading)
         elif file.named:
-            cause = f"is of no known kind ({', '.join(SUFFIXES)}); say which with {setting('format')}"
+            cause = (
+                f"is of an unknown format ({', '.join(SUFFIXES)}); give its format with {setting('format')}"
+            )
             yield DocumentError(printable(file.id), cause)
         else:
-            reading.on_note(printable(file.id), "is of no known kind; it is skipped")
+            reading.on_note(printable(file.id), "is of an unknown format; it is skipped")
 
 
 def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document | DocumentError]:

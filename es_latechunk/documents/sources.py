@@ -50,7 +50,7 @@ def _patterns(option: str, patterns: Iterable[str]) -> GitIgnoreSpec:
         return GitIgnoreSpec.from_lines(lines)
     except ValueError as error:
         raise UsageError(
-            f"{option}: a pattern cannot be read ({error}); write it as in .gitignore"
+            f"{option}: a pattern is not valid ({error}); use the syntax of .gitignore"
         ) from error
 
 

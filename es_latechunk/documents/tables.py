@@ -168,8 +168,8 @@ def _header(lines: _Lines, reading: Reading) -> tuple[list[str], str]:
     if fault and len(most) < 2:
         raise ValueError(f"is not CSV ({fault}, in its header); repair it") from fault
     raise ValueError(
-        f'has no column "{printable(reading.text_field)}" but {_listed(most)}; say which one holds the text with '
-        f"{setting('text_field')}"
+        f'has no column "{printable(reading.text_field)}" (columns: {_listed(most)}); name the column that contains '
+        f"the text with {setting('text_field')}"
     )
 
 

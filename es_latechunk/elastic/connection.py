@@ -78,9 +78,13 @@ def connect(
     """Return a client for the cluster at `url`; values left out come from the ELASTICSEARCH_* variables.
 
     Without a URL from either, the client is for the running local node, and uses its certificate and user if the node
-    is secure and no others are given. `ca_certs` is the PEM file of the cluster's CA; `fingerprint` can replace it: the
-    SHA-256 of the server's certificate, or of one above it that the server sends, in hexadecimal. `insecure` skips
-    the verification of the certificate.
+    is secure and no others are given.
+
+    - `api_key`, or `username` and `password`: the credentials.
+    - `ca_certs`: the PEM file of the cluster's CA.
+    - `fingerprint`: can replace it; the SHA-256 of the server's certificate, or of one above it that the server sends,
+      in hexadecimal.
+    - `insecure`: skip the verification of the certificate.
 
     Raises ServerError if no node runs, and UsageError for a URL or a combination of credentials that cannot work. No
     request is sent yet.
@@ -267,8 +271,8 @@ def _refusal(error: ApiError, address: str, index: str | None) -> PreconditionEr
         )
     if isinstance(error, AuthorizationException):
         return ServerError(
-            f"{address}: the user may not do this (403: {reason(error)}); ask for the right, docs/security.md lists "
-            "which privileges a command needs"
+            f"{address}: the user may not do this (403: {reason(error)}); ask for the privilege; "
+            "docs/security.md lists which privileges a command needs"
         )
     if index is not None and isinstance(error, NotFoundError) and "index_not_found" in str(error.body):
         return IndexNotFoundError(

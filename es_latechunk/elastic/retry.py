@@ -87,7 +87,7 @@ def retry_transient(
         if isinstance(server_error, ServerError):
             raise server_error from server_error.__cause__
         raise WriteError(
-            f"{what} within {retry_for:g} s ({last}); when the cluster is well again, run the same command again"
+            f"{what} within {retry_for:g} s ({last}); when the cluster works again, run the same command again"
         ) from last
 
 

@@ -38,7 +38,7 @@ def compare(
     """Return all chunks of `documents`, sorted by their late similarity to the query, the most similar first.
 
     Everything is computed exactly and without an index. The errors of documents that cannot be used come before the
-    chunks. `max_tokens`, `chunker`, `overlap` and `on_tokens` are those of `embed_documents`.
+    chunks. `encoder`, `max_tokens`, `chunker`, `overlap` and `on_tokens` are those of `embed_documents`.
     """
     wanted = encoder.encode_queries([query])[0]
     embed = partial(

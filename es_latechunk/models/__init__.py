@@ -3,6 +3,7 @@
 from es_latechunk.models.hardware import DTYPES, Dtype
 from es_latechunk.models.load import (
     EncoderLoader,
+    LoadKeywords,
     check_weights,
     choose_encoder,
     default_model,
@@ -11,7 +12,6 @@ from es_latechunk.models.load import (
     load_recorded,
 )
 from es_latechunk.models.local.engines import ENGINES, EngineName
-from es_latechunk.models.local.spec import ModelOptions
 from es_latechunk.models.registry import MINILM
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "Dtype",
     "EncoderLoader",
     "EngineName",
-    "ModelOptions",
+    "LoadKeywords",
     "check_weights",
     "choose_encoder",
     "default_model",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -31,8 +30,17 @@ EncoderLoader = Callable[[EncoderIdentity | None], Encoder]
 
 
 class LoadKeywords(TypedDict, total=False):
-    """How any model is loaded; see `load_encoder`."""
+    """The keywords of `load_encoder`, which explains them, for functions that pass them on."""
 
+    revision: str | None
+    window: int | None
+    dimensions: int | None
+    document_prefix: str | None
+    query_prefix: str | None
+    document_task: str | None
+    query_task: str | None
+    assume_mean_pooling: bool
+    matryoshka: bool
     device: str
     dtype: Dtype
     engine: EngineName
@@ -70,14 +78,20 @@ def load_encoder(
 ) -> Encoder:
     """Load the encoder of a folder, a Hugging Face id, or a hosted model ("jina-api:jina-embeddings-v3").
 
-    Without a `model`, the default one; what is not given is as the model was trained. `revision`: a branch, tag or
-    commit of the hub. `window`: tokens per window. `dimensions`: shorter vectors, if the model was trained for them
-    (Matryoshka), which `matryoshka` says of a model whose files do not. The prefixes go before each text, the tasks
-    are those of models with an adapter for each task. `assume_mean_pooling` is for a model whose files do not say how
-    it pools. `device`: "auto", "cpu", "cuda" or "mps"; `dtype`: "auto", "float32" or "bfloat16". `engine` computes the
-    token vectors: "openvino" on a CPU, "torch" anywhere; "auto" takes OpenVINO if it is installed and runs the model.
-    `offline` uses what is on this machine and asks no hub. A hosted model's requests may be tried again for
-    `retry_for` seconds (None: 300).
+    Without a `model`, the default one is loaded. What is not given is as the model was trained.
+
+    - `revision`: a branch, tag or commit of the hub.
+    - `window`: the number of tokens per window.
+    - `dimensions`: the length of the vectors, if the model was trained for shorter ones (Matryoshka).
+    - `document_prefix`, `query_prefix`: the text that goes before each document or query.
+    - `document_task`, `query_task`: for models with an adapter for each task, such as "retrieval.passage".
+    - `assume_mean_pooling`: use mean pooling for a model whose files do not say how it pools.
+    - `matryoshka`: allow `dimensions` for a model that is not known to support shorter vectors.
+    - `device`: "auto", "cpu", "cuda" or "mps".
+    - `dtype`: "auto", "float32" or "bfloat16".
+    - `engine`: "openvino" (on a CPU), "torch" (anywhere), or "auto": OpenVINO if it is installed and runs the model.
+    - `offline`: use what is on this machine, and contact no hub.
+    - `retry_for`: the seconds for which a request to a hosted model is retried (None: 300).
 
     Raises ModelError if the model cannot be loaded or late chunking does not fit it, with the reason, and UsageError
     for a setting that cannot work.
@@ -153,19 +167,14 @@ def find_local(name: str) -> Path | None:
 
 
 def load_recorded(
-    recorded: EncoderIdentity,
-    *,
-    name: str | None = None,
-    revision: str | None = None,
-    options: ModelOptions | None = None,
-    **keywords: Unpack[LoadKeywords],
+    recorded: EncoderIdentity, *, name: str | None = None, **given: Unpack[LoadKeywords]
 ) -> Encoder:
     """Load the encoder that an index records, with the settings that it records.
 
-    A name, a revision or options that are given here replace the recorded ones. The caller checks whether the result
-    fits the index. `keywords` are those of `load_encoder`: device, dtype, engine, offline and retry_for.
+    A name or keywords of `load_encoder` that are given here replace the recorded ones. The caller checks whether the
+    result fits the index.
     """
-    given = options or ModelOptions()
+    revision = given.get("revision")
     if name is None and recorded.folder and Path(recorded.folder).is_dir():
         name = recorded.folder
     name = name or recorded.model
@@ -177,35 +186,34 @@ def load_recorded(
         folder = None
         if not name.startswith(JINA_API):
             _check_listed(name)
-            folder = resolve_model(name, revision=revision, offline=keywords.get("offline", False))
+            folder = resolve_model(name, revision=revision, offline=given.get("offline", False))
         same = folder is not None and weights_fingerprint(folder.path) == recorded.weights
-    merged = merge_options(given, recorded, same_model=same)
-    return load_encoder(name, revision=revision, **asdict(merged), **keywords)
+    keywords = merge_keywords(given, recorded, same_model=same)
+    keywords["revision"] = revision
+    return load_encoder(name, **keywords)
 
 
-def merge_options(given: ModelOptions, recorded: EncoderIdentity, *, same_model: bool) -> ModelOptions:
-    """Fill the options that the caller leaves open with those that an index records.
+def merge_keywords(given: LoadKeywords, recorded: EncoderIdentity, *, same_model: bool) -> LoadKeywords:
+    """Fill the settings that the caller leaves open with those that an index records.
 
     Of another model only the user's assumptions are taken over: a window or a prefix belongs to the model that it was
     chosen for.
     """
-    assumed = replace(
-        given,
-        assume_mean_pooling=given.assume_mean_pooling or recorded.assumed_mean_pooling,
-        matryoshka=given.matryoshka or recorded.assumed_matryoshka,
-    )
+    merged = given.copy()
+    merged["assume_mean_pooling"] = given.get("assume_mean_pooling", False) or recorded.assumed_mean_pooling
+    merged["matryoshka"] = given.get("matryoshka", False) or recorded.assumed_matryoshka
     if not same_model:
-        return assumed
-    return replace(
-        assumed,
-        window=given.window or recorded.window,
-        dimensions=given.dimensions or recorded.dimensions,
-        # An empty prefix is a choice of the user's: only None leaves the prefix open.
-        document_prefix=recorded.document_prefix if given.document_prefix is None else given.document_prefix,
-        query_prefix=recorded.query_prefix if given.query_prefix is None else given.query_prefix,
-        document_task=given.document_task or recorded.document_task or None,
-        query_task=given.query_task or recorded.query_task or None,
-    )
+        return merged
+    merged["window"] = given.get("window") or recorded.window
+    merged["dimensions"] = given.get("dimensions") or recorded.dimensions
+    # An empty prefix is a choice of the user's: only None leaves the prefix open.
+    if given.get("document_prefix") is None:
+        merged["document_prefix"] = recorded.document_prefix
+    if given.get("query_prefix") is None:
+        merged["query_prefix"] = recorded.query_prefix
+    merged["document_task"] = given.get("document_task") or recorded.document_task or None
+    merged["query_task"] = given.get("query_task") or recorded.query_task or None
+    return merged
 
 
 def _check_folder_exists(recorded: EncoderIdentity) -> None:

@@ -28,10 +28,10 @@ _log = logging.getLogger(__name__)
 def load_reranker(
     name: str, *, revision: str | None = None, device: str = "auto", offline: bool = False
 ) -> Reranker:
-    """The cross-encoder of a folder or a Hugging Face id, or a hosted one ("jina-api:jina-reranker-m0").
+    """Load the cross-encoder of a folder or a Hugging Face id, or a hosted one ("jina-api:jina-reranker-m0").
 
-    Raises ModelError if the model cannot be loaded or gives no single score, UsageError if
-    sentence-transformers or the API's key is missing.
+    `revision`, `device` and `offline` are those of `load_encoder`; a hosted one ignores them. Raises ModelError if the
+    model cannot be loaded or gives no single score, UsageError if sentence-transformers or the API's key is missing.
     """
     if name.startswith(JINA_API):
         return JinaApiReranker(name.removeprefix(JINA_API))

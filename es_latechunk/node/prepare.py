@@ -203,7 +203,8 @@ def prepare(
     with locked(home() / "lock"):
         port = choose_port(folder.name, wanted.port, known)
         software = _usable(choose_software(wanted, known, progress=progress), account)
-        node = _planned(folder, software, port=port, secure=_secure(wanted, known))
+        secure = known is not None and known.secure if wanted.secure is None else wanted.secure
+        node = _planned(folder, software, port=port, secure=secure)
         save(folder, node)
     environment = {
         "ES_JAVA_HOME": str(software.java.home),
@@ -225,10 +226,6 @@ def _usable(software: Software, account: Account) -> Software:
         )
     java = readable_runtime(software.java, account, home() / "java")
     return Software(software.version, software.elasticsearch_home, java)
-
-
-def _secure(wanted: Wanted, known: Node | None) -> bool:
-    return (known is not None and known.secure) if wanted.secure is None else wanted.secure
 
 
 def _planned(folder: NodeFolder, software: Software, *, port: int, secure: bool) -> Node:

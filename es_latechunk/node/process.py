@@ -121,13 +121,9 @@ def _ended_on_failure(launcher: subprocess.Popen[bytes]) -> Iterator[None]:
     finally:
         if not succeeded:
             # The launcher leads a session of its own, so its group is the server and nothing else.
-            _kill_group(launcher.pid)
+            with suppress(ProcessLookupError):
+                os.killpg(launcher.pid, signal.SIGKILL)
             launcher.wait()
-
-
-def _kill_group(group: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
 
 
 def reason(log: str) -> str:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from es_latechunk.serve.comparison import Index
 
 BODY_SECONDS = 60.0
-CLIENT_GONE = 499
+CLIENT_GONE = 499  # the status that nginx uses for it; nobody receives it, but the metrics count it
 
 Answer = Callable[[FloatArray], bytes]
 Work = Callable[[bytes], Awaitable[bytes]]
@@ -84,6 +84,7 @@ class Service:
         """Respond with the result of `work` on the request's body; RequestError 503 if too many requests are open."""
         if self.requests >= self.limits.requests:
             raise busy(f"{self.requests} requests are under way already")
+        # Each open request holds its body in memory, so it is counted before the body is read.
         self.requests += 1
         try:
             body = await _read_body(request, self.limits.body_bytes)
@@ -192,6 +193,7 @@ def _guarded(endpoint: Endpoint, token: str | None) -> Endpoint:
 
     async def guarded(request: Request) -> Response:
         given = request.headers.get("authorization", "").encode("latin-1")
+        # In constant time, so that the time of a refusal tells nothing about the token.
         if not hmac.compare_digest(given, expected):
             raise RequestError(401, "the bearer token is missing or wrong; send Authorization: Bearer TOKEN")
         return await endpoint(request)
@@ -228,6 +230,7 @@ async def _read_body(request: Request, limit: int) -> bytes:
     body = bytearray()
     too_large = RequestError(413, f"the body has more than {limit} bytes; send less at once")
     announced = request.headers.get("content-length", "")
+    # Only 20 digits are read, because a number of thousands of digits would take long to convert.
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise too_large
     try:

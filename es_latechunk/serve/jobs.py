@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.chunking.sentences import TerminatorIds
@@ -27,7 +27,7 @@ class JobBuilder:
         self._encoder = encoder
         self._limits = limits
         self._terminators = TerminatorIds(encoder.tokenizer)
-        self._chunker = lru_cache(maxsize=32)(self._make_chunker)
+        self._chunker = lru_cache(maxsize=32)(partial(make_chunker, tokenizer=encoder.tokenizer))
         self.model = encoder.identity.model
 
     def embeddings(self, request: EmbeddingsRequest, input_type: InputType) -> Job:
@@ -51,18 +51,18 @@ class JobBuilder:
             None if request.chunks is None else tuple(ChunkSpan(start, end) for start, end in request.chunks)
         )
         document = Document(id=request.id, text=request.text, title=request.title, spans=spans)
-        chunker = self._chunker(request.chunker, request.max_tokens)
+        chunker = self._chunker(request.chunker, max_tokens=request.max_tokens)
         return self._within_limits(Job([self._cut(document, chunker)], request.pooling))
 
     def compare(self, request: CompareRequest) -> Job:
         """Make a job with one vector per chunk of the text in the request."""
-        chunker = self._chunker(request.chunker, request.max_tokens)
+        chunker = self._chunker(request.chunker, max_tokens=request.max_tokens)
         return self._within_limits(Job([self._cut(Document(id="text", text=request.text), chunker)]))
 
     def question(self, query: str) -> Job:
         """Make a job with the vector of a query."""
         document = Document(id="query", text=query, spans=(ChunkSpan(0, len(query)),))
-        return self._within_limits(Job([self._cut(document, self._chunker("tokens", 1))], "query"))
+        return self._within_limits(Job([self._cut(document, self._chunker("tokens", max_tokens=1))], "query"))
 
     def whole(self, texts: Sequence[str]) -> list[ChunkedDocument]:
         """Return each text as one chunk, even if it has no token without its neighbours."""
@@ -75,7 +75,9 @@ class JobBuilder:
     def sentences(self, text: str) -> ChunkedDocument:
         """Return a text with each sentence as a chunk."""
         spans = sentence_spans(text, self._encoder.tokenizer.tokenize(text), self._terminators)
-        return self._cut(Document(id="passage", text=text, spans=spans), self._chunker("tokens", 1))
+        return self._cut(
+            Document(id="passage", text=text, spans=spans), self._chunker("tokens", max_tokens=1)
+        )
 
     def _within_limits(self, job: Job) -> Job:
         self._check_inputs(job.chunks)
@@ -101,7 +103,7 @@ class JobBuilder:
             Document(id=f"input {number}", text=text, spans=(ChunkSpan(0, len(text)),) if text else ())
             for number, text in enumerate(texts)
         ]
-        chunker = self._chunker("tokens", 1)  # never called, because each text brings its span
+        chunker = self._chunker("tokens", max_tokens=1)  # never called, because each text brings its span
         cut = [self._cut(document, chunker) for document in documents]
         return self._within_limits(Job(cut, "query" if input_type == "query" else "late"))
 
@@ -114,6 +116,3 @@ class JobBuilder:
 
     def _cut(self, document: Document, chunker: Chunker) -> ChunkedDocument:
         return chunk_document(document, chunker=chunker, tokenizer=self._encoder.tokenizer)
-
-    def _make_chunker(self, name: str, max_tokens: int) -> Chunker:
-        return make_chunker(name, tokenizer=self._encoder.tokenizer, max_tokens=max_tokens)

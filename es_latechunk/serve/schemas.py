@@ -46,6 +46,11 @@ Texts = Annotated[
 ]
 
 
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000, description="Maximum number of tokens per chunk.")]
+NumberOfHits = Annotated[int, Field(ge=1, le=100, description="Number of hits per list.")]
+Neighbours = Annotated[int, Field(ge=0, le=10, description="Chunks on each side of a hit in its passage.")]
+
+
 class RequestBody(BaseModel):
     """The body of a request. Values are not converted: the string "5" is not accepted as a number."""
 
@@ -85,9 +90,7 @@ class LateChunkRequest(RequestBody):
     text: str
     title: str = Field("", description="Accepted, so that a document can be sent as it is; not embedded.")
     chunker: ChunkerName = DEFAULT_CHUNKER
-    max_tokens: int = Field(
-        DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Maximum number of tokens per chunk."
-    )
+    max_tokens: MaxTokens = DEFAULT_MAX_TOKENS
     chunks: list[tuple[int, int]] | None = Field(None, min_length=1)
     pooling: Literal["late", "naive"] = "late"
 
@@ -107,8 +110,8 @@ class SearchRequest(RequestBody):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     query: Words
-    k: int = Field(10, ge=1, le=100, description="Number of hits per list.")
-    neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit in its passage.")
+    k: NumberOfHits = 10
+    neighbours: Neighbours = 1
     candidates: int = Field(
         50,
         ge=1,
@@ -125,25 +128,25 @@ class CompareRequest(RequestBody):
     query: Words
     text: Words
     chunker: ChunkerName = DEFAULT_CHUNKER
-    max_tokens: int = Field(
-        DEFAULT_MAX_TOKENS, ge=1, le=1_000_000, description="Maximum number of tokens per chunk."
-    )
-    k: int = Field(10, ge=1, le=100, description="Number of hits per list.")
-    neighbours: int = Field(1, ge=0, le=10, description="Chunks on each side of a hit in its passage.")
+    max_tokens: MaxTokens = DEFAULT_MAX_TOKENS
+    k: NumberOfHits = 10
+    neighbours: Neighbours = 1
 
 
 def openai_answer(request: EmbeddingsRequest, job: Job, vectors: FloatArray, model: str) -> bytes:
     """Return OpenAI's list of embeddings; base64 encodes little-endian float32."""
     data = [
-        {"object": "embedding", "index": index, "embedding": _encoded(row, request.encoding_format)}
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(row.astype("<f4").tobytes()).decode()
+            if request.encoding_format == "base64"
+            else row,
+        }
         for index, row in enumerate(vectors)
     ]
     usage = {"prompt_tokens": job.tokens, "total_tokens": job.tokens}
     return orjson.dumps({"object": "list", "data": data, "model": model, "usage": usage}, option=JSON)
-
-
-def _encoded(row: FloatArray, encoding_format: str) -> FloatArray | str:
-    return row if encoding_format == "float" else base64.b64encode(row.astype("<f4").tobytes()).decode()
 
 
 def hugging_face_answer(vectors: FloatArray) -> bytes:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from elasticsearch import AuthorizationException, BadRequestError, Elasticsearch
 
 from es_latechunk.elastic.connection import reason, server_errors
-from es_latechunk.elastic.index.identity import IndexIdentity, check_identity, check_overlap
+from es_latechunk.elastic.index.identity import META_KEY, IndexIdentity, check_identity, check_overlap
 from es_latechunk.elastic.index.metadata import TYPED, types_of
+from es_latechunk.elastic.index.ownership import OWNER_ALIAS
 from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
+
+# What an older version called the fields of the neighbours' words.
+RENAMED_FIELDS = dict(zip(("near", "far"), CONTEXT_FIELDS, strict=True))
+log = logging.getLogger(__name__)
 
 
 def check_name(name: str) -> None:
@@ -117,10 +124,31 @@ def read_record(client: Elasticsearch, name: str) -> IndexRecord:
         check_identity(name, found[0], other)
     fields = [row.get("properties", {}) for row in mappings.values()]
     _check_storage(mappings)
+    for index, properties in zip(mappings, fields, strict=True):
+        if _has_renamed_fields(properties):
+            _warn_about_renamed_fields(index)
     shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
     if any(types_of(other) != types_of(shared) for other in fields):
         shared.pop(TYPED, None)  # a filter over it would leave out the chunks of the indices without it
     return IndexRecord(tuple(mappings), found[0], shared)
+
+
+def _has_renamed_fields(properties: Mapping[str, Any]) -> bool:
+    """Return whether the neighbours' words are in fields that an older version made, and not in those of today."""
+    old = [properties.get(field, {}).get("type") for field in RENAMED_FIELDS]
+    return old == ["text", "text"] and not properties.keys() & set(CONTEXT_FIELDS)
+
+
+# Once per index and process: a program that searches in a loop needs no second warning.
+@lru_cache(maxsize=128)
+def _warn_about_renamed_fields(index: str) -> None:
+    log.warning(
+        "index %s: its fields %s have names of an older version and are not searched, so BM25 does not see the words "
+        "of a chunk's neighbours; make a new index (es-latechunk index create NAME) and ingest the documents again, or "
+        "behind an alias: es-latechunk ingest --alias NAME",
+        index,
+        " and ".join(RENAMED_FIELDS),
+    )
 
 
 def _check_storage(mappings: Mapping[str, Mapping[str, Any]]) -> None:
@@ -142,11 +170,20 @@ def read_identity(client: Elasticsearch, name: str) -> IndexIdentity:
 
 
 def template_of(client: Elasticsearch, name: str) -> dict[str, Any]:
-    """Return a template for another index like this one, for any model: its fields and its lasting settings."""
+    """Return a template for another index like this one, for any model: its fields and its lasting settings.
+
+    Fields that an older version named otherwise get the names of today, so that the new index is searched by them.
+    """
     with server_errors(client, name):
         index = client.indices.get(index=name)[name]
     mappings = {key: value for key, value in index["mappings"].items() if key != "_meta"}
-    mappings["properties"][VECTOR_FIELD].pop("dims", None)
+    properties = mappings["properties"]
+    properties[VECTOR_FIELD].pop("dims", None)
+    if _has_renamed_fields(properties):
+        for old, new in RENAMED_FIELDS.items():
+            properties[new] = properties.pop(old)
+        source = mappings.setdefault("_source", {})
+        source["excludes"] = [RENAMED_FIELDS.get(field, field) for field in source.get("excludes", [])]
     settings = index["settings"]["index"]
     return {
         "settings": {"index": {key: settings[key] for key in LASTING if key in settings}},
@@ -161,7 +198,8 @@ def single_index(client: Elasticsearch, name: str) -> str:
         names = sorted(client.indices.get_settings(index=name, expand_wildcards="none"))
     if len(names) != 1:
         raise IndexMismatchError(
-            f"index {name}: stands for {len(names)} indices ({', '.join(names)}), writing needs one; name it"
+            f"index {name}: stands for {len(names)} indices ({', '.join(names)}), writing needs exactly one; "
+            "give its name"
         )
     return names[0]
 
@@ -171,6 +209,39 @@ def index_type(client: Elasticsearch, name: str) -> str:
     with server_errors(client, name):
         mappings = client.indices.get_mapping(index=name)[single_index(client, name)]["mappings"]
     return str(mappings["properties"][VECTOR_FIELD]["index_options"]["type"])
+
+
+def list_indices(client: Elasticsearch) -> list[dict[str, Any]]:
+    """Return one row per index that es-latechunk created and the user may see, in the order of the names.
+
+    `documents` is approximate from a few thousand on. Aliases of loads that are under way are left out.
+    """
+    with server_errors(client):
+        mappings = client.indices.get_mapping(index="*", filter_path="*.mappings._meta")
+        found = {
+            name: str(row["mappings"]["_meta"][META_KEY].get("model", ""))
+            for name, row in sorted(mappings.items())
+            if isinstance(row["mappings"]["_meta"].get(META_KEY), Mapping)
+        }
+        if not found:
+            return []
+        by_index = {
+            "terms": {"field": "_index", "size": len(found)},
+            "aggs": {"documents": {"cardinality": {"field": "doc_id"}}},
+        }
+        answer = client.search(index=list(found), size=0, query=CHUNKS, aggs={"indices": by_index})
+        aliases = client.indices.get_alias(index=list(found))
+    counts = {bucket["key"]: bucket for bucket in answer["aggregations"]["indices"]["buckets"]}
+    return [
+        {
+            "index": name,
+            "chunks": counts[name]["doc_count"] if name in counts else 0,
+            "documents": counts[name]["documents"]["value"] if name in counts else 0,
+            "model": model,
+            "aliases": sorted(alias for alias in aliases[name]["aliases"] if not OWNER_ALIAS.search(alias)),
+        }
+        for name, model in found.items()
+    ]
 
 
 def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:

@@ -8,42 +8,44 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.connection import connect, server_errors
 from es_latechunk.elastic.index.admin import check_name
 from es_latechunk.elastic.retry import retry_transient
 from es_latechunk.errors import DocumentError, PreconditionError, setting
 from es_latechunk.types import DEFAULT_RETRY_FOR, Document
 
-PAGE = 100
-KEEP_ALIVE = "10m"
+PAGE = 100  # hits per request: whole documents, which may be large, are held in memory
+KEEP_ALIVE = "10m"  # from one request to the next, while the documents in between are embedded
 log = logging.getLogger(__name__)
 
 
 def read_index(
-    client: Elasticsearch,
     index: str,
     *,
-    text_field: str,
+    client: Elasticsearch | None = None,
+    text_field: str = "content",
     title_field: str = "title",
     retry_for: float = DEFAULT_RETRY_FOR,
 ) -> Iterator[Document | DocumentError]:
-    """Yield the documents of an index as it is when reading begins (a point in time).
+    """Yield the documents of any index, as it is when reading begins (a point in time), as a source for `ingest`.
 
-    A document has the hit's `_id`, its text and title, and all other fields as metadata. `text_field` may be dotted. A
-    hit in which it is missing or not a string becomes a DocumentError; an index that keeps no `_source` is refused
-    (PreconditionError).
+    A document has the `_id` of the hit, the text of `text_field`, the title of `title_field` if that is a string, and
+    all other fields as metadata. Both names may be dotted. A hit whose text is missing or not a string becomes a
+    DocumentError; an index that keeps no `_source` is refused (PreconditionError). Without a `client`, the cluster is
+    that of ELASTICSEARCH_URL, or the local node; a request that fails is tried again for `retry_for` seconds.
     """
     check_name(index)
+    source = client or connect()
 
     def open_source() -> str:
-        with server_errors(client, index):
-            return str(client.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"])
+        with server_errors(source, index):
+            return str(source.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"])
 
     pit = retry_transient(open_source, retry_for=retry_for)
     try:
         after: list[Any] | None = None
         while True:
-            rows, pit = _page(client, pit, after, retry_for)
+            rows, pit = _page(source, pit, after, retry_for)
             for row in rows:
                 try:
                     yield _document(row, text_field, title_field)
@@ -53,7 +55,7 @@ def read_index(
                 return
             after = rows[-1]["sort"]
     finally:
-        _close(client, pit)
+        _close(source, pit)
 
 
 def _close(client: Elasticsearch, pit: str) -> None:
@@ -75,7 +77,7 @@ def _page(
         return client.search(
             size=PAGE,
             pit={"id": pit, "keep_alive": KEEP_ALIVE},
-            sort=[{"_shard_doc": "asc"}],
+            sort=[{"_shard_doc": "asc"}],  # the cheapest order in which a search can be continued
             search_after=after,
             track_total_hits=False,
         )

@@ -133,7 +133,8 @@ def index_body(
     if not context_fields:
         _leave_out_context(body)
     if language is not None:
-        _set_language(mappings["properties"], language)
+        for field in ("content", "title"):
+            mappings["properties"][field]["analyzer"] = language
     _share_analyzer(mappings["properties"])
     if metadata:
         mappings["properties"][TYPED] = mapping_of(metadata)
@@ -160,11 +161,6 @@ def _leave_out_context(body: dict[str, Any]) -> None:
 def _leave_out_of_source(mappings: dict[str, Any], field: str) -> None:
     source = mappings.setdefault("_source", {})
     source["excludes"] = [*(name for name in source.get("excludes", []) if name != field), field]
-
-
-def _set_language(properties: dict[str, Any], language: str) -> None:
-    for field in ("content", "title"):
-        properties[field]["analyzer"] = language
 
 
 def _share_analyzer(properties: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from es_latechunk.elastic.index.metadata import TYPED, typed_copies
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, ChunkSpan, Document, FloatArray
+from es_latechunk.types import ChunkedDocument, Document, FloatArray
 
 ID_BYTES = 512  # Elasticsearch's limit for _id
 
@@ -42,20 +42,21 @@ def chunk_id(doc_id: str, ordinal: int) -> str:
     return f"{doc_id}#{ordinal}"
 
 
-def check_id(doc_id: str, chunks: int) -> None:
-    """Raise a DocumentError if the `_id` of the document's last chunk is too long for Elasticsearch."""
-    size = len(chunk_id(doc_id, chunks - 1).encode())
+def check_document(chunked: ChunkedDocument, metadata_types: Mapping[str, str]) -> None:
+    """Raise a DocumentError if Elasticsearch would refuse one of the document's chunks.
+
+    Either the `_id` of the last chunk is too long, or a value of the metadata does not fit the type that the index has
+    for it.
+    """
+    document = chunked.document
+    size = len(chunk_id(document.id, len(chunked.spans) - 1).encode())
     if size > ID_BYTES:
         raise DocumentError(
-            f"{doc_id[:60]}...",
+            f"{document.id[:60]}...",
             f"its id gives an _id of {size} bytes, Elasticsearch accepts {ID_BYTES}; shorten it",
         )
-
-
-def check_metadata(document: Document, types: Mapping[str, str]) -> None:
-    """Raise a DocumentError if a value of the metadata does not fit the type that the index has for it."""
     pages = {"page": len(document.pages)} if document.pages else {}
-    typed_copies(document.id, {**document.metadata, **pages}, types)
+    typed_copies(document.id, {**document.metadata, **pages}, metadata_types)
 
 
 def index_actions(
@@ -78,6 +79,8 @@ def index_actions(
     document = chunked.document
     for ordinal, vector in enumerate(vectors, first):
         span = chunked.spans[ordinal]
+        # The page (from 1) on which the chunk begins, if the document has pages.
+        page = {"page": bisect_right(document.pages, span.start)} if document.pages else {}
         source: dict[str, Any] = {
             "content": document.text[span.start : span.end],
             "content_embedding": pack_vector(vector) if packed else vector.tolist(),
@@ -87,7 +90,7 @@ def index_actions(
             "start": span.start,
             "end": span.end,
             "title": document.title,
-            "metadata": {**document.metadata, **_page(document, span)},
+            "metadata": {**document.metadata, **page},
             "doc_hash": doc_hash,
         }
         if typed := typed_copies(document.id, source["metadata"], metadata_types):
@@ -97,11 +100,6 @@ def index_actions(
             source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
-
-
-def _page(document: Document, span: ChunkSpan) -> dict[str, int]:
-    """Return the page (from 1) on which a chunk begins, if the document has pages."""
-    return {"page": bisect_right(document.pages, span.start)} if document.pages else {}
 
 
 def neighbour_text(chunked: ChunkedDocument, ordinal: int, distance: int) -> list[str]:

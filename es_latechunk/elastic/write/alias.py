@@ -12,7 +12,7 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from es_latechunk.elastic.connection import server_errors
+from es_latechunk.elastic.connection import connect, server_errors
 from es_latechunk.elastic.index.template import CHUNKS
 from es_latechunk.elastic.write.session import LoadSession, open_session, resolve
 from es_latechunk.errors import IndexMismatchError, PreconditionError, setting
@@ -114,12 +114,16 @@ def _staging_entry(alias: str, chunks: int | None, failed: int) -> dict[str, Any
     return {ALIAS_KEY: {"alias": alias, "chunks": chunks, "failed": failed}}
 
 
-def promote(client: Elasticsearch, alias: str, *, allow_failed: bool = False) -> Promotion:
-    """Swap the alias to the staged index in one step; the indices before it stay until they are deleted.
+def promote(alias: str, *, client: Elasticsearch | None = None, allow_failed: bool = False) -> Promotion:
+    """Swap an alias, in one step, to the index that `ingest(..., alias=...)` has filled.
+
+    The indices before it stay until they are deleted, so that you can compare them, and go back. Without a `client`,
+    the cluster is that of ELASTICSEARCH_URL, or the local node.
 
     Raises PreconditionError if no index is staged, its ingest has not ended, documents failed (unless
     `allow_failed`), or the index does not hold as many chunks as the ingest counted.
     """
+    client = client or connect()
     name = staged_index(client, alias)
     if name is None:
         raise PreconditionError(
@@ -152,8 +156,8 @@ def _check_whole(client: Elasticsearch, alias: str, session: LoadSession, allow_
         chunks = int(client.count(index=session.target, query=CHUNKS)["count"])
     if chunks != counted:
         raise PreconditionError(
-            f"index {name}: holds {chunks} chunks, its ingest counted {counted}; run the ingest again, of the "
-            "whole source"
+            f"index {name}: holds {chunks} chunks, its ingest counted {counted}; run the ingest of the whole "
+            "source again"
         )
     return chunks
 
