@@ -10,16 +10,19 @@ import click
 from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import (
     ModelChoice,
+    PoolingChoice,
     chunker_option,
     json_option,
     max_tokens_option,
     model_options,
     overlap_option,
+    pooling_options,
 )
 from es_latechunk.cli.output import Failures, UnreadableNotes, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
 from es_latechunk.evaluation import compare as run_compare
+from es_latechunk.types import Pooling, PoolingOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 )
 @chunker_option
 @max_tokens_option
+@pooling_options
 @overlap_option
 @reader_options
 @model_options
@@ -48,6 +52,7 @@ def compare(
     k: int,
     chunker: str,
     max_tokens: int,
+    pooling: PoolingChoice,
     overlap: int | None,
     reader: Reader,
     model: ModelChoice,
@@ -55,18 +60,22 @@ def compare(
 ) -> None:
     """Show each chunk's cosine similarity to a query, and its rank, with late and with naive pooling.
 
-    The chunks are listed by their late similarity. No server is needed.
+    The chunks are listed by their late similarity. Options of the pooling compare another one with naive pooling, in
+    the place of late. No server is needed.
     """
     from rich.console import Console
 
     failures, unreadable = Failures(), UnreadableNotes()
     documents = list(unique_documents(reader.read(paths)))
+    encoder = model.load()
+    options = pooling.options(encoder) or PoolingOptions()
     compared = run_compare(
         documents,
         query,
-        encoder=model.load(),
+        encoder=encoder,
         max_tokens=max_tokens,
         chunker=chunker,
+        pooling=options,
         overlap=overlap,
         on_tokens=unreadable,
     )
@@ -76,7 +85,7 @@ def compare(
         for row in rows:
             print_json(compared_row(row))
     else:
-        Console(highlight=False).print(compared_table(rows))
+        Console(highlight=False).print(compared_table(rows, options.pooling))
     failures.exit()
 
 
@@ -95,13 +104,13 @@ def compared_row(row: ComparedChunk) -> dict[str, Any]:
     }
 
 
-def compared_table(rows: Sequence[ComparedChunk]) -> Table:
+def compared_table(rows: Sequence[ComparedChunk], pooling: Pooling = "late") -> Table:
     """Return a table of the similarities, the ranks, and the beginning of each chunk."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("late", "rank", "naive", "rank"):
+    for name in (pooling, "rank", "naive", "rank"):
         table.add_column(name, justify="right", no_wrap=True, min_width=5)
     table.add_column("chunk", no_wrap=True, overflow="ellipsis")
     for row in rows:

@@ -14,7 +14,7 @@ import numpy as np
 
 from es_latechunk.elastic.index.metadata import TYPED, typed_copies
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, Document, FloatArray
+from es_latechunk.types import ChunkedDocument, FloatArray
 
 ID_BYTES = 512  # Elasticsearch's limit for _id
 
