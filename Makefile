@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 FRAMEWORKS := .venv-frameworks
+PEERS := .venv-bench
+PEERS_OPENVINO := .venv-bench-openvino
 BIN := $(VENV)/bin
 # uv installs several times faster than pip: the one on PATH, else one that .venv gets for itself.
 UV = $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
@@ -17,7 +19,7 @@ pytest_of = $(1)/bin/python -m pytest
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-browser test-frameworks lint bench wheel up down clean
+.PHONY: help quickstart test test-browser test-frameworks lint bench bench-knn wheel up down clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +45,14 @@ lint: $(VENV)/dev-is-installed ## Check style, types and docker-compose.yml
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(VENV)/dev-is-installed ## Measure the encoder's speed next to sentence-transformers' (two minutes)
-	$(BIN)/python benchmarks/encoding.py
+bench: $(VENV)/local-is-installed $(PEERS)/is-installed $(PEERS_OPENVINO)/is-installed ## Measure speed and memory next to other libraries' for docs/performance.md (ARGS=--quick)
+	$(BIN)/python benchmarks/performance/run.py $(ARGS)
+	$(BIN)/python benchmarks/performance/tables.py
+	$(PEERS)/bin/python benchmarks/performance/picture.py
+
+bench-knn: $(VENV)/local-is-installed ## Measure kNN's recall, latency and size on disk for docs/performance.md
+	$(BIN)/python benchmarks/performance/knn.py $(ARGS)
+	$(BIN)/python benchmarks/performance/tables.py
 
 wheel: $(BIN)/python ## Build the wheel into dist/
 	rm -rf dist
@@ -58,7 +66,7 @@ down: .env ## Stop them; their data stays
 	docker compose --profile serve down
 
 clean: ## Remove the environments, the built wheel and every tool's cache
-	rm -rf $(VENV) $(FRAMEWORKS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(FRAMEWORKS) $(PEERS) $(PEERS_OPENVINO) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find es_latechunk tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/local-is-installed: pyproject.toml | $(BIN)/python
@@ -72,6 +80,17 @@ $(VENV)/dev-is-installed: pyproject.toml | $(BIN)/python
 $(FRAMEWORKS)/is-installed: pyproject.toml | $(BIN)/python
 	test -x $(FRAMEWORKS)/bin/python || $(UV) venv --quiet --python $(BIN)/python $(FRAMEWORKS)
 	$(UV) pip install --python $(FRAMEWORKS)/bin/python --editable '.[local,frameworks]'
+	@touch $@
+
+# The libraries that `make bench` measures; what each has to be is in the file that is installed.
+$(PEERS)/is-installed: benchmarks/performance/peers.txt | $(BIN)/python
+	test -x $(PEERS)/bin/python || $(UV) venv --quiet --python $(BIN)/python $(PEERS)
+	$(UV) pip install --upgrade --python $(PEERS)/bin/python --requirement $<
+	@touch $@
+
+$(PEERS_OPENVINO)/is-installed: benchmarks/performance/peers-openvino.txt | $(BIN)/python
+	test -x $(PEERS_OPENVINO)/bin/python || $(UV) venv --quiet --python $(BIN)/python $(PEERS_OPENVINO)
+	$(UV) pip install --upgrade --python $(PEERS_OPENVINO)/bin/python --requirement $<
 	@touch $@
 
 $(BIN)/python:

@@ -102,6 +102,7 @@ def test_the_page_lists_each_function_with_its_parameters() -> None:
         es_latechunk.Mode,
         es_latechunk.Fusion,
         es_latechunk.Pooling,
+        es_latechunk.TokenWeights,
         es_latechunk.Dtype,
         es_latechunk.EngineName,
         es_latechunk.Outcome,

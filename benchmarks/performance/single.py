@@ -1,0 +1,77 @@
+"""What is measured of es-latechunk alone: the first hit of a cold search, and an ingest that grows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from elasticsearch import Elasticsearch
+from processes import MemoryWatch, Worker
+
+QUERY = "How is a document found again that was changed?"
+MODES = ("hybrid", "knn", "bm25")
+STEPS = (1, 2, 5, 10, 20, 50, 100)  # thousands of chunks
+
+
+def cold_searches(index: str, url: str, calls: int) -> list[dict[str, Any]]:
+    """Seconds from the start of `es-latechunk search` to its first hit; the first call of each mode is not counted."""
+    rows = []
+    for call in range(calls + 1):
+        for mode in MODES:
+            command = [
+                str(Path(sys.executable).parent / "es-latechunk"), "search", QUERY, "--index", index, "--url", url,
+                "--mode", mode, "--json",
+            ]  # fmt: skip
+            start = time.monotonic()
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            with process, MemoryWatch(process.pid, interval=0.005) as memory:
+                assert process.stdout  # noqa: S101 - for the type checker
+                first = process.stdout.readline()
+                seconds = time.monotonic() - start
+                process.stdout.read()
+            if process.wait() or not first:
+                raise SystemExit(f"{command}: found nothing")
+            if call:
+                rows.append({"mode": mode, "seconds": seconds, "memory_mb": memory.peak()})
+    return rows
+
+
+def growth(
+    folder: Path | None, chunks: int, *, client: Elasticsearch, url: str, log: Path
+) -> list[dict[str, Any]]:
+    """One ingest of so many chunks: its time and memory when it reaches each step."""
+    index = "benchmark-growth"
+    client.indices.delete(index=index, ignore_unavailable=True)
+    worker = Worker(Path(sys.executable), "ours.py", ("auto", "auto"), log)
+    worker.wait_until_loaded()
+    with MemoryWatch(worker.pid) as memory:
+        marks = worker.ask("grow", folder=folder and str(folder), chunks=chunks, url=url, index=index)[
+            "marks"
+        ]
+    worker.end()
+    worker.wait_until_ended()
+    client.indices.delete(index=index)
+    return grown(marks, memory)
+
+
+def grown(marks: Sequence[Sequence[float]], memory: MemoryWatch) -> list[dict[str, Any]]:
+    """A row for each step, with the seconds that 1,000 chunks took since the step before."""
+    rows = []
+    before, began = marks[0]
+    for step in STEPS:
+        if step >= len(marks):
+            break
+        reached, moment = marks[step]
+        rows.append(
+            {
+                "chunks": reached,
+                "seconds_per_1000": 1000 * (moment - began) / (reached - before),
+                "memory_mb": memory.peak(until=moment),
+            }
+        )
+        before, began = reached, moment
+    return rows
