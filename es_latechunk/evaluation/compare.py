@@ -14,12 +14,15 @@ from es_latechunk.chunking.sentences import TerminatorIds
 from es_latechunk.embed import OnTokens, embed_documents
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import choose_windows, embed_chunks
-from es_latechunk.types import ChunkSpan, ChunkVector, Document, Encoder, Pooling
+from es_latechunk.types import ChunkSpan, ChunkVector, Document, Encoder, Pooling, PoolingOptions
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedChunk:
-    """A chunk with its cosine similarity to the query and its rank (from 1), with late and with naive pooling."""
+    """A chunk with its cosine similarity to the query and its rank (from 1), with late and with naive pooling.
+
+    If `compare` was given another pooling, `late` and `late_rank` are by that one.
+    """
 
     chunk: ChunkVector
     late: float
@@ -45,19 +48,21 @@ def compare(
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
+    pooling: Pooling | PoolingOptions = "late",
     overlap: int | None = None,
     on_tokens: OnTokens | None = None,
 ) -> list[ComparedChunk | DocumentError]:
     """Return all chunks of `documents`, sorted by their late similarity to the query, the most similar first.
 
     Everything is computed exactly and without an index. The errors of documents that cannot be used come before the
-    chunks. `encoder`, `max_tokens`, `chunker`, `overlap` and `on_tokens` are those of `embed_documents`.
+    chunks. `encoder`, `max_tokens`, `chunker`, `overlap` and `on_tokens` are those of `embed_documents`; `pooling` is
+    what is compared with plain naive pooling.
     """
     wanted = encoder.encode_queries([query])[0]
     embed = partial(
         embed_documents, documents, encoder=encoder, max_tokens=max_tokens, chunker=chunker, overlap=overlap
     )
-    late, naive = list(embed(on_tokens=on_tokens)), list(embed(pooling="naive"))
+    late, naive = list(embed(pooling=pooling, on_tokens=on_tokens)), list(embed(pooling="naive"))
     errors = {item.document: item for item in (*naive, *late) if isinstance(item, DocumentError)}
     alone = {(item.doc_id, item.ordinal): item for item in naive if isinstance(item, ChunkVector)}
     # A hosted model may refuse a document in only one of the two runs; then there is nothing to compare.
