@@ -9,12 +9,13 @@ import click
 from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import (
     ModelChoice,
+    PoolingChoice,
     chunker_option,
     json_option,
     max_tokens_option,
     model_options,
     overlap_option,
-    pooling_option,
+    pooling_options,
 )
 from es_latechunk.cli.output import Failures, UnreadableNotes, print_json
 from es_latechunk.cli.progress import EmbedProgress, SourceProgress, bytes_of, progress_bar
@@ -22,7 +23,7 @@ from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
 from es_latechunk.embed import embed_documents
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import Pooling, Tokens
+from es_latechunk.types import Tokens
 
 
 @click.command(
@@ -32,7 +33,7 @@ from es_latechunk.types import Pooling, Tokens
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @chunker_option
 @max_tokens_option
-@pooling_option
+@pooling_options
 @overlap_option
 @reader_options
 @model_options
@@ -41,7 +42,7 @@ def embed(
     paths: tuple[str, ...],
     chunker: str,
     max_tokens: int,
-    pooling: Pooling,
+    pooling: PoolingChoice,
     overlap: int | None,
     reader: Reader,
     model: ModelChoice,
@@ -59,12 +60,13 @@ def embed(
         unreadable(doc_id, tokens)
         progress.add_tokens(tokens)
 
+    encoder = model.load()
     chunks = embed_documents(
         unique_documents(read.counted(reader.read(paths, on_read=read.add_bytes))),
-        encoder=model.load(),
+        encoder=encoder,
         max_tokens=max_tokens,
         chunker=chunker,
-        pooling=pooling,
+        pooling=pooling.options(encoder),
         overlap=overlap,
         on_tokens=on_tokens,
     )

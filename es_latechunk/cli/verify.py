@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     examples=(
-        'es-latechunk verify --index notes --query "How many people live in the capital?"',
-        "es-latechunk verify --index notes --documents notes/",
+        "es-latechunk verify --index notes",
+        'es-latechunk verify --index notes --query "Which city is old?" --documents notes/',
     ),
 )
 @index_option(required=True, help="Index or alias to verify.")
