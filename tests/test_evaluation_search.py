@@ -18,10 +18,10 @@ from es_latechunk.elastic.search.fusion import Candidate, convex_sum
 from es_latechunk.elastic.search.query import Mode
 from es_latechunk.evaluation.bm25 import ChunkText, ContextualBM25, analyse, stored_length
 from es_latechunk.evaluation.cache import ArrayCache
-from es_latechunk.evaluation.chunkings import Chunking, cut_documents, embed_chunkings
+from es_latechunk.evaluation.chunkings import Chunking, ChunkingVectors, Variant, cut_documents
 from es_latechunk.evaluation.ranking import Scores, best, by_document
 from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.types import FloatArray
+from es_latechunk.types import FloatArray, PoolingOptions
 
 NOWHERE = Path("nowhere")  # a cache of no bytes writes nothing
 TEXTS = [
@@ -52,8 +52,10 @@ def exact(encoder: WordEncoder, documents: list[Document], queries: list[str]) -
         documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[7], on_progress=lambda *_: None
     )
     source = VectorSource(encoder, ArrayCache(NOWHERE, max_bytes=0))
-    [embedded], failed = embed_chunkings([chunking], "late", source, on_progress=lambda *_: None)
-    assert (errors, failed) == ([], [])
+    late = Variant(PoolingOptions("late"))
+    vectors = ChunkingVectors([chunking], [late], source, on_progress=lambda *_: None)
+    embedded = vectors.of(0, late)
+    assert (errors, vectors.errors) == ([], [])
     cosines = source.embed_queries(queries) @ embedded.vectors.T
     return chunking, Scores(cosines, ContextualBM25(chunking.contents()).scores(queries))
 
