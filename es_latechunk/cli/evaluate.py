@@ -150,7 +150,7 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--overlap",
     click.IntRange(0),
     metavar="TOKENS,...",
-    help="Tokens that the windows of a long document share. Default: an eighth of a window.",
+    help="Tokens that the windows of a long document share.  [default: 0]",
 )
 @click.option(
     "--exact-windows",
