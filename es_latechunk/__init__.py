@@ -37,13 +37,21 @@ if TYPE_CHECKING:
         WriteError,
         raise_errors,
     )
-    from es_latechunk.evaluation import ComparedChunk, compare
+    from es_latechunk.evaluation import (
+        ComparedChunk,
+        KnnAccuracy,
+        StoredProblem,
+        VerifyReport,
+        compare,
+        verify,
+    )
     from es_latechunk.index import Index
     from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
     from es_latechunk.models.rerank import load_reranker
     from es_latechunk.report import DocumentResult, IngestReport, Outcome
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
+    from es_latechunk.stages import StageSeconds
     from es_latechunk.types import (
         ChunkSpan,
         ChunkVector,
@@ -53,6 +61,7 @@ if TYPE_CHECKING:
         FloatArray,
         Hit,
         IntArray,
+        ListScore,
         Passage,
         Pooling,
         PoolingOptions,
@@ -90,7 +99,9 @@ _MODULES = {
     "IngestRun": "ingest",
     "IntArray": "types",
     "JinaApiError": "errors",
+    "KnnAccuracy": "evaluation",
     "LateChunkError": "errors",
+    "ListScore": "types",
     "Mode": "elastic.search.query",
     "ModelError": "errors",
     "NodeError": "errors",
@@ -105,11 +116,14 @@ _MODULES = {
     "SearchKeywords": "search",
     "SearchResult": "search",
     "ServerError": "errors",
+    "StageSeconds": "stages",
+    "StoredProblem": "evaluation",
     "Tokenizer": "types",
     "TokenWeights": "types",
     "Tokens": "types",
     "TooMuchError": "errors",
     "UsageError": "errors",
+    "VerifyReport": "evaluation",
     "WriteError": "errors",
     "compare": "evaluation",
     "connect": "elastic.connection",
@@ -124,6 +138,7 @@ _MODULES = {
     "read_index": "elastic.index.from_index",
     "search": "search",
     "search_many": "search",
+    "verify": "evaluation",
 }
 __all__ = [
     "ChunkSpan",
@@ -153,7 +168,9 @@ __all__ = [
     "IngestRun",
     "IntArray",
     "JinaApiError",
+    "KnnAccuracy",
     "LateChunkError",
+    "ListScore",
     "Mode",
     "ModelError",
     "NodeError",
@@ -168,11 +185,14 @@ __all__ = [
     "SearchKeywords",
     "SearchResult",
     "ServerError",
+    "StageSeconds",
+    "StoredProblem",
     "TokenWeights",
     "Tokenizer",
     "Tokens",
     "TooMuchError",
     "UsageError",
+    "VerifyReport",
     "WriteError",
     "compare",
     "connect",
@@ -187,6 +207,7 @@ __all__ = [
     "read_index",
     "search",
     "search_many",
+    "verify",
 ]
 
 

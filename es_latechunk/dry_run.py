@@ -12,15 +12,14 @@ from es_latechunk.errors import DocumentError
 from es_latechunk.ingest import (
     DEFAULT_MAX_PRUNE,
     ChangedDocument,
-    Target,
     changed_documents,
     check_shares,
     count_stale,
-    open_target,
 )
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestProgress
+from es_latechunk.target import Target, open_target
 from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Encoder
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class DryRun:
         sample: list[ChunkedDocument] = []
         sampled = size = 0
         with SeenIds() as seen:
-            for item in changed_documents(self._documents, target, session, seen):
+            for item in changed_documents(self._documents, target, session, seen, counts.clock):
                 result = _planned(item) if isinstance(item, ChangedDocument) else item
                 if isinstance(item, ChangedDocument):
                     size += len(item.chunked.document.text.encode())

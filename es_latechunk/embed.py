@@ -43,7 +43,7 @@ def embed_documents(
     - `pooling`: "late", "naive" (each chunk embedded alone), "blend" (the sum of both), or PoolingOptions with all
       settings. Default: what measured best for the model; for a model that nobody measured, "late".
     - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window. Default: what
-      was measured with the same late window; otherwise an eighth.
+      was measured with the same late window; otherwise 0.
     - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
       read.
     """

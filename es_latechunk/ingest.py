@@ -10,35 +10,33 @@ source leaves the last stage as one DocumentResult, and that is the only channel
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.bootstrap import stage_index
-from es_latechunk.chunking import chunk_document, make_chunker
+from es_latechunk.chunking import chunk_document
 from es_latechunk.documents import USED_BEFORE, SeenIds, document_hash, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError, WriteError, setting
 from es_latechunk.keywords import keywords_of
-from es_latechunk.late import Windows, embed_chunks, recorded_windows
-from es_latechunk.models import EncoderLoader, choose_encoder
+from es_latechunk.late import embed_chunks
+from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
-from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Chunker, Document, Encoder
+from es_latechunk.stages import StageClock
+from es_latechunk.target import Target, open_target
+from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Encoder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
     from typing_extensions import Unpack
 
-    from es_latechunk.elastic.index.admin import IndexRecord
     from es_latechunk.elastic.index.contents import Comparison
-    from es_latechunk.elastic.index.ownership import IndexState
     from es_latechunk.elastic.write.actions import Action
     from es_latechunk.elastic.write.bulk import ActionResult
     from es_latechunk.elastic.write.session import LoadSession
 
 DEFAULT_MAX_PRUNE = 0.5
-PACKED_VECTORS_SINCE = (9, 3)
 NOT_FOUND = 404
-Count = Callable[[DocumentResult], None]
 log = logging.getLogger(__name__)
 
 
@@ -157,18 +155,16 @@ class IngestRun:
             )
 
     def _results(self, session: LoadSession, seen: SeenIds) -> Iterator[DocumentResult]:
-        target, count = self._target, self._counts.add
-        yield from written(changed_documents(self._documents, target, session, seen), target, session, count)
+        target, counts = self._target, self._counts
+        changed = changed_documents(self._documents, target, session, seen, counts.clock)
+        yield from written(changed, target, session, counts)
         if session.ownership is None:
             for result in interfered(target, session, seen):
-                self._counts.documents -= 1
-                count(result)
+                counts.documents -= 1
+                counts.add(result)
                 yield result
-        if (
-            self._prune
-            and count_stale(target, session, seen, self.report.failed, max_share=self._max_prune)[0]
-        ):
-            yield from pruned(target, session, seen, count)
+        if self._prune and count_stale(target, session, seen, counts.failed, max_share=self._max_prune)[0]:
+            yield from pruned(target, session, seen, counts)
 
 
 @keywords_of(IngestRun)
@@ -197,48 +193,6 @@ def check_shares(retry_for: float, max_prune: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The index and its encoder, as the stages need them.
-
-    `vectors` describes what determines a vector (it enters the hash of a document); `packed` tells whether vectors are
-    sent as base64.
-    """
-
-    record: IndexRecord
-    encoder: Encoder
-    windows: Windows | None
-    chunker: Chunker
-    vectors: str
-    packed: bool
-    retry_for: float
-
-
-def open_target(
-    client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
-) -> Target:
-    """Read what the index records; raise IndexMismatchError if the encoder is not the index's own."""
-    from es_latechunk.elastic.connection import server_version
-    from es_latechunk.elastic.index.admin import read_record
-    from es_latechunk.elastic.index.identity import check_encoder
-    from es_latechunk.elastic.retry import retry_transient
-
-    record = retry_transient(
-        lambda: read_record(client, index.name), retry_for=retry_for, retry_unreachable=False
-    )
-    identity = record.identity
-    encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
-    check_encoder(index.name, identity.encoder, encoder.identity)
-    chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
-    version = retry_transient(lambda: server_version(client), retry_for=retry_for, retry_unreachable=False)
-    if version is None:
-        log.info("no right to see the server's version (monitor), so vectors are sent as lists of numbers")
-    # As base64 they are shorter and parsed faster, but every node has to accept them.
-    packed = version is not None and version >= PACKED_VECTORS_SINCE
-    windows = recorded_windows(encoder, identity.overlap, late_window=identity.pooling.late_window)
-    return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)
-
-
-@dataclass(frozen=True, slots=True)
 class ChangedDocument:
     """A document that has to be written, with its chunks and with what the index holds of it."""
 
@@ -252,14 +206,19 @@ class ChangedDocument:
 
 
 def changed_documents(
-    documents: Iterable[Document | DocumentError], target: Target, session: LoadSession, seen: SeenIds
+    documents: Iterable[Document | DocumentError],
+    target: Target,
+    session: LoadSession,
+    seen: SeenIds,
+    clock: StageClock,
 ) -> Iterator[ChangedDocument | DocumentResult]:
     """Chunk the documents that have to be written; an unchanged document becomes a result, and costs no encoding."""
     from es_latechunk.elastic.index.contents import compare_with_index
     from es_latechunk.elastic.write.actions import check_document
 
     hashed = _hashed(documents, seen, target.vectors)
-    for comparison in compare_with_index(session.client, session.target, hashed, retry_for=target.retry_for):
+    compared = compare_with_index(session.client, session.target, hashed, retry_for=target.retry_for)
+    for comparison in clock.timed("read", compared):
         if isinstance(comparison, DocumentResult):
             yield comparison
             continue
@@ -299,12 +258,15 @@ def _hashed(
 
 
 def written(
-    documents: Iterable[ChangedDocument | DocumentResult], target: Target, session: LoadSession, count: Count
+    documents: Iterable[ChangedDocument | DocumentResult],
+    target: Target,
+    session: LoadSession,
+    counts: IngestProgress,
 ) -> Iterator[DocumentResult]:
     """Embed the documents and write their chunks; yield the result of a document when all its actions are settled.
 
-    `count` is called with each result before it is yielded, and with all results of a request before the first of them:
-    an interrupt in between then leaves a report that agrees with the index.
+    Each result is counted before it is yielded, and all results of a request before the first of them: an interrupt in
+    between then leaves a report that agrees with the index.
     """
     from es_latechunk.elastic.write.actions import delete_actions, index_actions
 
@@ -330,28 +292,30 @@ def written(
 
     def actions() -> Iterator[Action | DocumentResult]:
         pooling = target.record.identity.pooling
-        for block in embed_chunks(chunked(), encoder=target.encoder, pooling=pooling, windows=target.windows):
+        for block in embed_chunks(
+            chunked(), encoder=target.encoder, pooling=pooling, windows=target.windows, clock=counts.clock
+        ):
             if isinstance(block, DocumentResult):
                 yield block
             elif isinstance(block, DocumentError):
                 yield _failed(block, opened.pop(block.document).document)
             else:
                 document = opened[block.chunked.document.id]
-                yield from index_actions(
+                indexing = index_actions(
                     block.chunked,
                     block.first,
                     block.vectors,
                     doc_hash=document.doc_hash,
                     packed=target.packed,
-                    context=target.record.has_context,
-                    metadata_types=target.record.metadata_types,
+                    fields=target.record.properties,
                 )
+                yield from counts.clock.timed("write", indexing)
                 if block.last:
                     yield from delete_actions(
                         block.chunked.document.id, len(block.chunked.spans), document.last_ordinal
                     )
 
-    yield from _settled(actions(), opened, target, session, count)
+    yield from _settled(actions(), opened, target, session, counts)
 
 
 def _settled(
@@ -359,7 +323,7 @@ def _settled(
     opened: dict[str, _OpenDocument],
     target: Target,
     session: LoadSession,
-    count: Count,
+    counts: IngestProgress,
 ) -> Iterator[DocumentResult]:
     from es_latechunk.elastic.write.bulk import write
 
@@ -369,13 +333,13 @@ def _settled(
         if opened[doc_id].waiting:
             return None
         done = opened.pop(doc_id).result(doc_id)
-        count(done)
+        counts.add(done)
         return done
 
     def passing() -> Iterator[Action | DocumentResult]:
         for item in actions:
             if isinstance(item, DocumentResult):
-                count(item)
+                counts.add(item)
             yield item
 
     yield from write(
@@ -386,6 +350,7 @@ def _settled(
         retry_for=target.retry_for,
         require_alias=session.require_alias,
         check=session.check,
+        clock=counts.clock,
     )
 
 
@@ -480,8 +445,10 @@ def count_stale(
     return stale, chunks
 
 
-def pruned(target: Target, session: LoadSession, seen: SeenIds, count: Count) -> Iterator[DocumentResult]:
-    """Remove the documents that the source no longer has; `count` is called as by `written`."""
+def pruned(
+    target: Target, session: LoadSession, seen: SeenIds, counts: IngestProgress
+) -> Iterator[DocumentResult]:
+    """Remove the documents that the source no longer has, and count them."""
     from es_latechunk.elastic.index.contents import stale_documents
     from es_latechunk.elastic.write.actions import delete_actions
 
@@ -493,4 +460,4 @@ def pruned(target: Target, session: LoadSession, seen: SeenIds, count: Count) ->
             opened[document.doc_id] = _OpenDocument(None, "", last, waiting=last + 1)
             yield from delete_actions(document.doc_id, 0, last)
 
-    yield from _settled(actions(), opened, target, session, count)
+    yield from _settled(actions(), opened, target, session, counts)

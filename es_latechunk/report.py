@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from es_latechunk.errors import DocumentError
+from es_latechunk.stages import StageClock, StageSeconds
 
 MAX_FAILURES = 100  # in a report, so that a long run with many of them takes no more memory
 
@@ -44,7 +45,8 @@ class IngestReport:
     `documents` and `failed` count documents; `chunks`, `indexed`, `unchanged` and `deleted` count chunks. A document
     that failed is not counted in `documents`, so chunks == indexed + unchanged is what the index now holds of the
     source. `tokens` is the number of tokens that were encoded, `unknown_tokens` how many of them the model does not
-    know. `failures` has the first hundred errors.
+    know. `seconds` is the whole time, `stages` how much of it each stage was busy. `failures` has the first hundred
+    errors.
     """
 
     documents: int
@@ -56,6 +58,7 @@ class IngestReport:
     tokens: int
     seconds: float
     unknown_tokens: int = 0
+    stages: StageSeconds = field(default_factory=StageSeconds)
     failures: tuple[DocumentError, ...] = ()
 
 
@@ -72,6 +75,7 @@ class IngestProgress:
     unknown_tokens: int = 0
     failures: list[DocumentError] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    clock: StageClock = field(default_factory=StageClock)
 
     def add(self, result: DocumentResult) -> None:
         """Add the result of a document."""
@@ -99,6 +103,7 @@ class IngestProgress:
             tokens=self.tokens,
             seconds=round(time.monotonic() - self.started, 3),
             unknown_tokens=self.unknown_tokens,
+            stages=self.clock.seconds(),
             failures=tuple(self.failures),
         )
 

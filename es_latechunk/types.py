@@ -91,11 +91,12 @@ class TokenWindow:
 
 @dataclass(frozen=True, slots=True)
 class ChunkedDocument:
-    """A document with its chunks in order, and its tokens."""
+    """A document with its chunks in order, its tokens, and the heading path of each chunk."""
 
     document: Document
     spans: tuple[ChunkSpan, ...]
     tokens: Tokens
+    headings: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,21 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class ListScore:
+    """The score of a chunk in one of the two lists of a hybrid search, and its rank there, from 1."""
+
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One chunk that a search found. `score` is Elasticsearch's, or that of the fusion in hybrid mode.
 
-    The last four are None unless the search asked for them: the content with the query's words in <em>, other hits of
-    the same document, the passage around the hit, and the score of a reranker, which then also decides the order.
+    `headings` are those above the chunk, from the highest level down; () if it has none, or the index keeps none.
+    The five before it are None unless the search asked for them: the content with the query's words in <em>, other
+    hits of the same document, the passage around the hit, the score of a reranker, which then also decides the order,
+    and, in hybrid mode, the score and rank in each list by "bm25" and "knn", which is None if the chunk is not in it.
     """
 
     id: str
@@ -144,6 +155,8 @@ class Hit:
     inner_hits: tuple[Hit, ...] | None = None
     passage: Passage | None = None
     rerank_score: float | None = None
+    scores: Mapping[str, ListScore | None] | None = None
+    headings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.every_version
 
 HIT_KEYS = ["id", "doc_id", "ordinal", "score", "start", "end", "content", "title", "metadata"]
 REPORT_KEYS = {"documents", "chunks", "indexed", "unchanged", "deleted", "failed", "tokens", "seconds"}
+STAGES = ["read", "chunk", "encode", "write"]
 
 
 @pytest.fixture
@@ -62,6 +63,8 @@ def test_from_a_folder_to_hits(
 
     [report] = rows(run("ingest", folder, "--index", index_name, "--json"))
     assert set(report) >= REPORT_KEYS
+    assert list(report["stages"]) == STAGES
+    assert min(report["stages"].values()) >= 0
     assert (report["documents"], report["failed"], report["indexed"]) == (3, 0, report["chunks"])
     assert client.count(index=index_name)["count"] == report["chunks"]
 
@@ -119,6 +122,8 @@ def test_what_a_person_reads(
     ingested = run("ingest", folder, "--index", index_name)
     assert (ingested.exit_code, ingested.stdout) == (0, "")
     assert "3 documents, " in ingested.stderr
+    [stages] = re.findall(r"^seconds by stage .*: (.*)$", ingested.stderr, re.MULTILINE)
+    assert re.sub(r" \d+\.\d", "", stages).split(", ") == STAGES
     found = run("search", "Dom", "--index", index_name, "--mode", "knn", "-k", "1")
     assert (found.exit_code, found.stderr) == (0, "")
     assert "Der Dom ist hoch." in " ".join(found.stdout.split())

@@ -15,6 +15,7 @@ from indices import QUERIES, WordEncoder, made_up_documents, made_up_index, make
 
 from es_latechunk.elastic.console import console_msearch, console_request, render_json
 from es_latechunk.elastic.search.fusion import convex_sum
+from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT
 from es_latechunk.elastic.search.searcher import read_candidates
 
 pytestmark = pytest.mark.every_version
@@ -36,9 +37,11 @@ def model(
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 
-def printed(*arguments: str) -> str:
+def printed(*arguments: str, fused_here: bool = False) -> str:
+    """The printed request; stderr says, and only then, that our fusion is not part of it."""
     result = run("search", *arguments, "--index", INDEX, "--console")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0
+    assert ("es-latechunk fuses them afterwards" in result.stderr) == fused_here == bool(result.stderr)
     return result.stdout
 
 
@@ -79,13 +82,13 @@ def test_a_single_mode(filled: tuple[Elasticsearch, WordEncoder], mode: str, opt
 def test_hybrid_is_both_searches_in_one_request(
     filled: tuple[Elasticsearch, WordEncoder], options: list[str]
 ) -> None:
-    text = printed(QUERIES[1], *options)
+    text = printed(QUERIES[1], *options, fused_here=True)
     assert text.startswith(f"POST /{INDEX}/_msearch\n{{}}\n{{")
     answers = send(filled[0], text)["responses"]
     bm25, knn = map(read_candidates, answers)
     contents = {chunk: content for answer in answers for chunk, _, content in hits_of(answer)}
     rows = rows_of(QUERIES[1], *options, "--index", INDEX)
-    fused = convex_sum(bm25, knn, bm25_weight=0.6)[: len(rows)]
+    fused = convex_sum(bm25, knn, bm25_weight=DEFAULT_BM25_WEIGHT, limit=500)[: len(rows)]
     assert [(one.id, one.score, contents[one.id]) for one in fused] == found(rows)
 
 

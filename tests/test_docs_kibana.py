@@ -16,7 +16,7 @@ from commands import run
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 
-from es_latechunk.elastic.search.query import QueryBuilder, SearchOptions
+from es_latechunk.elastic.search.query import CONTEXT_WEIGHTS, QueryBuilder, SearchOptions
 
 TOUR = Path(__file__).parent.parent / "docs" / "kibana.md"
 REQUESTS, LICENSED = (
@@ -154,7 +154,7 @@ def test_a_request_that_needs_a_licence_fits_the_description(method: str, path: 
 def test_what_the_server_would_fuse_is_what_the_command_asks() -> None:
     [fused] = [json.loads(text) for _, _, text in LICENSED if "linear" in text]
     options = SearchOptions(num_candidates=100)
-    built = QueryBuilder({"content": {"type": "text"}}, True, options).server_fusion(
+    built = QueryBuilder({}, frozenset(CONTEXT_WEIGHTS), options).server_fusion(
         "old city", np.array(PLACEHOLDER)
     )
     assert fused["retriever"] == built["retriever"]

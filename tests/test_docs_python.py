@@ -52,7 +52,21 @@ def test_the_examples_run(
         es_latechunk.Promotion,
         es_latechunk.Index,
     }
-    chunks, failed, report, shown, progress, plan, found, clause, many, reranked, swapped, by_hand = printed
+    (
+        chunks,
+        failed,
+        report,
+        shown,
+        progress,
+        plan,
+        found,
+        clause,
+        many,
+        reranked,
+        verified,
+        swapped,
+        by_hand,
+    ) = printed
     assert [line.split()[:2] for line in chunks] == [
         ["berlin", "0"],
         ["berlin", "1"],
@@ -78,6 +92,7 @@ def test_the_examples_run(
     ]
     assert many == ["a city by the fjord -> oslo", "a city on a plain -> madrid"]
     assert reranked == ["oslo -27.0"]
+    assert verified == ["1.0 2 0"]
     assert swapped == ["capitals-000001 2", "oslo"]
     assert sorted(line.split()[1] for line in by_hand) == ["berlin#0", "berlin#1"]
 

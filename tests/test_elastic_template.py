@@ -59,16 +59,26 @@ def test_without_context_fields_bm25_is_elasticsearchs_own() -> None:
 def test_a_language_is_the_analyzer_of_every_text_field() -> None:
     properties = index_body(identity(), template=load_template(), language="german")["mappings"]["properties"]
     analyzers = {name: field["analyzer"] for name, field in properties.items() if field["type"] == "text"}
-    assert analyzers == dict.fromkeys(("content", "neighbours_1", "neighbours_2", "title"), "german")
+    assert analyzers == dict.fromkeys(
+        ("content", "neighbours_1", "neighbours_2", "title", "headings"), "german"
+    )
 
 
 def test_the_neighbours_words_are_cut_like_the_chunks_own() -> None:
     template = load_template()
     template["mappings"]["properties"]["content"]["analyzer"] = "simple"
     properties = index_body(identity(), template=template)["mappings"]["properties"]
-    assert [properties[field]["analyzer"] for field in ("content", "neighbours_1", "neighbours_2")] == [
-        "simple"
-    ] * 3
+    assert [
+        properties[field]["analyzer"]
+        for field in ("content", "neighbours_1", "neighbours_2", "title", "headings")
+    ] == ["simple"] * 5
+
+
+def test_a_title_keeps_the_analyzer_that_a_template_names_for_it() -> None:
+    template = load_template()
+    template["mappings"]["properties"]["title"]["analyzer"] = "simple"
+    properties = index_body(identity(), template=template)["mappings"]["properties"]
+    assert [properties[field]["analyzer"] for field in ("content", "title")] == ["chunk_text", "simple"]
 
 
 @pytest.mark.parametrize(

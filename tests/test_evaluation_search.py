@@ -16,12 +16,12 @@ from indices import QUERIES, WordEncoder, load, made_up_documents, make_index
 from es_latechunk import Document, search
 from es_latechunk.elastic.search.fusion import Candidate, convex_sum
 from es_latechunk.elastic.search.query import Mode
-from es_latechunk.evaluation.bm25 import ContextualBM25, analyse, stored_length
+from es_latechunk.evaluation.bm25 import ChunkText, ContextualBM25, analyse, stored_length
 from es_latechunk.evaluation.cache import ArrayCache
-from es_latechunk.evaluation.chunkings import Chunking, cut_documents, embed_chunkings
+from es_latechunk.evaluation.chunkings import Chunking, ChunkingVectors, Variant, cut_documents
 from es_latechunk.evaluation.ranking import Scores, best, by_document
 from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.types import FloatArray
+from es_latechunk.types import FloatArray, PoolingOptions
 
 NOWHERE = Path("nowhere")  # a cache of no bytes writes nothing
 TEXTS = [
@@ -52,8 +52,10 @@ def exact(encoder: WordEncoder, documents: list[Document], queries: list[str]) -
         documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[7], on_progress=lambda *_: None
     )
     source = VectorSource(encoder, ArrayCache(NOWHERE, max_bytes=0))
-    [embedded], failed = embed_chunkings([chunking], "late", source, on_progress=lambda *_: None)
-    assert (errors, failed) == ([], [])
+    late = Variant(PoolingOptions("late"))
+    vectors = ChunkingVectors([chunking], [late], source, on_progress=lambda *_: None)
+    embedded = vectors.of(0, late)
+    assert (errors, vectors.errors) == ([], [])
     cosines = source.embed_queries(queries) @ embedded.vectors.T
     return chunking, Scores(cosines, ContextualBM25(chunking.contents()).scores(queries))
 
@@ -91,7 +93,9 @@ def test_words_are_those_of_the_index_template_s_analyzer(
 
 def test_a_word_s_weight_by_hand() -> None:
     """Two chunks; "falcon" is in the first alone, and among the neighbours of the second."""
-    scores = ContextualBM25([["Falcon harbour.", "Bread market."]]).scores(["falcon", "nothing", ""])
+    scores = ContextualBM25([[ChunkText("Falcon harbour."), ChunkText("Bread market.")]]).scores(
+        ["falcon", "nothing", ""]
+    )
     # Lengths: 10 * 2 + 2 * 2 = 24 for both, which is also the average; found in 1 of 2 chunks, by either field.
     idf = np.log(1 + (2 - 1 + 0.5) / (1 + 0.5))
     assert scores[0] == pytest.approx([idf * 10 / (10 + 8), idf * 2 / (2 + 8)])
@@ -118,8 +122,12 @@ def test_hybrid_scores_are_those_of_the_search_s_fusion(
     bm25, knn = data.draw(lists(count)), data.draw(lists(count))
     words = [Candidate("x", str(number), score) for number, score in enumerate(bm25) if score > 0]
     near = [Candidate("x", str(number), score) for number, score in enumerate(knn)]
-    fused = {int(one.id): one.score for one in convex_sum(words, near, bm25_weight=weight)}
-    scores = Scores(row(knn), row(bm25)).of("hybrid", k=10, bm25_weight=weight)[0]
+    limit = 500 if count < 6 else count  # of the candidates of a list, which cuts it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("es_latechunk.elastic.search.query.SearchOptions.candidates", lambda self: limit)
+        scores = Scores(row(knn), row(bm25)).of("hybrid", k=10, bm25_weight=weight)[0]
+    near = [Candidate("x", one.id, (1 + one.score) / 2) for one in near]
+    fused = {int(one.id): one.score for one in convex_sum(words, near, bm25_weight=weight, limit=limit)}
     assert {number: pytest.approx(float(score), abs=1e-6) for number, score in enumerate(scores)} == fused
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import count
@@ -12,17 +14,18 @@ import pytest
 from elasticsearch import Elasticsearch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
+from indices import LETTERS, StableTokenizer, WordEncoder, load, make_index, stored_chunks
 
 from es_latechunk import ChunkSpan, Document, DocumentResult, IngestRun, embed_documents, ingest
 from es_latechunk.elastic.index import contents as state
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError
+from es_latechunk.types import FloatArray, IntArray, Tokens
 
 pytestmark = pytest.mark.every_version
 BERLIN, LISBON, KOELN = LETTERS
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 
-ingest_module = import_module("es_latechunk.ingest")
+target_module = import_module("es_latechunk.target")
 
 
 def state_of(client: Elasticsearch, name: str) -> dict[str, Any]:
@@ -103,9 +106,9 @@ def test_stored_vectors_are_the_encoder_s(
 ) -> None:  # fmt: skip
     """As lists on every server, and packed where the server reads that, to the last bit."""
     if packed:
-        assert ingest_module.PACKED_VECTORS_SINCE == (9, 3)
+        assert target_module.PACKED_VECTORS_SINCE == (9, 3)
     else:
-        monkeypatch.setattr(ingest_module, "PACKED_VECTORS_SINCE", (99, 0))
+        monkeypatch.setattr(target_module, "PACKED_VECTORS_SINCE", (99, 0))
     encoder = make_index(client, index_name, pooling=pooling)
     load(client, index_name, LETTERS, encoder)
     stored = stored_chunks(client, index_name)
@@ -275,3 +278,35 @@ def test_progress_is_told_and_the_source_is_read_as_needed(client: Elasticsearch
     assert seen[0][0] < 600
     assert seen[-1][1] <= 600
     assert client.count(index=index_name)["count"] == 1800
+
+
+class SlowTokenizer(StableTokenizer):
+    def tokenize(self, text: str) -> Tokens:
+        time.sleep(0.03)
+        return super().tokenize(text)
+
+
+class SlowEncoder(WordEncoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = SlowTokenizer()
+
+    def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
+        time.sleep(0.05)
+        return super().encode_windows(windows)
+
+
+def test_the_report_tells_how_long_each_stage_was_busy(client: Elasticsearch, index_name: str) -> None:
+    def slowly() -> Iterator[Document]:
+        time.sleep(0.02)
+        yield from LETTERS
+
+    encoder = make_index(client, index_name, SlowEncoder())
+    stages = load(client, index_name, slowly(), encoder)[0].stages
+    assert stages.read >= 0.02
+    assert stages.chunk >= 0.03 * len(LETTERS)
+    assert stages.encode >= 0.05
+    assert stages.write > 0
+    again = load(client, index_name, LETTERS, encoder)[0].stages
+    assert again.read > 0
+    assert (again.encode, again.write) == (0, 0)

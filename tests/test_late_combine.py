@@ -215,4 +215,4 @@ def test_the_late_half_has_its_own_window() -> None:
     document = chunked(words(16), [16], encoder.tokenizer)
     list(embed_chunks([document], encoder=encoder, pooling=PoolingOptions("blend", late_window=8)))
     lengths = sorted(length for batch in encoder.batches for length in batch)
-    assert lengths == [6, 6, 6, 16], "windows that overlap by an eighth, and the chunk alone in one piece"
+    assert lengths == [8, 8, 16], "windows of the late half, and the chunk alone in one piece"

@@ -12,12 +12,16 @@ import jsonschema
 import numpy as np
 import pytest
 
-from es_latechunk.elastic.index.template import load_template
+from es_latechunk.elastic.index.identity import IndexIdentity
+from es_latechunk.elastic.index.template import CONTEXT_FIELDS, index_body, load_template, text_fields
 from es_latechunk.elastic.search.query import FUSIONS, QueryBuilder, SearchOptions
 from es_latechunk.errors import UsageError
+from es_latechunk.types import EncoderIdentity
 
+MODEL = IndexIdentity(EncoderIdentity("fake/model", "sha256:0", 3, 256), "sentences", 128)
 SCHEMA = Path(__file__).parents[2] / "shared/data/elasticsearch_api/request-bodies.strict.schema.json"
-PROPERTIES = load_template()["mappings"]["properties"]
+PROPERTIES = index_body(MODEL, template=load_template())["mappings"]["properties"]
+TEXTS = text_fields(PROPERTIES)
 VECTOR = np.array([0.1, -0.25, 1 / 3], dtype=np.float32)
 FILTERS = ("lang=en", "ordinal>=2", "doc_id=[a,b]", "title=old city", "title=[a,b]")
 OPTIONS = [
@@ -40,8 +44,9 @@ def check() -> Callable[[str, Any], None]:
 
 
 def bodies(options: SearchOptions, *, context: bool = True) -> dict[str, dict[str, Any]]:
-    knn, bm25 = (QueryBuilder(PROPERTIES, context, replace(options, mode=mode)) for mode in ("knn", "bm25"))
-    hybrid = QueryBuilder(PROPERTIES, context, options)
+    fields = TEXTS if context else TEXTS - set(CONTEXT_FIELDS)
+    knn, bm25 = (QueryBuilder(PROPERTIES, fields, replace(options, mode=mode)) for mode in ("knn", "bm25"))
+    hybrid = QueryBuilder(PROPERTIES, fields, options)
     return {
         "knn": knn.knn("old city", VECTOR, size=options.k),
         "bm25": bm25.bm25("old city", size=options.k),
@@ -91,7 +96,7 @@ def test_a_knn_body_in_full() -> None:
             "rescore_vector": {"oversample": 2.5},
         },
         "size": 3,
-        "_source": ["doc_id", "ordinal", "start", "end", "content", "title", "metadata"],
+        "_source": ["doc_id", "ordinal", "start", "end", "content", "title", "metadata", "headings"],
     }
 
 
@@ -104,13 +109,33 @@ def test_the_server_s_fusion_weighs_as_ours() -> None:
     assert linear["rank_window_size"] == linear["retrievers"][1]["retriever"]["knn"]["k"] == 500
 
 
-def test_words_are_looked_for_in_the_neighbours_where_they_are_indexed() -> None:
+def test_words_are_looked_for_in_each_field_that_is_analyzed_like_the_content() -> None:
     assert bodies(SearchOptions())["bm25"]["query"] == {
-        "combined_fields": {"query": "old city", "fields": ["content^10", "neighbours_1^2", "neighbours_2^1"]}
+        "combined_fields": {
+            "query": "old city",
+            "fields": ["content^10", "neighbours_1^2", "neighbours_2^1", "title^5", "headings^2"],
+        }
     }
     assert bodies(SearchOptions(), context=False)["bm25"]["query"] == {
-        "match": {"content": {"query": "old city"}}
+        "combined_fields": {"query": "old city", "fields": ["content^1", "title^1", "headings^1"]}
     }
+    plain = QueryBuilder(PROPERTIES, frozenset({"content"}), SearchOptions())
+    assert plain.bm25("old city", size=3)["query"] == {"match": {"content": {"query": "old city"}}}
+
+
+@pytest.mark.parametrize(
+    ("title", "fields"),
+    [
+        ({"type": "text", "analyzer": "chunk_text"}, TEXTS),
+        ({"type": "text"}, TEXTS - {"title"}),
+        ({"type": "text", "analyzer": "chunk_text", "search_analyzer": "simple"}, TEXTS - {"title"}),
+        ({"type": "text", "analyzer": "chunk_text", "index": False}, TEXTS - {"title"}),
+        ({"type": "keyword"}, TEXTS - {"title"}),
+    ],
+)
+def test_a_title_of_another_analyzer_is_not_searched(title: dict[str, Any], fields: frozenset[str]) -> None:
+    """Elasticsearch would refuse the whole search."""
+    assert text_fields({**PROPERTIES, "title": title}) == fields
 
 
 @pytest.mark.parametrize(
@@ -118,8 +143,8 @@ def test_words_are_looked_for_in_the_neighbours_where_they_are_indexed() -> None
     [(PROPERTIES, "hybrid"), ({"content": {"type": "keyword"}}, "knn"), ({}, "knn")],
 )
 def test_hybrid_is_the_default_where_there_is_text(properties: dict[str, Any], mode: str) -> None:
-    assert QueryBuilder(properties, False, SearchOptions()).mode == mode
-    assert QueryBuilder(properties, False, SearchOptions(mode="bm25")).mode == "bm25"
+    assert QueryBuilder(properties, frozenset(), SearchOptions()).mode == mode
+    assert QueryBuilder(properties, frozenset(), SearchOptions(mode="bm25")).mode == "bm25"
 
 
 @pytest.mark.parametrize(

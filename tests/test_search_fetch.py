@@ -225,6 +225,59 @@ def test_a_foreign_document_is_named_and_left_out(
     assert {hit.doc_id for hit in found} == {"berlin", "lisbon", "köln"} or mode == "bm25"
 
 
+@pytest.mark.every_version
+@pytest.mark.parametrize("mode", MODES)
+def test_the_server_is_asked_for_no_stored_field_of_the_candidates(
+    large: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, mode: Any
+) -> None:
+    """`_id` is one: each candidate would be unpacked, with its large metadata."""
+    asked: list[dict[str, Any]] = []
+
+    def watch(_: int, request: Request) -> Fault | None:
+        if "_msearch" in request.path:
+            asked.extend(json.loads(line) for line in request.body.decode().splitlines())
+        return None
+
+    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(url=proxy.url) as client:
+        hits = search(
+            QUERIES[0], index="large", client=client, encoder=large[1], k=3, mode=mode, collapse=True
+        )
+    assert len({hit.doc_id for hit in hits}) == 3
+    candidates = [body for body in asked if "size" in body and "post_filter" not in body]
+    assert len(candidates) == (2 if mode == "hybrid" else 1)
+    for body in candidates:
+        lean = body.get("collapse", {}).get("inner_hits", body)
+        assert {body["stored_fields"], lean["stored_fields"]} == {"_none_"}
+        assert "_source" not in body.keys() | lean.keys()
+
+
+@pytest.mark.parametrize("collapse", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_copy_of_a_chunk_under_another_id_is_left_out(
+    client: Elasticsearch, index_name: str, mode: Any, collapse: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has the document and the ordinal of a chunk, so only its `_id` tells the two apart."""
+    encoder = make_index(client, index_name)
+    load(client, index_name, LETTERS, encoder)
+    row = stored_chunks(client, index_name)["berlin#1"]
+    client.index(index=index_name, id="a copy", document={**row, "ordinal": 2}, refresh=True)
+    hits = search(
+        "The city is old.",
+        index=index_name,
+        client=client,
+        encoder=encoder,
+        k=8,
+        mode=mode,
+        collapse=collapse,
+    )
+    ids = [hit.id for hit in hits] + [inner.id for hit in hits for inner in hit.inner_hits or ()]
+    assert len(set(ids)) == len(ids)
+    assert "a copy" not in ids
+    assert (
+        "a copy is not a chunk of es-latechunk (its _id is not that of its doc_id and ordinal)" in caplog.text
+    )
+
+
 WHOLE = {
     "doc_id": "a",
     "ordinal": 0,

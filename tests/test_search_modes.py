@@ -17,6 +17,7 @@ from es_latechunk import Document, search
 from es_latechunk.elastic.search.query import SearchOptions
 from es_latechunk.elastic.search.searcher import Searcher
 from es_latechunk.errors import ServerError, UsageError
+from es_latechunk.types import ListScore
 
 pytestmark = pytest.mark.every_version
 
@@ -43,10 +44,19 @@ def model(
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 
-def stretched(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Min-max by the book, from the JSON rows of one mode; equal scores are 1."""
+def scaled(rows: list[dict[str, Any]], floor: float, limit: int = 30) -> dict[str, float]:
+    """A list's scores from its floor to its best, from the JSON rows of one mode; equal scores are 1."""
+    if not rows:
+        return {}
     low, high = rows[-1]["score"], rows[0]["score"]
+    if len(rows) < limit:
+        low = min(low, floor)
     return {row["id"]: (row["score"] - low) / (high - low) if high > low else 1.0 for row in rows}
+
+
+def both_scaled(query: str, index: str, *more: str) -> tuple[dict[str, float], dict[str, float]]:
+    bm25, knn = single_modes(query, index, 30, *more)
+    return scaled(bm25, 0.0), scaled(knn, 0.5)
 
 
 def best(sums: dict[str, float], k: int) -> list[tuple[str, Any]]:
@@ -65,19 +75,22 @@ def single_modes(query: str, index: str, candidates: int, *more: str) -> list[li
 
 @pytest.mark.parametrize("index", [INDEX, PLAIN])
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("more", [[], ["--filter", "part=odd", "--filter", "ordinal>=1"]])
-def test_hybrid_is_the_sum_of_the_single_modes(index: str, query: str, more: list[str]) -> None:
-    """As docs/search.md tells how to do it by hand."""
-    bm25, knn = map(stretched, single_modes(query, index, 30, *more))
-    assert len(knn) == 30
-    sums = {name: 0.6 * bm25.get(name, 0) + 0.4 * knn.get(name, 0) for name in bm25 | knn}
+@pytest.mark.parametrize(
+    ("more", "chunks"),
+    [([], 30), (["--filter", "part=odd", "--filter", "ordinal>=1"], 30), (["--filter", "doc_id=doc-03"], 6)],
+)
+def test_hybrid_is_the_sum_of_the_single_modes(index: str, query: str, more: list[str], chunks: int) -> None:
+    """As docs/search.md tells how to do it by hand; of one document, the lists are not cut."""
+    bm25, knn = both_scaled(query, index, *more)
+    assert len(knn) == chunks
+    sums = {name: 0.5 * bm25.get(name, 0) + 0.5 * knn.get(name, 0) for name in bm25 | knn}
     hybrid = rows_of(query, "--mode", "hybrid", "--index", index, "-k", "8", "--num-candidates", "30", *more)
     assert found(hybrid) == best(sums, 8)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_the_weight_is_the_text_s_share(weight: float) -> None:
-    bm25, knn = map(stretched, single_modes(QUERIES[0], INDEX, 30))
+    bm25, knn = both_scaled(QUERIES[0], INDEX)
     sums = {name: weight * bm25.get(name, 0) + (1 - weight) * knn.get(name, 0) for name in bm25 | knn}
     rows = rows_of(
         QUERIES[0], "--index", INDEX, "-k", "8", "--num-candidates", "30", "--bm25-weight", str(weight)
@@ -87,7 +100,7 @@ def test_the_weight_is_the_text_s_share(weight: float) -> None:
 
 def test_reciprocal_rank_fusion() -> None:
     sums: dict[str, float] = {}
-    for rows, weight in zip(single_modes(QUERIES[1], INDEX, 30), (0.6, 0.4), strict=True):
+    for rows, weight in zip(single_modes(QUERIES[1], INDEX, 30), (0.5, 0.5), strict=True):
         for rank, row in enumerate(rows, 1):
             sums[row["id"]] = sums.get(row["id"], 0) + weight / (60 + rank)
     rows = rows_of(QUERIES[1], "--index", INDEX, "-k", "8", "--num-candidates", "30", "--fusion", "rrf")
@@ -104,7 +117,26 @@ def test_hybrid_is_the_default(filled: tuple[Elasticsearch, WordEncoder]) -> Non
 
 def test_a_single_hit_counts_in_full() -> None:
     [row] = rows_of("falcon", "--index", INDEX, "--filter", "doc_id=doc-01", "--filter", "ordinal=0")
-    assert row["score"] in (pytest.approx(0.4), pytest.approx(1.0))
+    assert row["score"] in (pytest.approx(0.5), pytest.approx(1.0))
+
+
+def test_a_hit_has_its_scores_and_ranks_in_both_lists(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    bm25, knn = single_modes(QUERIES[0], INDEX, 30)
+    places = {
+        name: {row["id"]: {"score": row["score"], "rank": rank} for rank, row in enumerate(rows, 1)}
+        for name, rows in (("bm25", bm25), ("knn", knn))
+    }
+    asked = [QUERIES[0], "--index", INDEX, "-k", "20", "--num-candidates", "30"]
+    for more in ([], ["--fusion", "rrf"], ["--collapse"]):
+        rows = rows_of(*asked, *more)
+        assert [row["scores"] for row in rows] == [
+            {name: ranked.get(row["id"]) for name, ranked in places.items()} for row in rows
+        ]
+    assert all(row["scores"]["knn"] or row["scores"]["bm25"] for row in rows)
+    assert all("scores" not in row for row in [*bm25, *knn])
+    [hit] = search(QUERIES[0], index=INDEX, client=filled[0], encoder=filled[1], k=1)
+    assert hit.scores is not None
+    assert hit.scores["bm25"] == ListScore(rows_of(*asked[:3], "--mode", "bm25")[0]["score"], 1)
 
 
 def test_a_word_of_the_neighbour_finds_a_chunk_below_the_one_that_has_it(
@@ -136,9 +168,9 @@ def quantised(length: int) -> int:
 
 
 def bm25f(documents: list[Document], word: str) -> dict[str, float]:
-    """BM25 of tf + .2 tf(+-1) + .1 tf(+-2), k1 = .8, b = .75; all times ten, as in the index.
+    """BM25 of tf + .2 tf(+-1) + .1 tf(+-2) + .5 tf(title), k1 = .8, b = .75; all times ten, as in the index.
 
-    The length is the same sum of lengths. The number of chunks with the word is the largest of the three
+    The length is the same sum of lengths. The number of chunks with the word is the largest of the four
     fields'. Elasticsearch multiplies by k1 + 1.
     """
     rows: dict[str, list[list[str]]] = {}
@@ -154,13 +186,13 @@ def bm25f(documents: list[Document], word: str) -> dict[str, float]:
                 ]
                 for far in range(3)
             ]
-            rows[f"{document.id}#{place}"] = around
-    weights = (10, 2, 1)
+            rows[f"{document.id}#{place}"] = [*around, document.title.lower().split()]
+    weights = (10, 2, 1, 5)
     total = len(rows)
     average = (
         sum(w * len(f) for fields in rows.values() for w, f in zip(weights, fields, strict=True)) / total
     )
-    holding = max(sum(word in fields[number] for fields in rows.values()) for number in range(3))
+    holding = max(sum(word in fields[number] for fields in rows.values()) for number in range(4))
     idf = math.log(1 + (total - holding + 0.5) / (holding + 0.5))
     scores = {}
     for name, fields in rows.items():
@@ -171,11 +203,62 @@ def bm25f(documents: list[Document], word: str) -> dict[str, float]:
     return scores
 
 
-@pytest.mark.parametrize("word", ["copper", "falcon", "bread"])
+@pytest.mark.parametrize("word", ["copper", "falcon", "bread", "7"])
 def test_scores_are_bm25f_s(filled: tuple[Elasticsearch, WordEncoder], word: str) -> None:
     expected = bm25f(made_up_documents(), word)
     hits = search(word, index=INDEX, client=filled[0], encoder=None, mode="bm25", k=200)
     assert {hit.id: hit.score for hit in hits} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_a_title_is_found_and_another_analyzer_of_it_only_leaves_it_out(
+    client: Elasticsearch, index_name: str, context: bool
+) -> None:
+    """An index that was made before titles were searched has the standard analyzer for them."""
+    documents = [
+        Document("z", "Cloves grow in its gardens. They smell of the sea.", "Zanzibar"),
+        Document("other", "Zinc is a metal."),
+    ]
+    new, old = f"{index_name}-new", f"{index_name}-old"
+    encoder = make_index(client, new, context_fields=context)
+    body = client.indices.get(index=new)[new]
+    body["mappings"]["properties"]["title"] = {"type": "text"}
+    del body["mappings"]["properties"]["headings"]
+    settings = {
+        key: body["settings"]["index"][key]
+        for key in ("analysis", "similarity")
+        if key in body["settings"]["index"]
+    }
+    client.indices.create(index=old, mappings=body["mappings"], settings=settings)
+    for name in (new, old):
+        load(client, name, documents, encoder)
+        client.indices.put_alias(index=name, name=index_name)
+
+    def found(index: str, query: str) -> list[str]:
+        return [hit.id for hit in search(query, index=index, client=client, encoder=None, mode="bm25")]
+
+    assert sorted(found(new, "Zanzibar")) == ["z#0", "z#1"]
+    assert found(old, "Zanzibar") == []
+    assert found(old, "zinc") == ["other#0"]
+    assert found(index_name, "Zanzibar") == [], "two indices are searched by what both can answer"
+    assert found(index_name, "zinc") == ["other#0", "other#0"]
+
+
+def test_a_chunk_is_found_by_the_headings_above_it_and_shows_them(
+    client: Elasticsearch, index_name: str
+) -> None:
+    text = "# Zanzibar\n\nIt is an island.\n\n## Spices\n\nCloves grow in its gardens. They smell of the sea."
+    encoder = make_index(client, index_name)
+    load(client, index_name, [Document("z", text), Document("other", "Zinc is a metal.", "Zinc")], encoder)
+    rows = rows_of("spices", "--mode", "bm25", "--index", index_name)
+    assert {row["id"] for row in rows} >= {"z#2", "z#3"}
+    assert rows[0]["content"].startswith("## Spices")
+    assert all(row["content"] == text[row["start"] : row["end"]] for row in rows)
+    paths = {
+        row["content"]: row["headings"] for row in rows_of("island cloves sea zinc", "--index", index_name)
+    }
+    assert paths["They smell of the sea."] == ["Zanzibar", "Spices"]
+    assert paths["Zinc is a metal."] == []
 
 
 def test_without_context_fields_bm25_is_elasticsearch_s_own(

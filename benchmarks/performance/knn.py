@@ -36,6 +36,7 @@ from es_latechunk.types import FloatArray
 
 RESULTS = ROOT / "benchmarks" / "results" / "knn.json"
 K = 10
+CANDIDATES = (50, SearchOptions(k=K).candidates())  # few, and as many as `search` asks for
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def main() -> None:
     )
     exact = nearest(queries, np.stack([chunk.vector for chunk in chunks]))
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with local_node() as node, connect(url=node.url) as client:
+    with local_node("benchmark-knn") as node, connect(url=node.url) as client:
         facts = {kind: fill(client, kind, encoder, chunks) for kind in QUANTIZATIONS}
         rounds = ask(client, queries, exact, given.rounds)
         client.indices.delete(index=[name_of(kind) for kind in QUANTIZATIONS])
@@ -74,9 +75,10 @@ def main() -> None:
             "chunks": given.chunks,
             "queries": given.queries,
             "rounds": given.rounds,
-            "num_candidates": SearchOptions(k=K).candidates(),
+            "num_candidates": CANDIDATES,
         },
-        "quantizations": [{"quantization": kind, **facts[kind], **rounds[kind]} for kind in QUANTIZATIONS],
+        "quantizations": [{"quantization": kind, **facts[kind]} for kind in QUANTIZATIONS],
+        "rounds": rounds,
     }
     given.output.parent.mkdir(exist_ok=True)
     given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -117,26 +119,26 @@ def fill(
     client.indices.flush(index=name)
     client.indices.refresh(index=name)
     seconds = time.perf_counter() - start
-    size = client.indices.stats(index=name, metric="store")["indices"][name]["total"]["store"][
-        "size_in_bytes"
-    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeneralAvailabilityWarning)  # a technical preview
-        usage = client.indices.disk_usage(index=name, run_expensive_tasks=True)[name]["fields"][VECTOR_FIELD]
-    return {"bytes": size, "vector_bytes": usage["knn_vectors_in_bytes"], "seconds_to_build": seconds}
+        usage = client.indices.disk_usage(index=name, run_expensive_tasks=True)[name]
+    return {
+        # Not from the index's statistics, which are up to ten seconds old.
+        "bytes": usage["store_size_in_bytes"],
+        "vector_bytes": usage["fields"][VECTOR_FIELD]["knn_vectors_in_bytes"],
+        "seconds_to_build": seconds,
+    }
 
 
 def ask(
     client: Elasticsearch, queries: FloatArray, exact: Sequence[set[str]], rounds: int
-) -> dict[str, dict[str, list[float]]]:
-    """For each kind and round: the median milliseconds of a query, and the recall. The first round is not counted."""
+) -> list[dict[str, Any]]:
+    """The median milliseconds of a query and the recall, of each round; the first round is not counted."""
     order = random.Random(5)  # noqa: S311 - an order, no secret
-    candidates = SearchOptions(k=K).candidates()
-    found: dict[str, dict[str, list[float]]] = {
-        kind: {"milliseconds": [], "recall": []} for kind in QUANTIZATIONS
-    }
+    ways = [(kind, candidates) for kind in QUANTIZATIONS for candidates in CANDIDATES]
+    rows = []
     for number in range(rounds + 1):
-        for kind in order.sample(list(QUANTIZATIONS), len(QUANTIZATIONS)):
+        for kind, candidates in order.sample(ways, len(ways)):
             taken, right = [], 0
             for query, wanted in zip(queries, exact, strict=True):
                 clause = {
@@ -146,10 +148,11 @@ def ask(
                 answer = client.search(index=name_of(kind), knn=clause, size=K, source=False)
                 taken.append(1000 * (time.perf_counter() - start))
                 right += len(wanted & {hit["_id"] for hit in answer["hits"]["hits"]})
+            row = {"round": number - 1, "quantization": kind, "num_candidates": candidates}
+            row |= {"milliseconds": statistics.median(taken), "recall": right / (K * len(queries))}
             if number:
-                found[kind]["milliseconds"].append(statistics.median(taken))
-                found[kind]["recall"].append(right / (K * len(queries)))
-    return found
+                rows.append(row)
+    return rows
 
 
 if __name__ == "__main__":

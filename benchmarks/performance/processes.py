@@ -19,7 +19,6 @@ from es_latechunk.node import Node, start_node, stop_node
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-NODE = "benchmark"
 MEGABYTE = 1e6
 LOOK_FOR_CHILDREN = 25  # looks at the memory between two searches for new child processes, which cost more
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
@@ -129,12 +128,12 @@ class Worker:
 
 
 @contextmanager
-def local_node() -> Iterator[Node]:
-    """Start the embedded Elasticsearch for the benchmark alone, on a free port, and stop it at the end."""
+def local_node(name: str) -> Iterator[Node]:
+    """Start an embedded Elasticsearch for a benchmark alone, on a free port, and stop it at the end."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
-    node = start_node(NODE, port=port)
+    node = start_node(name, port=port)
     try:
         yield node
     finally:
-        stop_node(NODE)
+        stop_node(name)

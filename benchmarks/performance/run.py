@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
         results["documents"], paths = write_sets(given.documents, tokens, folder)
-        with local_node() as node, connect(url=node.url) as client:
+        with local_node("benchmark") as node, connect(url=node.url) as client:
             results["elasticsearch"] = node.version
             warm_up = paths.pop("warm-up")
             results["speed"] = measure(

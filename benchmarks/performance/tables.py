@@ -136,7 +136,7 @@ def summary_block(results: Results) -> str:
             f"{times(ratio(results, peer, kind, what))} as fast as {_label(results, peer)}"
             for peer in peers(results)
         ]
-        lines.append(f"- {way}, on {KINDS[kind]}, es-latechunk with OpenVINO is {', '.join(factors)}.")
+        lines.append(f"- {way}, on {KINDS[kind]}, es-latechunk with OpenVINO is {'; '.join(factors)}.")
     float32 = times(ratio(results, "chonkie", kind, VECTORS, "openvino-float32"))
     lines.append(f"- In float32 alone, from text to chunk vectors, it is {float32} as fast as chonkie.")
     return "\n".join(lines)
@@ -251,36 +251,34 @@ def picture_block(results: Results) -> str:
     lowest, highest = (
         pick(ratio(results, peer, kind, INDEX) for peer in peers(results)) for pick in (min, max)
     )
-    return (
+    said = (
         f"From text to searchable chunks it is {times(lowest)} to {times(highest)} as fast as the peers in the picture "
-        "([docs/performance.md](docs/performance.md)):\n\n"
+        "([docs/performance.md](docs/performance.md)):"
+    )
+    picture = (
         "![Tokens per second from text to vectors and from text to index, by library](docs/performance.svg)"
     )
+    return "\n".join([said, "", picture, *busy_lines(results)])
 
 
 def knn_block(knn: Results) -> str:
     settings = knn["settings"]
     said = (
-        f"{settings['chunks']:,} chunks, {settings['queries']} queries, {settings['num_candidates']} candidates, "
-        f"{settings['rounds']} rounds, Elasticsearch {knn['elasticsearch']}, {knn['started'][:10]}:"
+        f"{settings['chunks']:,} chunks, {settings['queries']} queries, {settings['rounds']} rounds, Elasticsearch "
+        f"{knn['elasticsearch']}, {knn['started'][:10]}:"
     )
-    rows = [
-        [
-            f"`{row['quantization']}`",
-            spread(row["recall"], ".3f"),
-            spread(row["milliseconds"], ".1f"),
-            f"{row['bytes'] / 1e6:.1f}",
-            f"{row['vector_bytes'] / 1e6:.1f}",
-        ]
-        for row in knn["quantizations"]
-    ]
-    head = [
-        "`--quantization`",
-        "recall@10",
-        "milliseconds per query",
-        "index on disk, MB",
-        "of it vectors, MB",
-    ]
+    head = ["`--quantization`", "index on disk, MB", "of it vectors, MB"]
+    for candidates in settings["num_candidates"]:
+        head += [f"recall@10, {candidates} candidates", f"ms per query, {candidates} candidates"]
+    rows = []
+    for one in knn["quantizations"]:
+        cells = [f"`{one['quantization']}`", f"{one['bytes'] / 1e6:.1f}", f"{one['vector_bytes'] / 1e6:.1f}"]
+        for candidates in settings["num_candidates"]:
+            way = (one["quantization"], candidates)
+            rounds = [row for row in knn["rounds"] if (row["quantization"], row["num_candidates"]) == way]
+            cells.append(f"{statistics.median(row['recall'] for row in rounds):.3f}")
+            cells.append(spread((row["milliseconds"] for row in rounds), ".1f"))
+        rows.append(cells)
     return "\n".join([said, "", table(head, rows), *busy_lines(knn)])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from es_latechunk.chunking.chunkers import trimmed
+from es_latechunk.chunking.headings import heading_paths
 from es_latechunk.chunking.token_positions import code_points, first_visible_characters, visible_characters
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, IntArray, Tokenizer, Tokens
@@ -55,7 +56,8 @@ def chunk_document(document: Document, *, chunker: Chunker, tokenizer: Tokenizer
             f"the tokenizer gives no token for its {len(text)} characters; choose a model that knows them",
         )
     spans = document.spans if document.spans is not None else tuple(chunker.split(text, tokens))
-    return ChunkedDocument(document, merge_tokenless(spans, text, tokens), tokens)
+    merged = merge_tokenless(spans, text, tokens)
+    return ChunkedDocument(document, merged, tokens, heading_paths(text, merged))
 
 
 def merge_tokenless(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> tuple[ChunkSpan, ...]:

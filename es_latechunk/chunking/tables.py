@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -48,9 +47,9 @@ class TableHeader:
 def table_headers(text: str) -> Iterator[TableHeader]:
     """Yield the tables that have a header and rows below it, in order."""
     found = list(_ROW.finditer(text)) if "|" in text else []
-    for top, bottom in _tables(found):
-        if bottom > top + 1 and _SEPARATOR.fullmatch(text, *found[top + 1].span("row")):
-            yield TableHeader(found[top].start("row"), found[top + 2].start("row"), found[bottom].end("row"))
+    for top, body, bottom in _tables(found):
+        if top < body <= bottom:
+            yield TableHeader(found[top].start("row"), found[body].start("row"), found[bottom].end("row"))
 
 
 def table_boundaries(
@@ -76,15 +75,15 @@ def table_boundaries(
     bodies: list[int] = []
     cells: list[int] = []
     whole: list[tuple[int, int]] = []
-    for top, bottom in _tables(found):
+    for top, body, bottom in _tables(found):
         first = top
-        if bottom > top and _SEPARATOR.fullmatch(text, *rows[top + 1]):
-            if bottom > top + 1 and fits(top + 2, top + 2):
-                bodies.append(rows[top + 2][0])
-            if fits(top, top + 1):
+        if body > top:
+            if body <= bottom and fits(body, body):
+                bodies.append(rows[body][0])
+            if fits(top, body - 1):
                 lines.append(rows[top][0])
-                whole.append((rows[top][0], rows[top + 1][1]))
-                first = top + 2
+                whole.append((rows[top][0], rows[body - 1][1]))
+                first = body
         for number in range(first, bottom + 1):
             start, end = rows[number]
             lines.append(start)
@@ -101,16 +100,20 @@ def table_boundaries(
     )
 
 
-def _tables(rows: Sequence[re.Match[str]]) -> Iterator[tuple[int, int]]:
-    """Yield the numbers of the first and the last row of each table; rows of one table are one line end apart."""
-    if not rows:
-        return
+def _tables(rows: Sequence[re.Match[str]]) -> Iterator[tuple[int, int, int]]:
+    """Yield the number of each table's first row, of the first row below its header, and of its last row.
+
+    Without a header the second is the first; with nothing below the header it is one more than the last. Rows of one
+    table are one line end apart.
+    """
     top = 0
-    for number, (above, row) in enumerate(pairwise(rows), 1):
-        if above.end() != row.start():
-            yield top, number - 1
-            top = number
-    yield top, len(rows) - 1
+    for number, row in enumerate(rows):
+        below = rows[number + 1] if number + 1 < len(rows) else None
+        if below is not None and row.end() == below.start():
+            continue
+        has_header = number > top and _SEPARATOR.fullmatch(rows[top + 1]["row"])
+        yield top, top + 2 if has_header else top, number
+        top = number + 1
 
 
 def _outside(positions: IntArray, ranges: list[tuple[int, int]]) -> IntArray:

@@ -22,6 +22,7 @@ COMMANDS = {
     "ingest": "Write documents into an index.",
     "search": "Find the chunks that answer a query.",
     "compare": "Compare late with naive pooling for a query, chunk by chunk (no server).",
+    "verify": "Compare kNN with exact cosines, and check every stored vector.",
     "evaluate": "Measure poolings, chunk sizes and search modes on your own questions.",
     "models": "List the known models, or describe one.",
     "serve": "Serve a local model over HTTP: embeddings and late chunking.",

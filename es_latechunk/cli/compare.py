@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,11 +19,12 @@ from es_latechunk.cli.options import (
     overlap_option,
     pooling_options,
 )
-from es_latechunk.cli.output import Failures, UnreadableNotes, on_screen, print_json
+from es_latechunk.cli.output import Failures, UnreadableNotes, note, on_screen, print_json
 from es_latechunk.cli.sources import Reader, reader_options
-from es_latechunk.documents import unique_documents
+from es_latechunk.documents import printable, unique_documents
 from es_latechunk.evaluation import compare as run_compare
-from es_latechunk.types import Pooling, PoolingOptions
+from es_latechunk.evaluation.compare import ComparedSentences, compare_sentences
+from es_latechunk.types import Document, Pooling, PoolingOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +41,13 @@ if TYPE_CHECKING:
 @click.option(
     "-k", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Number of chunks."
 )
+@click.option(
+    "--html",
+    "html_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the documents of these chunks as a page, each sentence shaded by its similarity.",
+)
 @chunker_option
 @max_tokens_option
 @pooling_options
@@ -50,6 +59,7 @@ def compare(
     paths: tuple[str, ...],
     query: str,
     k: int,
+    html_file: Path | None,
     chunker: str,
     max_tokens: int,
     pooling: PoolingChoice,
@@ -65,6 +75,10 @@ def compare(
     """
     from rich.console import Console
 
+    from es_latechunk.evaluation.html import check_target
+
+    if html_file is not None:
+        check_target(html_file, "html")
     failures, unreadable = Failures(), UnreadableNotes()
     documents = list(unique_documents(reader.read(paths)))
     encoder = model.load()
@@ -86,7 +100,22 @@ def compare(
             print_json(compared_row(row))
     else:
         Console(highlight=False).print(compared_table(rows, options.pooling))
+    if html_file is not None:
+        known = {document.id: document for document in documents if isinstance(document, Document)}
+        shown = [known[name] for name in dict.fromkeys(row.chunk.doc_id for row in rows)]
+        _write_page(
+            html_file,
+            query,
+            failures.named(compare_sentences(shown, query, encoder=encoder, overlap=overlap)),
+        )
     failures.exit()
+
+
+def _write_page(path: Path, query: str, compared: Iterable[ComparedSentences]) -> None:
+    from es_latechunk.evaluation.html import comparison_page, write_page
+
+    write_page(path, comparison_page(query, list(compared)), "html")
+    note(f"written: {printable(str(path))}")
 
 
 def compared_row(row: ComparedChunk) -> dict[str, Any]:

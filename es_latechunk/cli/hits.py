@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 # Fields of a hit that are None unless an option asks for them; a JSON row leaves them out then.
-OPTIONAL_FIELDS = ("highlight", "inner_hits", "passage", "rerank_score")
+OPTIONAL_FIELDS = ("highlight", "inner_hits", "passage", "rerank_score", "scores")
 SHOWN_LINES = 2  # of a chunk, without --full
 INDENT = 4
 MARK_START, MARK_END = "<em>", "</em>"
@@ -55,6 +55,8 @@ def print_hit_lines(hits: Iterable[Hit], *, query: str | None = None) -> None:
 def hit_row(hit: Hit) -> dict[str, Any]:
     """Return a hit as a JSON row, without the fields that no option asked for."""
     row = {name: value for name, value in asdict(hit).items() if name not in OPTIONAL_FIELDS}
+    if hit.scores is not None:
+        row["scores"] = {name: found and asdict(found) for name, found in hit.scores.items()}
     if hit.rerank_score is not None:
         row["rerank_score"] = hit.rerank_score
     if hit.highlight is not None:
@@ -102,6 +104,8 @@ def _header(hit: Hit, width: int) -> Text:
     if hit.inner_hits:
         place += f", and {len(hit.inner_hits)} more of this document"
     header = Text(f"{score}  ", style="bold cyan")
+    if path := hit.headings[hit.headings[:1] == (hit.title,) :]:
+        place = f"{' > '.join(path)}, {place}"
     place = on_screen(place)
     if not hit.title:
         return header.append(place, style="dim")

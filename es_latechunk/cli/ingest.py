@@ -246,10 +246,14 @@ def _print_report(run: IngestRun, reader: Reader, *, as_json: bool) -> None:
     engine = getattr(run.encoder, "engine", "hosted")
     if as_json:
         counts = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "failures"}
-        print_json({**counts, "precision": precision, "engine": engine, "encodings": dict(reader.encodings)})
+        stages = asdict(report.stages)
+        rest = {"precision": precision, "engine": engine, "encodings": dict(reader.encodings)}
+        print_json({**counts, "stages": stages, **rest})
     else:
         note(
             f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
             f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
             f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})"
         )
+        busy = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in asdict(report.stages).items())
+        note(f"seconds by stage (they overlap): {busy}")

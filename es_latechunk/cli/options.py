@@ -172,7 +172,7 @@ overlap_option = click.option(
     "--overlap",
     type=click.IntRange(0),
     metavar="TOKENS",
-    help="Tokens that the windows of a long document share. Default: an eighth of a window.",
+    help="Tokens that the windows of a long document share, up to half of a window.  [default: 0]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,16 +18,17 @@ from es_latechunk.cli.help import Command
 from es_latechunk.documents import read_documents
 from es_latechunk.errors import raise_errors
 from es_latechunk.models import load_encoder
-from es_latechunk.quickstart import ARTICLES, MAX_TOKENS, SampleQuery, sample_queries
+from es_latechunk.quickstart import ARTICLES, MAX_TOKENS, SampleQuery, notes_folder, sample_queries
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
     from es_latechunk.node import Node
-    from es_latechunk.types import Encoder
+    from es_latechunk.types import Encoder, Hit
 
 INDEX = "quickstart"
 COMPARED = 5
+FOUND = 2
 
 
 @click.command(
@@ -56,10 +61,7 @@ def quickstart(port: int | None) -> None:
         *options,
     ):
         _compare(encoder, question)
-    click.echo(
-        "\nNow your own files: es-latechunk index create docs; es-latechunk ingest FOLDER --index docs"
-    )
-    click.echo(f"To clean up:        es-latechunk index delete {INDEX} --yes; es-latechunk node stop")
+    _say_what_is_next()
 
 
 def _node(port: int | None) -> Node:
@@ -87,11 +89,13 @@ def _fill(client: Elasticsearch, encoder: Encoder, articles: str) -> None:
 def _search(client: Elasticsearch, encoder: Encoder, queries: list[SampleQuery]) -> None:
     from es_latechunk.search import search
 
-    with _step(4, "Three searches", "search", queries[0].query, "--index", INDEX, "--mode", "knn"):
-        for sample in queries:
-            _say(sample.query)
-            for hit in search(sample.query, client=client, index=INDEX, encoder=encoder, k=3, mode="knn")[:2]:
-                _say(_fit(f"  {hit.score:.3f}  {hit.doc_id}: {' '.join(hit.content.split())}"))
+    click.echo(click.style("4  Three searches", bold=True))
+    for sample in queries:
+        _show_command("search", sample.query, "--index", INDEX, "-k", str(FOUND))
+        first, *others = search(sample.query, client=client, index=INDEX, encoder=encoder, k=FOUND)
+        _say(textwrap.fill(_line(first), _width(), subsequent_indent=" " * 12))
+        for hit in others:
+            _say(_fit(_line(hit)))
 
 
 def _compare(encoder: Encoder, question: str) -> None:
@@ -109,15 +113,56 @@ def _compare(encoder: Encoder, question: str) -> None:
 @contextmanager
 def _step(number: int, title: str, *command: str) -> Iterator[None]:
     click.echo(click.style(f"{number}  {title}", bold=True))
-    click.echo(click.style(f"   $ es-latechunk {shlex.join(command)}", fg="cyan"))
+    _show_command(*command)
     yield
+
+
+def _show_command(*command: str) -> None:
+    _show_line(f"es-latechunk {shlex.join(command)}")
+
+
+def _say_what_is_next() -> None:
+    notes = os.path.relpath(notes_folder())
+    if activate := _activation():
+        click.echo("\nSo that this shell finds es-latechunk, once:")
+        _show_line(activate)
+    click.echo("\nNow a folder; yours works the same:")
+    _show_command("index", "create", "notes")
+    _show_command("ingest", notes, "--index", "notes")
+    _show_command("search", "How many people live in the Norwegian capital?", "--index", "notes")
+    click.echo("\nTo clean up:")
+    _show_command("index", "delete", INDEX, "--yes")
+    _show_command("node", "stop")
+
+
+def _activation() -> str:
+    """Return the line that puts this es-latechunk on PATH, or "" if the shell finds it already."""
+    folder = Path(sys.executable).parent
+    found = shutil.which("es-latechunk")
+    if found and Path(found).parent == folder:
+        return ""
+    script = folder / "activate"
+    place = os.path.relpath(script)
+    return f". {shlex.quote(place)}" if script.is_file() else f"export PATH={shlex.quote(str(folder))}:$PATH"
+
+
+def _show_line(line: str) -> None:
+    click.echo(click.style(f"   $ {line}", fg="cyan"))
 
 
 def _say(text: str) -> None:
     click.echo(f"   {text}")
 
 
+def _line(hit: Hit) -> str:
+    return f"  {hit.score:.3f}  {hit.doc_id}: {' '.join(hit.content.split())}"
+
+
+def _width() -> int:
+    return min(os.get_terminal_size().columns if os.isatty(1) else 100, 120) - 4
+
+
 def _fit(text: str) -> str:
     """Cut a line to the width of the screen."""
-    width = min(os.get_terminal_size().columns if os.isatty(1) else 100, 120) - 4
+    width = _width()
     return text if len(text) <= width else f"{text[: width - 1]}…"

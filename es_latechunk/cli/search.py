@@ -137,7 +137,7 @@ def search(
         raise UsageError("search needs either a QUERY or --from-file FILE")
     if query is not None:
         check_query(query)
-    queries = [query] if query is not None else _lines(from_file)
+    queries = [query] if query is not None else read_queries(from_file)
     with logged_notes():
         if console:
             afterwards = {"neighbours": neighbours, "rerank": rerank, "rank_window_size": rank_window_size}
@@ -168,7 +168,8 @@ def search(
                 show_in_pager(screen_of(result.hits, full=full))
 
 
-def _lines(from_file: Path | None) -> Iterator[str]:
+def read_queries(from_file: Path | None) -> Iterator[str]:
+    """Yield the lines of --from-file that are not empty."""
     try:
         with click.open_file(str(from_file), encoding="utf-8-sig") as stream:
             yield from (line.strip() for line in stream if line.strip())

@@ -65,7 +65,7 @@ def _searches(index: str, record: IndexRecord, sample: dict[str, Any]) -> Iterat
     words = " ".join(sample["_source"]["content"].split()[:SAMPLE_WORDS])
 
     def builder(**options: Any) -> QueryBuilder:
-        return QueryBuilder(record.properties, record.has_context, SearchOptions(**options))
+        return QueryBuilder(record.properties, record.text_fields, SearchOptions(**options))
 
     nearest = builder(mode="knn").knn(words, vector, size=10)
     collapsed = builder(mode="knn", collapse=True).knn(words, vector, size=10)

@@ -6,7 +6,6 @@ The client's own retries are switched off (`connection.py`): they know neither a
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -24,6 +23,7 @@ from tenacity import (
 
 from es_latechunk.elastic.connection import is_blocked, reason
 from es_latechunk.errors import ServerError, WriteError
+from es_latechunk.threads import Call
 
 TRANSIENT_STATUSES = (429, 502, 503, 504)
 LONGEST_WAIT = 30.0  # seconds between two attempts
@@ -114,7 +114,6 @@ def _retrying(retry_for: float, what: str) -> Retrying:
 
 
 PATIENCE = 5.0  # seconds that a request may still take after an interrupt
-WAKE_SECONDS = 0.5
 
 
 def defer_interrupt(step: Callable[[], T], *, patience: float = PATIENCE) -> T:
@@ -124,28 +123,11 @@ def defer_interrupt(step: Callable[[], T], *, patience: float = PATIENCE) -> T:
     `patience` seconds after the first interrupt is abandoned, and a second interrupt is raised at once: nobody has to
     wait for a server that hangs.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
-    ended = threading.Event()
-
-    def run() -> None:
-        try:
-            results.append(step())
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
-            errors.append(error)
-        finally:
-            ended.set()
-
+    call = Call(step)
     try:
         # The start is inside the try: the step can be running before start() has returned.
-        threading.Thread(target=run, daemon=True).start()
-        # A wait without a limit would never end: if another thread receives the signal, Python delivers it to this
-        # one only when it wakes up.
-        while not ended.wait(WAKE_SECONDS):
-            pass
+        call.start()
+        return call.result()
     except KeyboardInterrupt:
-        ended.wait(patience)
+        call.has_ended(within=patience)
         raise
-    if errors:
-        raise errors[0]
-    return results[0]

@@ -1,15 +1,16 @@
-"""BM25 in memory, with the words of the neighbouring chunks: what Elasticsearch computes for our indices.
+"""BM25 in memory, with a chunk's neighbours, title and headings: what Elasticsearch computes for our indices.
 
-Written here because no library expresses it: Elasticsearch sums a word's frequency over three fields (BM25F), takes the
-largest of their document frequencies, and keeps lengths in one byte. `tests/test_evaluation_bm25.py` compares it with a
-real node. Sources: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework"; Lucene's CombinedFieldQuery,
+Written here because no library expresses it: Elasticsearch sums a word's frequency over five fields (BM25F), takes the
+largest of their document frequencies, and keeps lengths in one byte. `tests/test_evaluation_search.py` compares it with
+a real node. Sources: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework"; Lucene's CombinedFieldQuery,
 BM25Similarity and SmallFloat.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -60,33 +61,41 @@ def analyse(text: str) -> list[str]:
     return [word for word in words if word not in STOPWORDS]
 
 
-class ContextualBM25:
-    """Scores all chunks for any query. `documents` holds the chunks' texts of each document, in order."""
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """What is searched of a chunk."""
 
-    def __init__(self, documents: Iterable[Sequence[str]]) -> None:
+    content: str
+    title: str = ""
+    headings: Sequence[str] = ()
+
+
+class ContextualBM25:
+    """Scores all chunks for any query. `documents` holds the chunks of each document, in order."""
+
+    def __init__(self, documents: Iterable[Sequence[ChunkText]]) -> None:
         from scipy import sparse
 
         self._ids: dict[str, int] = {}
-        columns: list[int] = []
-        values: list[int] = []
-        ends = [0]
+        content, title, headings = _Counts(self._ids), _Counts(self._ids), _Counts(self._ids)
         document_of: list[int] = []
         for number, chunks in enumerate(documents):
-            for text in chunks:
-                counts = Counter(self._ids.setdefault(word, len(self._ids)) for word in analyse(text))
-                columns += counts.keys()
-                values += counts.values()
-                ends.append(len(columns))
+            for chunk in chunks:
+                content.add(analyse(chunk.content))
+                title.add(analyse(chunk.title))
+                headings.add([word for heading in chunk.headings for word in analyse(heading)])
                 document_of.append(number)
-        chunks_count, words_count = len(document_of), len(self._ids)
-        content = sparse.csr_array(
-            (np.array(values, dtype=np.float64), columns, ends), shape=(chunks_count, words_count)
+        shape = (len(document_of), len(self._ids))
+        own, titles, above = (
+            sparse.csr_array((np.array(each.values, dtype=np.float64), each.columns, each.ends), shape=shape)
+            for each in (content, title, headings)
         )
-        fields = [content, *(_neighbours(np.array(document_of), distance) @ content for distance in (1, 2))]
+        around = [_neighbours(np.array(document_of), distance) @ own for distance in (1, 2)]
+        fields = dict(zip(CONTEXT_WEIGHTS, [own, *around, titles, above], strict=True))
         self._weights = _weights(fields).T.tocsr()
 
     def scores(self, queries: Sequence[str]) -> FloatArray:
-        """Return the scores (queries, chunks) float32; 0 if a chunk and its neighbours have none of the words."""
+        """Return the scores (queries, chunks) float32; 0 if a chunk and its context have none of the words."""
         from scipy import sparse
 
         columns: list[int] = []
@@ -100,6 +109,22 @@ class ContextualBM25:
         return scores
 
 
+class _Counts:
+    """The words of one field of each chunk, as the columns and values of a sparse matrix; `ids` are the columns."""
+
+    def __init__(self, ids: dict[str, int]) -> None:
+        self._ids = ids
+        self.columns: list[int] = []
+        self.values: list[int] = []
+        self.ends = [0]
+
+    def add(self, words: Iterable[str]) -> None:
+        counts = Counter(self._ids.setdefault(word, len(self._ids)) for word in words)
+        self.columns += counts.keys()
+        self.values += counts.values()
+        self.ends.append(len(self.columns))
+
+
 def _neighbours(document_of: npt.NDArray[np.intp], distance: int) -> Any:
     """Return a matrix (N, N) that adds up the rows of the chunks at a distance in the same document."""
     from scipy import sparse
@@ -111,9 +136,9 @@ def _neighbours(document_of: npt.NDArray[np.intp], distance: int) -> Any:
     return sparse.csr_array((ones, (first, second)), shape=(len(document_of), len(document_of)))
 
 
-def _weights(fields: Sequence[Any]) -> Any:
+def _weights(weighted: Mapping[str, Any]) -> Any:
     """Return the weight (N, V) of each word in each chunk: idf * tf / (tf + k1 * (1 - b + b * length / average))."""
-    boosts = [float(weight.partition("^")[2]) for weight in CONTEXT_WEIGHTS]
+    boosts, fields = [float(CONTEXT_WEIGHTS[name]) for name in weighted], list(weighted.values())
     similarity = load_template()["settings"]["index"]["similarity"]["default"]
     k1, b = similarity["k1"], similarity["b"]
     lengths = [np.asarray(field.sum(axis=1)).ravel() for field in fields]

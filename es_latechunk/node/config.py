@@ -116,7 +116,7 @@ def make_certificates(folder: NodeFolder, account: Account) -> None:
     try:
         import trustme
     except ImportError as error:
-        raise NodeError("a secure node needs trustme: pip install 'es-latechunk[local]'") from error
+        raise NodeError("a secure node needs trustme: pip install 'es-latechunk[node]'") from error
     authority = trustme.CA(organization_name="es-latechunk", organization_unit_name=folder.name)
     server = authority.issue_cert(*_NAMES, organization_name="es-latechunk")
     chain = "".join(part.bytes().decode("ascii") for part in server.cert_chain_pems)

@@ -127,7 +127,7 @@ def _resolve(version: str, progress: Progress) -> Path:
         from requests import RequestException
     except ImportError as error:
         raise NodeError(
-            "fetching Elasticsearch needs jgo: pip install 'es-latechunk[local]', "
+            "fetching Elasticsearch needs jgo: pip install 'es-latechunk[node]', "
             f"or give {setting('elasticsearch_home')} with a distribution that you have"
         ) from error
     context = MavenContext(resolver=PythonResolver(progress_callback=_download_progress(progress)))

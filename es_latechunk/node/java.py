@@ -201,7 +201,7 @@ def no_java(runtimes: Sequence[JavaRuntime], version: str) -> NodeError:
     tried = "; ".join(f"{runtime.home}: {needs(version).missing(runtime)}" for runtime in runtimes)
     return NodeError(
         f"no Java here runs Elasticsearch {version} ({tried or 'no Java was found'}): "
-        f"pip install 'es-latechunk[local]' brings one for 9.2.4, or give {setting('java_home')}"
+        f"pip install 'es-latechunk[node]' brings one for 9.2.4, or give {setting('java_home')}"
     )
 
 

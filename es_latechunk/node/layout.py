@@ -253,7 +253,7 @@ def node_pids(folder: NodeFolder) -> list[int]:
         import psutil  # type: ignore[import-untyped]
     except ImportError as error:
         raise NodeError(
-            "seeing whether a node runs needs psutil: pip install 'es-latechunk[local]'"
+            "seeing whether a node runs needs psutil: pip install 'es-latechunk[node]'"
         ) from error
     try:
         written = int(folder.pid.read_text(encoding="ascii"))

@@ -20,6 +20,13 @@ class SampleQuery:
     answer: str
 
 
+def notes_folder() -> Path:
+    """Return the folder of a few notes to try the commands on: in an installed package, or at the top of a checkout."""
+    package = FOLDER.parent
+    installed = package / "notes"
+    return installed if installed.is_dir() else package.parent / "notes"
+
+
 def sample_queries() -> list[SampleQuery]:
     """The questions, the one to compare first."""
     rows = json.loads((FOLDER / "queries.json").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from es_latechunk.elastic.connection import reason, server_errors
 from es_latechunk.elastic.index.identity import META_KEY, IndexIdentity, check_identity, check_overlap
 from es_latechunk.elastic.index.metadata import TYPED, types_of
 from es_latechunk.elastic.index.ownership import OWNER_ALIAS
-from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD
+from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD, text_fields
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
 
 # What an older version called the fields of the neighbours' words.
@@ -101,16 +101,15 @@ LASTING = ("number_of_shards", "number_of_replicas", "auto_expand_replicas", "an
 
 @dataclass(frozen=True, slots=True)
 class IndexRecord:
-    """The indices that a name stands for now, what they record about their vectors, and their fields."""
+    """The indices that a name stands for now, what they record about their vectors, and their fields.
+
+    `text_fields` are those that BM25 can search together in each of the indices.
+    """
 
     names: tuple[str, ...]
     identity: IndexIdentity
     properties: Mapping[str, Any]
-
-    @property
-    def has_context(self) -> bool:
-        """True if a chunk is indexed with the words of its neighbours."""
-        return all(field in self.properties for field in CONTEXT_FIELDS)
+    text_fields: frozenset[str]
 
     @property
     def metadata_types(self) -> Mapping[str, str]:
@@ -139,7 +138,8 @@ def read_record(client: Elasticsearch, name: str) -> IndexRecord:
     shared = {field: kind for field, kind in fields[0].items() if all(field in other for other in fields)}
     if any(types_of(other) != types_of(shared) for other in fields):
         shared.pop(TYPED, None)  # a filter over it would leave out the chunks of the indices without it
-    return IndexRecord(tuple(mappings), found[0], shared)
+    texts = frozenset.intersection(*map(text_fields, fields))
+    return IndexRecord(tuple(mappings), found[0], shared, texts)
 
 
 def _has_renamed_fields(properties: Mapping[str, Any]) -> bool:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from elasticsearch import Elasticsearch
 
-from es_latechunk.elastic.connection import connect, server_errors
+from es_latechunk.elastic.connection import connect
 from es_latechunk.elastic.index.admin import check_name
-from es_latechunk.elastic.retry import retry_transient
+from es_latechunk.elastic.point_in_time import PointInTime
 from es_latechunk.errors import DocumentError, PreconditionError, setting
 from es_latechunk.types import DEFAULT_RETRY_FOR, Document
 
 PAGE = 100  # hits per request: whole documents, which may be large, are held in memory
-KEEP_ALIVE = "10m"  # from one request to the next, while the documents in between are embedded
-log = logging.getLogger(__name__)
 
 
 def read_index(
@@ -35,56 +32,13 @@ def read_index(
     that of ELASTICSEARCH_URL, or the local node; a request that fails is tried again for `retry_for` seconds.
     """
     check_name(index)
-    source = client or connect()
-
-    def open_source() -> str:
-        with server_errors(source, index):
-            return str(source.open_point_in_time(index=index, keep_alive=KEEP_ALIVE)["id"])
-
-    pit = retry_transient(open_source, retry_for=retry_for)
-    try:
-        after: list[Any] | None = None
-        while True:
-            rows, pit = _page(source, pit, after, retry_for)
+    with PointInTime(client or connect(), index, retry_for=retry_for) as source:
+        for rows in source.pages({"size": PAGE, "sort": [{"_shard_doc": "asc"}]}):
             for row in rows:
                 try:
                     yield _document(row, text_field, title_field)
                 except DocumentError as error:
                     yield error
-            if not rows:
-                return
-            after = rows[-1]["sort"]
-    finally:
-        _close(source, pit)
-
-
-def _close(client: Elasticsearch, pit: str) -> None:
-    """Close the point in time; if that fails, only log it.
-
-    It expires by itself, and an error here must not hide the error that ended the reading.
-    """
-    try:
-        with server_errors(client):
-            client.close_point_in_time(id=pit)
-    except PreconditionError as error:
-        log.info("the point in time of the source stays open for %s (%s)", KEEP_ALIVE, error)
-
-
-def _page(
-    client: Elasticsearch, pit: str, after: list[Any] | None, retry_for: float
-) -> tuple[list[dict[str, Any]], str]:
-    def ask() -> Any:
-        return client.search(
-            size=PAGE,
-            pit={"id": pit, "keep_alive": KEEP_ALIVE},
-            sort=[{"_shard_doc": "asc"}],  # the cheapest order in which a search can be continued
-            search_after=after,
-            track_total_hits=False,
-        )
-
-    with server_errors(client):
-        answer = retry_transient(ask, retry_for=retry_for, what="the source index could not be read")
-    return answer["hits"]["hits"], answer["pit_id"]
 
 
 def _document(row: Mapping[str, Any], text_field: str, title_field: str) -> Document:

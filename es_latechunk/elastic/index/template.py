@@ -15,6 +15,7 @@ VECTOR_FIELD = "content_embedding"
 CHUNKS = {"exists": {"field": "doc_id"}}  # the chunks, without documents that other programs may have written
 # The words of the chunks at distance 1 and at distance 2 from a chunk.
 CONTEXT_FIELDS = ("neighbours_1", "neighbours_2")
+HEADINGS = "headings"  # not in every index: a template of the user's own may leave it out
 TEMPLATE = "late_chunks.json"
 QUANTIZATIONS = {
     "int8": "int8_hnsw",
@@ -164,11 +165,28 @@ def _leave_out_of_source(mappings: dict[str, Any], field: str) -> None:
 
 
 def _share_analyzer(properties: dict[str, Any]) -> None:
-    """Give the context fields the analyzer of the content: BM25F searches them together, so their words must match."""
+    """Give the context fields the analyzer of the content: BM25F searches them together, so their words must match.
+
+    Title and headings get it too, unless the template names another analyzer for them.
+    """
     analyzer = properties["content"].get("analyzer", "standard")
     for field in CONTEXT_FIELDS:
         if field in properties:
             properties[field]["analyzer"] = analyzer
+    for field in ("title", HEADINGS):
+        if properties.get(field, {}).get("type") == "text":
+            properties[field].setdefault("analyzer", analyzer)
+
+
+def text_fields(properties: Mapping[str, Any]) -> frozenset[str]:
+    """Return the fields that BM25F can search together: the content, and what is analyzed in the same way."""
+    found = {name: properties.get(name, {}) for name in ("content", *CONTEXT_FIELDS, "title", HEADINGS)}
+    analyzers = {
+        name: (field.get("analyzer", "standard"), field.get("search_analyzer"))
+        for name, field in found.items()
+        if field.get("type") == "text" and field.get("index", True)
+    }
+    return frozenset(name for name in analyzers if analyzers[name] == analyzers.get("content"))
 
 
 def _override(settings: dict[str, Any], name: str, value: Any) -> None:

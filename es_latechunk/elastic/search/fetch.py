@@ -52,7 +52,7 @@ class Fetched:
         inner = None
         if candidate.inner is not None:
             inner = tuple(found for found in map(self._hit, candidate.inner) if found is not None)
-        return replace(hit, score=candidate.score, inner_hits=inner)
+        return replace(hit, score=candidate.score, inner_hits=inner, scores=candidate.scores)
 
 
 def fetch(
@@ -127,7 +127,7 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
             "template of es-latechunk"
         )
     source = row["_source"]
-    if fault := _fault(row["_id"], source):
+    if fault := chunk_fault(row["_id"], source):
         log.warning(
             "index %s: %s is not a chunk of es-latechunk (%s), so it is left out",
             row["_index"],
@@ -136,6 +136,7 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
         )
         return None
     title, metadata = source.get("title"), source.get("metadata")
+    headings = source.get("headings")
     highlight = row.get("highlight", {}).get("content")
     return Hit(
         id=row["_id"],
@@ -148,10 +149,11 @@ def read_hit(row: Mapping[str, Any]) -> Hit | None:
         title=title if isinstance(title, str) else "",
         metadata=metadata if isinstance(metadata, Mapping) else {},
         highlight=highlight[0] if highlight else None,
+        headings=tuple(map(str, headings)) if isinstance(headings, list) else (),
     )
 
 
-def _fault(identifier: str, source: Mapping[str, Any]) -> str:
+def chunk_fault(identifier: str, source: Mapping[str, Any]) -> str:
     """Return what shows that another program wrote this document, or "".
 
     The types are checked too, as any field of an Elasticsearch document can be null or a list.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from es_latechunk.elastic.index.template import VECTOR_FIELD
+from es_latechunk.elastic.index.template import CONTEXT_FIELDS, VECTOR_FIELD
 from es_latechunk.elastic.search.filters import parse_filter
 from es_latechunk.elastic.search.kql import read_filter
 from es_latechunk.errors import UsageError, setting
@@ -19,10 +19,13 @@ MODES: tuple[Mode, ...] = ("knn", "bm25", "hybrid")
 FUSIONS: tuple[Fusion, ...] = ("convex", "rrf", "server")
 MAX_NUM_CANDIDATES = 10_000
 MIN_NUM_CANDIDATES = 500  # the default; docs/search.md shows what it gains over 100
-SOURCE_FIELDS = ("doc_id", "ordinal", "start", "end", "content", "title", "metadata")
-# A chunk's term frequency is tf + .2 tf(chunks +-1) + .1 tf(chunks +-2), times ten, as is k1 in the mapping.
-CONTEXT_WEIGHTS = ("content^10", "neighbours_1^2", "neighbours_2^1")
-DEFAULT_BM25_WEIGHT = 0.6
+SOURCE_FIELDS = ("doc_id", "ordinal", "start", "end", "content", "title", "metadata", "headings")
+# A chunk's term frequency is tf + .2 tf(chunks +-1) + .1 tf(chunks +-2) + .5 tf(title) + .2 tf(headings), times ten,
+# as is k1 in the mapping; docs/search.md has the measurement.
+CONTEXT_WEIGHTS = {"content": 10, "neighbours_1": 2, "neighbours_2": 1, "title": 5, "headings": 2}
+# With Elasticsearch's own k1; combined_fields allows no weight below 1.
+PLAIN_WEIGHTS = {"content": 1, "title": 1, "headings": 1}
+DEFAULT_BM25_WEIGHT = 0.5
 RRF_CONSTANT = 60  # of Cormack et al. 2009
 RANK_WINDOW_SIZE = 50  # hits that a reranker reads: more cost seconds on a CPU
 INNER_HITS = "chunks"
@@ -93,10 +96,10 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class QueryBuilder:
-    """Builds requests for one index: `properties` are its mapping's fields."""
+    """Builds requests for one index: `properties` are its mapping's fields, `text_fields` those that BM25 searches."""
 
     properties: Mapping[str, Any]
-    has_context: bool
+    text_fields: frozenset[str]
     options: SearchOptions
 
     @property
@@ -137,10 +140,13 @@ class QueryBuilder:
         return {"query": self.text_query(text), **self._rest(size, text)}
 
     def text_query(self, text: str) -> dict[str, Any]:
-        """Return BM25F over a chunk and its neighbours if these are indexed, else BM25 over the chunk."""
+        """Return BM25F over a chunk, its neighbours, title and headings, as far as these are indexed for it."""
+        has_context = self.text_fields.issuperset(CONTEXT_FIELDS)
+        weights = CONTEXT_WEIGHTS if has_context else PLAIN_WEIGHTS
+        fields = [f"{name}^{weight}" for name, weight in weights.items() if name in self.text_fields]
         words: dict[str, Any] = {"match": {"content": {"query": text}}}
-        if self.has_context:
-            words = {"combined_fields": {"query": text, "fields": list(CONTEXT_WEIGHTS)}}
+        if len(fields) > 1:
+            words = {"combined_fields": {"query": text, "fields": fields}}
         return {"bool": {"must": [words], "filter": self.filters()}} if self.options.filters else words
 
     def server_fusion(self, text: str, vector: FloatArray) -> dict[str, Any]:
@@ -190,11 +196,24 @@ def highlight_clause(text: str) -> dict[str, Any]:
 
 def ids_and_scores(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same search without the fields of the hits."""
-    lean = {**{key: value for key, value in body.items() if key != "highlight"}, "_source": False}
+    return _with_fields(body, {"_source": False})
+
+
+def places_and_scores(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same search with the document and the ordinal of each hit, which make up its `_id`, and nothing else.
+
+    `_id` is a stored field, compressed together with `_source`: for each hit that is asked for it, the server unpacks
+    both, however large they are. Doc values are columns of their own.
+    """
+    return _with_fields(body, {"stored_fields": "_none_", "docvalue_fields": ["doc_id", "ordinal"]})
+
+
+def _with_fields(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    lean = {key: value for key, value in body.items() if key not in ("highlight", "_source")}
     if "collapse" in body:
-        inner = {**body["collapse"]["inner_hits"], "_source": False}
-        lean["collapse"] = {**body["collapse"], "inner_hits": inner}
-    return lean
+        inner = {key: value for key, value in body["collapse"]["inner_hits"].items() if key != "_source"}
+        lean["collapse"] = {**body["collapse"], "inner_hits": {**inner, **fields}}
+    return {**lean, **fields}
 
 
 def first_stage(options: SearchOptions, rank_window_size: int | None) -> SearchOptions:

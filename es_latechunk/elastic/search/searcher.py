@@ -24,6 +24,7 @@ from es_latechunk.elastic.search.query import (
     QueryBuilder,
     SearchOptions,
     ids_and_scores,
+    places_and_scores,
 )
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import (
@@ -60,7 +61,7 @@ class Searcher:
         self._index = index
         self._options = options
         self.record: IndexRecord = read_record(client, index)
-        self._builder = QueryBuilder(self.record.properties, self.record.has_context, options)
+        self._builder = QueryBuilder(self.record.properties, self.record.text_fields, options)
         self._builder.filters()  # refuses what cannot work before a model is loaded for it
         self._warn_of_empty_fields()
 
@@ -139,8 +140,18 @@ class Searcher:
 
     def _rank(self, bodies: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Candidate]]:
         """Return the candidates of each query, best first, with ids and scores alone."""
-        answers = iter(self._ask([ids_and_scores(body) for group in bodies for body in group]))
-        return [self._fuse([read_candidates(next(answers)) for _ in group]) for group in bodies]
+        flat = [body for group in bodies for body in group]
+        answers = self._ask([places_and_scores(body) for body in flat])
+        lists = iter([self._read(*pair) for pair in zip(flat, answers, strict=True)])
+        return [self._fuse([next(lists) for _ in group]) for group in bodies]
+
+    def _read(self, body: Mapping[str, Any], answer: Mapping[str, Any]) -> list[Candidate]:
+        """Read the candidates; if other programs' documents are among them, ask again, for the `_id`s."""
+        found = read_candidates(answer)
+        if found is None:
+            [answer] = self._ask([ids_and_scores(body)])
+            found = read_candidates(answer)
+        return found or []
 
     def _show(self, queries: Sequence[str], ranked: Sequence[Sequence[Candidate]]) -> list[list[Hit]]:
         """Return the best k hits of each query; a hit that cannot be shown is replaced by the next candidate."""
@@ -195,7 +206,7 @@ class Searcher:
         if "unknown retriever" in cause or "license" in cause:
             return PreconditionError(
                 f"{setting('fusion')} server: the cluster has no linear retriever for you ({cause}); it needs an "
-                f"Enterprise licence: use {setting('fusion')} convex, which gives the same sum"
+                f"Enterprise licence: use {setting('fusion')} convex, which needs none"
             )
         return ServerError(f"index {self._index}: the search failed ({cause})")
 
@@ -212,7 +223,7 @@ class Searcher:
         if options.fusion == "rrf":
             fused = reciprocal_rank(bm25, knn, bm25_weight=options.bm25_weight, constant=RRF_CONSTANT)
         else:
-            fused = convex_sum(bm25, knn, bm25_weight=options.bm25_weight)
+            fused = convex_sum(bm25, knn, bm25_weight=options.bm25_weight, limit=options.candidates())
         return collapse(fused, inner=INNER_SIZE - 1) if options.collapse else fused
 
 
@@ -228,17 +239,28 @@ def check_query(query: str) -> None:
         raise UsageError("the query is empty; write a few words")
 
 
-def read_candidates(answer: Mapping[str, Any]) -> list[Candidate]:
-    """Read the ids and scores of one search answer."""
-    return [_candidate(row) for row in answer["hits"]["hits"]]
+def read_candidates(answer: Mapping[str, Any]) -> list[Candidate] | None:
+    """Read the ids and scores of one search answer; None if its hits are without `_id`, and not all are chunks of ours.
+
+    Then a hit lacks the document or the ordinal that its `_id` would consist of, or two hits have the same.
+    """
+    found = []
+    for row in answer["hits"]["hits"]:
+        identifier = row.get("_id") or _place(row)
+        inner = row.get("inner_hits", {}).get(INNER_HITS)
+        others = read_candidates(inner) if inner else []
+        if identifier is None or others is None:
+            return None
+        rest = tuple(other for other in others if other.id != identifier) if inner else None
+        found.append(Candidate(row["_index"], identifier, row["_score"], rest))
+    return found if len({one.key for one in found}) == len(found) else None
 
 
-def _candidate(row: Mapping[str, Any]) -> Candidate:
-    inner = row.get("inner_hits", {}).get(INNER_HITS)
-    others = None
-    if inner:
-        others = tuple(found for found in read_candidates(inner) if found.id != row["_id"])
-    return Candidate(row["_index"], row["_id"], row["_score"], others)
+def _place(row: Mapping[str, Any]) -> str | None:
+    """Return the `_id` that the document and ordinal of a hit make up."""
+    fields = row.get("fields", {})
+    doc_ids, ordinals = fields.get("doc_id", []), fields.get("ordinal", [])
+    return chunk_id(doc_ids[0], ordinals[0]) if len(doc_ids) == len(ordinals) == 1 else None
 
 
 def add_passages(searcher: Searcher, hits: Sequence[Hit], neighbours: int) -> list[Hit]:

@@ -7,12 +7,12 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from es_latechunk.elastic.index.metadata import TYPED, typed_copies
+from es_latechunk.elastic.index.metadata import TYPED, typed_copies, types_of
+from es_latechunk.elastic.index.template import CONTEXT_FIELDS, HEADINGS
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkedDocument, FloatArray
 
@@ -66,17 +66,17 @@ def index_actions(
     *,
     doc_hash: str,
     packed: bool,
-    context: bool,
-    metadata_types: Mapping[str, str] = MappingProxyType({}),
+    fields: Mapping[str, Any],
 ) -> Iterator[Action]:
     """Yield the actions that write the chunks from `first` on with their `vectors` (N, dim).
 
-    `context` adds the neighbours' words: `neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those
-    of the chunks at distance 2.
-    `metadata_types` are the keys of the metadata that the index holds as other types than strings too.
+    `fields` are those of the index. If it has them, the neighbours' words are added (`neighbours_1` holds those of the
+    chunks at distance 1, `neighbours_2` those of the chunks at distance 2), the heading path, and the keys of the
+    metadata that it holds as other types than strings too.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch accepts since 9.3.
     """
     document = chunked.document
+    metadata_types = types_of(fields)
     for ordinal, vector in enumerate(vectors, first):
         span = chunked.spans[ordinal]
         # The page (from 1) on which the chunk begins, if the document has pages.
@@ -95,9 +95,11 @@ def index_actions(
         }
         if typed := typed_copies(document.id, source["metadata"], metadata_types):
             source[TYPED] = typed
-        if context:
-            source["neighbours_1"] = neighbour_text(chunked, ordinal, 1)
-            source["neighbours_2"] = neighbour_text(chunked, ordinal, 2)
+        for distance, field in enumerate(CONTEXT_FIELDS, 1):
+            if field in fields:
+                source[field] = neighbour_text(chunked, ordinal, distance)
+        if HEADINGS in fields and chunked.headings:
+            source[HEADINGS] = list(chunked.headings[ordinal])
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
 

@@ -17,6 +17,7 @@ from es_latechunk.elastic.connection import UNAVAILABLE, cause_text, server_addr
 from es_latechunk.elastic.retry import TRANSIENT_STATUSES, TransientError, defer_interrupt, retry_transient
 from es_latechunk.elastic.write.actions import Action
 from es_latechunk.errors import IndexRefusedError
+from es_latechunk.stages import StageClock
 from es_latechunk.types import DEFAULT_RETRY_FOR
 
 BATCH_ACTIONS = 500
@@ -57,6 +58,7 @@ def write(
     retry_for: float = DEFAULT_RETRY_FOR,
     require_alias: bool = False,
     check: Callable[[], None] = lambda: None,
+    clock: StageClock | None = None,
 ) -> Iterator[R | T]:
     """Send actions in requests of bounded length and size, and yield `settle(result)` for each result, unless None.
 
@@ -66,9 +68,9 @@ def write(
     `retry_for` is the time (seconds) for which a request is retried before a WriteError. With `require_alias`, `index`
     must be an alias, so that no request can create an index. `check` is called before each request, and may raise. An
     index that accepts nothing at all ends the writing with an IndexRefusedError. If a request is interrupted, the
-    values of its answer are yielded first, and then the interrupt is raised.
+    values of its answer are yielded first, and then the interrupt is raised. `clock` measures the requests.
     """
-    sender = _Sender(client, index, retry_for, require_alias, check, settle)
+    sender = _Sender(client, index, retry_for, require_alias, check, settle, clock or StageClock())
     batch: list[Action] = []
     size = 0
     for action in actions:
@@ -94,6 +96,7 @@ class _Sender(Generic[R]):
     require_alias: bool
     check: Callable[[], None]
     on_result: Callable[[ActionResult], R | None]
+    clock: StageClock
 
     def settle(self, batch: list[Action]) -> Iterator[R]:
         """Send the batch, as often as needed, until every action of it is settled."""
@@ -124,13 +127,14 @@ class _Sender(Generic[R]):
 
     def _send(self, actions: list[Action], results: list[R], *, repeated: bool) -> tuple[list[Action], str]:
         """Send once, and return the actions that are not settled, with the cause; an exception means that none is."""
-        self.check()
-        lines = [line for action in actions for line in action.lines]
-        answer = self.client.bulk(
-            index=self.index,
-            operations=lines,  # type: ignore[arg-type]
-            require_alias=self.require_alias or None,
-        )
+        with self.clock.measure("write"):
+            self.check()
+            lines = [line for action in actions for line in action.lines]
+            answer = self.client.bulk(
+                index=self.index,
+                operations=lines,  # type: ignore[arg-type]
+                require_alias=self.require_alias or None,
+            )
         items = answer.body.get("items") if isinstance(answer.body, dict) else None
         if not isinstance(items, list):
             return actions, "an answer without items"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -25,8 +24,8 @@ from es_latechunk.models.jina_api.requests import (
     segment,
 )
 from es_latechunk.models.jina_api.tokenizer import UnicodeTokenizer, estimate_tokens
-from es_latechunk.models.jina_api.workers import Workers
 from es_latechunk.models.registry import JINA_API
+from es_latechunk.threads import Call, Workers
 from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Pooling, Tokenizer, TokenWindow
 
 PREFIX = JINA_API
@@ -144,7 +143,7 @@ class JinaApiEncoder:
             encoder = copy.copy(self)
             encoder._client = client
 
-            def start(count: int) -> Iterator[Future[FloatArray | DocumentError]]:
+            def start(count: int) -> Iterator[Call[FloatArray | DocumentError]]:
                 for document in islice(source, count):
                     yield workers.submit(partial(encoder._encode_or_error, document, pooling))
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Literal, Protocol
 
 from es_latechunk.errors import UsageError, setting
-from es_latechunk.models.hardware import Dtype, Hardware, runs_on_cpu
+from es_latechunk.models.hardware import Dtype, Hardware, has_torch, require_torch, runs_on_cpu
 from es_latechunk.models.local.forward import TokenModel
 from es_latechunk.models.local.spec import ModelSpec
 from es_latechunk.models.native.families import NativeCheckpoint, open_native
@@ -51,6 +51,11 @@ class ChosenEngine:
                 f"{setting('engine')} openvino: it is not installed; install it: "
                 "pip install 'es-latechunk[openvino]'"
             )
+        if find_spec("openvino") is None and not has_torch():
+            raise UsageError(
+                "no engine is installed that could run a model; install one: pip install 'es-latechunk[openvino]' (on "
+                "a CPU) or 'es-latechunk[torch]' (on any device)"
+            )
         self._spec = spec
         self._requested = engine
         self._device = device
@@ -91,12 +96,14 @@ class ChosenEngine:
             self._spec, device=self._device, dtype=self._dtype, pad_id=self._pad_id, task=self._task
         )
         if self._requested == "torch" or (self._requested == "auto" and find_spec("openvino") is None):
+            require_torch(f"{setting('engine')} torch: model {self._spec.name}: runs on torch")
             return torch
         found = self._for_openvino()
         if isinstance(found, NativeCheckpoint):
             return OpenVinoModel(found, name=self._spec.name, window=self._spec.window, dtype=self._dtype)
         if self._requested == "openvino":
             raise UsageError(f"{setting('engine')} openvino: model {self._spec.name}: {found}")
+        require_torch(f"model {self._spec.name}: {found}")
         return torch
 
     def _for_openvino(self) -> NativeCheckpoint | str:

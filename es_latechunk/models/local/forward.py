@@ -13,7 +13,7 @@ import numpy as np
 
 from es_latechunk.errors import ModelError, setting
 from es_latechunk.models.checkpoint.weights import stored_tensors
-from es_latechunk.models.hardware import Dtype, Hardware, choose_hardware
+from es_latechunk.models.hardware import Dtype, Hardware, choose_hardware, require_torch
 from es_latechunk.models.local.metadata import quiet
 from es_latechunk.models.local.spec import ModelSpec
 from es_latechunk.models.native.families import open_native
@@ -122,6 +122,7 @@ def check_checkpoint(spec: ModelSpec) -> None:
     """
     if open_native(spec.config, spec.path, spec.document_task):
         return  # its tensors are exactly those that our own encoder needs, and nothing slow was imported to see it
+    require_torch(f"model {spec.name}: its architecture or an option of it runs in transformers only")
     if is_jina_bert(spec.config):
         from es_latechunk.models.jina_bert import JinaBertModel
 

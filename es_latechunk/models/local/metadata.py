@@ -13,6 +13,7 @@ from typing import Any
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.checkpoint.json_files import read_json_object, read_modules, read_optional_json
+from es_latechunk.models.hardware import require_torch
 from es_latechunk.models.native.adapters import TASKS
 from es_latechunk.models.native.families import read_shape
 
@@ -194,6 +195,7 @@ def quiet() -> Iterator[None]:
 
 
 def _check_known(config: dict[str, Any], name: str) -> None:
+    require_torch(f"model {name}: its architecture is read by transformers")
     import transformers
 
     model_type = config.get("model_type")

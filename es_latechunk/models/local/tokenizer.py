@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from es_latechunk.errors import ModelError
+from es_latechunk.models.hardware import require_torch
 from es_latechunk.types import IntArray, Tokenizer, Tokens
 
 if TYPE_CHECKING:
@@ -123,9 +124,10 @@ def load_tokenizer(
 
     Raises ModelError if there is no tokenizer, a broken one, or one that knows no offsets.
     """
+    name = str(folder_or_id)
+    require_torch(f"model {name}: its tokenizer is read by transformers")
     from transformers import AutoTokenizer
 
-    name = str(folder_or_id)
     if _looks_like_a_folder(name) and not Path(name).is_dir():
         raise ModelError(f"{name}: no such folder; give a model's folder, or its id on the hub (owner/name)")
     try:

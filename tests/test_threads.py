@@ -1,0 +1,89 @@
+"""Calls in other threads: results, errors, and signals while they are waited for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from es_latechunk.threads import Call, Workers
+
+INTERRUPTED = """
+import os, signal, threading, time
+from es_latechunk.threads import Call, Workers
+
+begun = threading.Event()
+
+def interrupt():
+    begun.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(600)
+
+threading.Thread(target=interrupt, daemon=True).start()  # takes the signal, as this thread blocks it from now on
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+def step():
+    begun.set()
+    time.sleep(600)
+
+try:
+    %s
+    call.result()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+STARTS = ["call = Call(step); call.start()", "call = Workers(2).submit(step)"]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_signal_that_another_thread_takes_ends_the_wait_and_the_program(start: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED % start]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "interrupted\n", "")
+
+
+def test_what_a_call_raises_is_raised_where_it_is_waited_for() -> None:
+    def fail() -> None:
+        raise TimeoutError("of its own")
+
+    call = Call(fail)
+    call.start()
+    with pytest.raises(TimeoutError, match="of its own"):
+        call.result()
+
+
+def test_a_call_that_has_not_ended_says_so() -> None:
+    go_on = threading.Event()
+    call = Call(lambda: go_on.wait(60))
+    call.start()
+    assert not call.has_ended(within=0)
+    go_on.set()
+    assert call.result()
+    assert call.has_ended(within=0)
+
+
+def test_workers_run_calls_in_order_and_drop_those_that_have_not_begun() -> None:
+    workers: Workers[int] = Workers(1)
+    go_on, ran = threading.Event(), list[int]()
+
+    def step(number: int) -> int:
+        ran.append(number)
+        go_on.wait(60)
+        return number
+
+    calls = [workers.submit(lambda number=number: step(number)) for number in range(2)]  # type: ignore[misc]
+    go_on.set()
+    assert [call.result() for call in calls] == ran == [0, 1]
+
+    go_on.clear()
+    begun = workers.submit(lambda: step(2))
+    while ran[-1] != 2:
+        pass
+    dropped = workers.submit(lambda: step(3))
+    workers.end()
+    go_on.set()
+    assert begun.result() == 2
+    assert not dropped.has_ended(within=0.1)
+    assert ran == [0, 1, 2]
