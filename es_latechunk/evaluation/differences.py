@@ -22,6 +22,7 @@ DEFAULTS = {
     "late_window": None,
     "overlap": None,
     "mode": "hybrid",
+    "index": "",
 }
 
 
