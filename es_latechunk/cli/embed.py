@@ -7,18 +7,18 @@ import click
 from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import (
     ModelChoice,
+    PoolingChoice,
     chunker_option,
     json_option,
     max_tokens_option,
     model_options,
     overlap_option,
-    pooling_option,
+    pooling_options,
 )
 from es_latechunk.cli.output import Failures, UnreadableNotes, print_json
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
 from es_latechunk.embed import embed_documents
-from es_latechunk.types import Pooling
 
 
 @click.command(
@@ -28,7 +28,7 @@ from es_latechunk.types import Pooling
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @chunker_option
 @max_tokens_option
-@pooling_option
+@pooling_options
 @overlap_option
 @reader_options
 @model_options
@@ -37,7 +37,7 @@ def embed(
     paths: tuple[str, ...],
     chunker: str,
     max_tokens: int,
-    pooling: Pooling,
+    pooling: PoolingChoice,
     overlap: int | None,
     reader: Reader,
     model: ModelChoice,
@@ -48,12 +48,13 @@ def embed(
     Every vector has length 1. "-" reads standard input.
     """
     failures, unreadable = Failures(), UnreadableNotes()
+    encoder = model.load()
     chunks = embed_documents(
         unique_documents(reader.read(paths)),
-        encoder=model.load(),
+        encoder=encoder,
         max_tokens=max_tokens,
         chunker=chunker,
-        pooling=pooling,
+        pooling=pooling.options(encoder),
         overlap=overlap,
         on_tokens=unreadable,
     )

@@ -132,7 +132,11 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="span: a chunk counts if it overlaps an answer; document: the best chunk ranks its document. Default: span if "
     "the questions have answers.",
 )
-@several("--pooling", click.Choice(POOLINGS), POOLINGS, help="Poolings to compare, with commas between.")
+@several(
+    "--pooling",
+    click.Choice(POOLINGS),
+    help="Poolings to compare. Default: what measured best for the model, late and naive.",
+)
 @several(
     "--token-weights",
     click.Choice(TOKEN_WEIGHTS),
@@ -156,7 +160,7 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--overlap",
     click.IntRange(0),
     metavar="TOKENS,...",
-    help="Tokens that the windows of a long document share. Default: an eighth of a window.",
+    help="Tokens that the windows of a long document share. Default: that of a new index.",
 )
 @click.option(
     "--exact-windows",

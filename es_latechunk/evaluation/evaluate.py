@@ -40,8 +40,8 @@ from es_latechunk.evaluation.ranking import Found, Scores, best, blocks, by_docu
 from es_latechunk.evaluation.real_index import RealIndex, check_no_pseudo_queries, scopes_of
 from es_latechunk.evaluation.relevance import Relevance, choose_relevance, chunk_qrels, document_qrels
 from es_latechunk.evaluation.vectors import VectorSource
+from es_latechunk.models import measured_pooling
 from es_latechunk.types import (
-    POOLINGS,
     Document,
     Encoder,
     FloatArray,
@@ -94,12 +94,14 @@ class Combination:
 class Axes:
     """The settings that are combined with each other, for each encoder. A `None` is the encoder's default.
 
+    Without `poolings`, what measured best for the encoder is compared with late and naive pooling.
+
     `shared_windows=False` gives the vectors that an index has, by one pass through the model for each chunking.
     """
 
     max_tokens: Sequence[int] = (DEFAULT_MAX_TOKENS,)
     chunkers: Sequence[str] = (DEFAULT_CHUNKER,)
-    poolings: Sequence[Pooling] = POOLINGS
+    poolings: Sequence[Pooling] = ()
     token_weights: Sequence[TokenWeights] = ("none",)
     neighbour_shares: Sequence[float] = (0.0,)
     late_windows: Sequence[int | None] = (None,)
@@ -107,14 +109,20 @@ class Axes:
     modes: Sequence[Mode] = MODES
     shared_windows: bool = True
 
-    def variants(self) -> list[Variant]:
+    def variants(self, encoder: Encoder) -> list[Variant]:
         """Return every way to make the vectors; naive pooling has no windows over the document, and so comes once."""
-        made = [
+        measured = None if self.poolings else measured_pooling(encoder.identity)
+        made = [Variant(measured.options, measured.overlap, self.shared_windows)] if measured else []
+        made += [
             Variant(PoolingOptions(pooling, weights, share, late_window), overlap, self.shared_windows)
             if pooling != "naive"
             else Variant(PoolingOptions(pooling, weights, share))
             for pooling, weights, share, late_window, overlap in product(
-                self.poolings, self.token_weights, self.neighbour_shares, self.late_windows, self.overlaps
+                self.poolings or ("late", "naive"),
+                self.token_weights,
+                self.neighbour_shares,
+                self.late_windows,
+                self.overlaps,
             )
         ]
         return list(dict.fromkeys(made))
@@ -122,7 +130,7 @@ class Axes:
     def check(self) -> None:
         """Raise UsageError for a value that does not exist, and for a setting without any value."""
         for name in Axes.__dataclass_fields__:
-            if name != "shared_windows" and not getattr(self, name):
+            if name not in ("poolings", "shared_windows") and not getattr(self, name):
                 raise UsageError(f"{setting(name)} is empty; give at least one value")
         for mode in self.modes:
             if mode not in MODES:
@@ -202,7 +210,7 @@ def evaluate(
     axes = axes or Axes()
     axes.check()
     for encoder in encoders:
-        for variant in axes.variants():
+        for variant in axes.variants(encoder):
             variant.check(encoder)
     if k < NDCG_CUTOFF:
         raise UsageError(f"{setting('k')} {k} is less than the {NDCG_CUTOFF} hits that nDCG looks at")
@@ -225,7 +233,7 @@ def evaluate(
     for encoder in encoders:
         own = [chunking for chunking in chunkings if chunking.encoder is encoder]
         source = VectorSource(encoder, cache)
-        variants: Sequence[Variant] = axes.variants() if set(axes.modes) - {"bm25"} else ()
+        variants: Sequence[Variant] = axes.variants(encoder) if set(axes.modes) - {"bm25"} else ()
         queries = source.embed_queries([question.text for question in asked]) if variants else None
         vectors = ChunkingVectors(own, variants, source, on_progress=on_progress)
         errors += vectors.errors
@@ -308,7 +316,7 @@ class _Search:
         """Yield the results of a real index, by every mode."""
         chunking = index.cut(documents, self.on_progress)
         ids, qrels = self._judged(chunking)
-        variant = Variant(PoolingOptions(index.identity.pooling))
+        variant = Variant(index.identity.pooling, index.identity.overlap)
         for number, mode in enumerate(modes):
             self.on_progress(f"index {index.name}", number, len(modes))
             combination = replace(
