@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from types import SimpleNamespace
 from typing import Any, cast
 
 import click
@@ -24,6 +25,7 @@ from es_latechunk.evaluation.measures import QuestionScores
 from es_latechunk.evaluation.questions import Question
 from es_latechunk.evaluation.ranking import Found
 from es_latechunk.evaluation.recommendation import recommend
+from es_latechunk.types import PoolingOptions
 
 QUESTIONS = 200
 RNG = np.random.default_rng(5)
@@ -44,7 +46,9 @@ def combination(pooling: str, mode: str = "hybrid", max_tokens: int = 128, **oth
 def result(made: Combination, ndcg: npt.NDArray[np.float64]) -> CombinationResult:
     measured = QuestionScores(ndcg, ndcg, ndcg)
     found = Found.empty(len(ndcg), 10)
-    return CombinationResult(made, cast("Any", None), measured, measured, found, 0, 0.0, 0)
+    return CombinationResult(
+        made, cast("Any", SimpleNamespace(encoder=WordEncoder())), measured, measured, found, 0, 0.0, 0
+    )
 
 
 def evaluation(*results: CombinationResult) -> Evaluation:
@@ -123,6 +127,7 @@ def test_the_baseline_has_the_settings_of_a_new_index_where_they_were_measured()
         combination("late", "knn"),
         combination("naive", max_tokens=64),
         combination("late", overlap=16),
+        combination("blend", token_weights="sif", neighbour_share=0.2, late_window=96, overlap=32),
         combination("", "bm25", max_tokens=32),
     ],
 )
@@ -138,7 +143,9 @@ def test_the_commands_are_understood(made: Combination) -> None:
         parsed.append(command.make_context("x", words[skipped:]))
     settings = parsed[0].params
     assert (settings["name"], settings["max_tokens"]) == ("my-index", made.max_tokens)
-    assert settings["pooling"] == made.pooling or not made.pooling
+    chosen: Any = (made.pooling, made.token_weights, made.neighbour_share, made.late_window)
+    expected = PoolingOptions(*chosen)
+    assert settings["pooling"].options(WordEncoder()) == (expected if made.pooling else None)
     assert (settings["overlap"], settings["query_prefix"]) == (made.overlap, "query: ")
     assert (parsed[1].params["index"], parsed[1].params["id_field"]) == ("my-index", "_id")
     assert parsed[2].params["mode"] == made.mode

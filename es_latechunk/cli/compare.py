@@ -103,18 +103,15 @@ def compare(
     if html_file is not None:
         known = {document.id: document for document in documents if isinstance(document, Document)}
         shown = [known[name] for name in dict.fromkeys(row.chunk.doc_id for row in rows)]
-        _write_page(
-            html_file,
-            query,
-            failures.named(compare_sentences(shown, query, encoder=encoder, overlap=overlap)),
-        )
+        sentences = compare_sentences(shown, query, encoder=encoder, pooling=options, overlap=overlap)
+        _write_page(html_file, query, failures.named(sentences), options.pooling)
     failures.exit()
 
 
-def _write_page(path: Path, query: str, compared: Iterable[ComparedSentences]) -> None:
+def _write_page(path: Path, query: str, compared: Iterable[ComparedSentences], pooling: Pooling) -> None:
     from es_latechunk.evaluation.html import comparison_page, write_page
 
-    write_page(path, comparison_page(query, list(compared)), "html")
+    write_page(path, comparison_page(query, list(compared), pooling), "html")
     note(f"written: {printable(str(path))}")
 
 

@@ -22,7 +22,15 @@ from es_latechunk.cli.evaluate_output import (
     result_row,
 )
 from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import MODEL, MODEL_NAME, MODEL_SETTINGS, WINDOW, add_options, json_option
+from es_latechunk.cli.options import (
+    MODEL,
+    MODEL_NAME,
+    MODEL_SETTINGS,
+    WINDOW,
+    add_options,
+    json_option,
+    optional_connection,
+)
 from es_latechunk.cli.output import Failures, note, print_json
 from es_latechunk.cli.sources import NAMES, Reader, reader_options
 from es_latechunk.documents import printable, unique_documents
@@ -30,11 +38,13 @@ from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.evaluation.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
 from es_latechunk.evaluation.relevance import RELEVANCES
-from es_latechunk.models import load_encoder
+from es_latechunk.models import EncoderLoader, load_encoder, load_recorded
 from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS
 
 if TYPE_CHECKING:
-    from es_latechunk.types import Encoder
+    from elasticsearch import Elasticsearch
+
+    from es_latechunk.types import Encoder, EncoderIdentity
 
 T = TypeVar("T")
 RUNNING = ("device", "dtype", "engine", "offline")  # how a model is run here; an index does not record it
@@ -126,7 +136,11 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="span: a chunk counts if it overlaps an answer; document: the best chunk ranks its document. Default: span if "
     "the questions have answers.",
 )
-@several("--pooling", click.Choice(POOLINGS), POOLINGS, help="Poolings to compare, with commas between.")
+@several(
+    "--pooling",
+    click.Choice(POOLINGS),
+    help="Poolings to compare. Default: what measured best for the model, late and naive.",
+)
 @several(
     "--token-weights",
     click.Choice(TOKEN_WEIGHTS),
@@ -150,7 +164,7 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--overlap",
     click.IntRange(0),
     metavar="TOKENS,...",
-    help="Tokens that the windows of a long document share.  [default: 0]",
+    help="Tokens that the windows of a long document share. Default: that of a new index.",
 )
 @click.option(
     "--exact-windows",
@@ -230,8 +244,12 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SIZE",
     help="Maximum size of that folder, such as 500MB; 0 keeps nothing.",
 )
+@click.option(
+    "--index", metavar="NAME", help="Ask the same questions of this index too; it has these documents."
+)
 @reader_options
 @other_model_options
+@optional_connection
 @json_option
 def evaluate(
     paths: tuple[str, ...],
@@ -248,6 +266,8 @@ def evaluate(
     report: Path | None,
     cache_dir: Path | None,
     cache_size: int,
+    index: str | None,
+    client: Elasticsearch | None,
     reader: Reader,
     loading: dict[str, Any],
     as_json: bool,
@@ -266,6 +286,7 @@ def evaluate(
     from es_latechunk.evaluation.measures import check_installed
     from es_latechunk.evaluation.pseudo_queries import make_pseudo_queries
     from es_latechunk.evaluation.questions import read_questions
+    from es_latechunk.evaluation.real_index import RealIndex
     from es_latechunk.evaluation.recommendation import recommend
 
     check_installed()
@@ -301,6 +322,7 @@ def evaluate(
                 shared_windows=not exact_windows,
                 modes=wanted.pop("mode"),
             ),
+            index=RealIndex.open(client, index, _loader(loading)) if client and index else None,
             runs=runs,
             on_progress=on_progress,
             **wanted,
@@ -343,6 +365,16 @@ def _encoders(
             words = flags({one: value for one, value in chosen.items() if value is not None})
             loaded.append((load_encoder(name, window=window, **loading), words))
     return loaded
+
+
+def _loader(loading: dict[str, Any]) -> EncoderLoader:
+    """Return what loads the model that an index records."""
+
+    def load(recorded: EncoderIdentity | None) -> Encoder:
+        running: Any = {name: loading[name] for name in RUNNING}
+        return load_recorded(recorded, **running) if recorded else load_encoder(**running)
+
+    return load
 
 
 def _given(names: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     "model", "window", "chunker", "max_tokens", "pooling", "token_weights", "neighbour_share", "late_window",
-    "overlap", "mode",
+    "overlap", "mode", "index",
 )  # fmt: skip
 FILE_WIDTH = 120  # characters of a line, if the output is no terminal
 INDEX_NAME = "my-index"
@@ -57,6 +57,7 @@ def result_row(
         "late_window": combination.late_window,
         "overlap": combination.overlap,
         "mode": combination.mode,
+        "index": combination.index or None,
         "baseline": baseline,
         "questions": len(evaluation.questions),
         "pseudo_queries": evaluation.pseudo,

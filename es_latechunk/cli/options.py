@@ -11,6 +11,7 @@ import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.output import note
+from es_latechunk.errors import UsageError, setting
 from es_latechunk.models import DTYPES, ENGINES, LoadKeywords, load_encoder, load_recorded, measured_pooling
 from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS, PoolingOptions
 
@@ -48,6 +49,7 @@ CONNECTION = (
     ),
     click.option("--insecure", is_flag=True, help="Skip certificate verification (insecure)."),
 )
+CONNECTION_NAMES = ("url", "api_key", "username", "password", "ca_certs", "fingerprint", "insecure")
 MODEL_NAME = click.option(
     "--model",
     metavar="NAME",
@@ -240,6 +242,24 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, client=client, **values)
 
     return add_options(with_client, CONNECTION)
+
+
+def optional_connection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the connection to a command with --index; it gets `client`, or None without an index."""
+    connected = connection_options(command)
+
+    @wraps(connected)
+    def with_index(*args: Any, index: str | None, **values: Any) -> Any:
+        if index is not None:
+            return connected(*args, index=index, **values)
+        for name in CONNECTION_NAMES:
+            if values.pop(name):
+                raise UsageError(
+                    f"{setting(name)} is of no use without an index; add {setting('index')} NAME"
+                )
+        return command(*args, index=None, client=None, **values)
+
+    return with_index
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:

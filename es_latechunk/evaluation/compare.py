@@ -11,9 +11,9 @@ import numpy as np
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.chunking.chunkers import sentence_spans
 from es_latechunk.chunking.sentences import TerminatorIds
-from es_latechunk.embed import OnTokens, embed_documents
+from es_latechunk.embed import OnTokens, choose_pooling, embed_documents
 from es_latechunk.errors import DocumentError
-from es_latechunk.late import choose_windows, embed_chunks
+from es_latechunk.late import embed_chunks
 from es_latechunk.types import ChunkSpan, ChunkVector, Document, Encoder, Pooling, PoolingOptions
 
 
@@ -93,11 +93,17 @@ def rank_scores(scores: Sequence[float]) -> list[int]:
 
 
 def compare_sentences(
-    documents: Sequence[Document], query: str, *, encoder: Encoder, overlap: int | None = None
+    documents: Sequence[Document],
+    query: str,
+    *,
+    encoder: Encoder,
+    pooling: Pooling | PoolingOptions = "late",
+    overlap: int | None = None,
 ) -> list[ComparedSentences | DocumentError]:
     """Return the similarity of each sentence of each document to a query, as if each sentence were a chunk.
 
-    The model reads the documents for this alone. The errors of documents that cannot be used come first.
+    `pooling` is that of `compare`. The model reads the documents for this alone. The errors of documents that cannot be
+    used come first.
     """
     wanted = encoder.encode_queries([query])[0]
     terminators = TerminatorIds(encoder.tokenizer)
@@ -112,14 +118,14 @@ def compare_sentences(
         except DocumentError as error:
             errors[document.id] = error
     similarities: dict[str, dict[str, list[float]]] = {chunked.document.id: {} for chunked in cut}
-    poolings: tuple[Pooling, ...] = ("late", "naive")
-    for pooling in poolings:
-        windows = choose_windows(encoder, overlap) if pooling == "late" else None
-        for block in embed_chunks(cut, encoder=encoder, pooling=pooling, windows=windows):
+    options, windows = choose_pooling(encoder, pooling, overlap)
+    sides = (("late", options, windows), ("naive", PoolingOptions("naive"), None))
+    for name, side, own_windows in sides:
+        for block in embed_chunks(cut, encoder=encoder, pooling=side, windows=own_windows):
             if isinstance(block, DocumentError):
                 errors[block.document] = block
             else:
-                found = similarities[block.chunked.document.id].setdefault(pooling, [])
+                found = similarities[block.chunked.document.id].setdefault(name, [])
                 found += (block.vectors @ wanted).tolist()
     compared = [
         ComparedSentences(chunked.document, tuple(chunked.spans), **similarities[chunked.document.id])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.evaluation.evaluate import CombinationResult, Evaluation
 from es_latechunk.evaluation.measures import Interval, Values, intervals
+from es_latechunk.models import measured_pooling
 
-# The settings of a new index and of a plain search.
+# The settings of a new index and of a plain search, for a model that nobody measured.
 DEFAULTS = {
     "chunker": DEFAULT_CHUNKER,
     "max_tokens": DEFAULT_MAX_TOKENS,
@@ -22,6 +23,7 @@ DEFAULTS = {
     "late_window": None,
     "overlap": None,
     "mode": "hybrid",
+    "index": "",
 }
 
 
@@ -37,7 +39,10 @@ def nearest_to_defaults(results: Sequence[CombinationResult]) -> CombinationResu
     """Return the result whose settings are those of a new index and a plain search, as far as they were measured."""
 
     def agreeing(result: CombinationResult) -> int:
-        return sum(getattr(result.combination, name) == value for name, value in DEFAULTS.items())
+        defaults = dict(DEFAULTS)
+        if measured := measured_pooling(result.chunking.encoder.identity):
+            defaults |= {**asdict(measured.options), "overlap": measured.overlap}
+        return sum(getattr(result.combination, name) == value for name, value in defaults.items())
 
     return max(results, key=agreeing)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
@@ -37,10 +37,11 @@ from es_latechunk.evaluation.measures import (
 )
 from es_latechunk.evaluation.questions import Question, check_questions
 from es_latechunk.evaluation.ranking import Found, Scores, best, blocks, by_document
+from es_latechunk.evaluation.real_index import RealIndex, check_no_pseudo_queries, scopes_of
 from es_latechunk.evaluation.relevance import Relevance, choose_relevance, chunk_qrels, document_qrels
 from es_latechunk.evaluation.vectors import VectorSource
+from es_latechunk.models import measured_pooling
 from es_latechunk.types import (
-    POOLINGS,
     Document,
     Encoder,
     FloatArray,
@@ -55,7 +56,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """One way to index and search; `pooling` is "" for BM25, which needs no vectors. None is the default."""
+    """One way to index and search; `pooling` is "" for BM25, which needs no vectors. None is the default.
+
+    `index` is the name of a real index, or "" for exact scores in memory.
+    """
 
     model: str
     window: int
@@ -67,6 +71,7 @@ class Combination:
     late_window: int | None
     overlap: int | None
     mode: Mode
+    index: str = ""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -75,7 +80,8 @@ class Combination:
         words.append("" if self.token_weights == "none" else self.token_weights)  # noqa: S105
         words.append(f"neighbours={self.neighbour_share:g}" if self.neighbour_share else "")
         words += ["" if value is None else f"{name}={value}" for name, value in self._windows()]
-        return tuple(word for word in (*words, self.mode) if word)
+        words += [self.mode, f"index={self.index}" if self.index else ""]
+        return tuple(word for word in words if word)
 
     def _windows(self) -> tuple[tuple[str, int | None], ...]:
         return ("late-window", self.late_window), ("overlap", self.overlap)
@@ -88,12 +94,14 @@ class Combination:
 class Axes:
     """The settings that are combined with each other, for each encoder. A `None` is the encoder's default.
 
+    Without `poolings`, what measured best for the encoder is compared with late and naive pooling.
+
     `shared_windows=False` gives the vectors that an index has, by one pass through the model for each chunking.
     """
 
     max_tokens: Sequence[int] = (DEFAULT_MAX_TOKENS,)
     chunkers: Sequence[str] = (DEFAULT_CHUNKER,)
-    poolings: Sequence[Pooling] = POOLINGS
+    poolings: Sequence[Pooling] = ()
     token_weights: Sequence[TokenWeights] = ("none",)
     neighbour_shares: Sequence[float] = (0.0,)
     late_windows: Sequence[int | None] = (None,)
@@ -101,14 +109,20 @@ class Axes:
     modes: Sequence[Mode] = MODES
     shared_windows: bool = True
 
-    def variants(self) -> list[Variant]:
+    def variants(self, encoder: Encoder) -> list[Variant]:
         """Return every way to make the vectors; naive pooling has no windows over the document, and so comes once."""
-        made = [
+        measured = None if self.poolings else measured_pooling(encoder.identity)
+        made = [Variant(measured.options, measured.overlap, self.shared_windows)] if measured else []
+        made += [
             Variant(PoolingOptions(pooling, weights, share, late_window), overlap, self.shared_windows)
             if pooling != "naive"
             else Variant(PoolingOptions(pooling, weights, share))
             for pooling, weights, share, late_window, overlap in product(
-                self.poolings, self.token_weights, self.neighbour_shares, self.late_windows, self.overlaps
+                self.poolings or ("late", "naive"),
+                self.token_weights,
+                self.neighbour_shares,
+                self.late_windows,
+                self.overlaps,
             )
         ]
         return list(dict.fromkeys(made))
@@ -116,7 +130,7 @@ class Axes:
     def check(self) -> None:
         """Raise UsageError for a value that does not exist, and for a setting without any value."""
         for name in Axes.__dataclass_fields__:
-            if name != "shared_windows" and not getattr(self, name):
+            if name not in ("poolings", "shared_windows") and not getattr(self, name):
                 raise UsageError(f"{setting(name)} is empty; give at least one value")
         for mode in self.modes:
             if mode not in MODES:
@@ -179,6 +193,7 @@ def evaluate(
     relevance: Relevance | None = None,
     k: int = NDCG_CUTOFF,
     bm25_weight: float = DEFAULT_BM25_WEIGHT,
+    index: RealIndex | None = None,
     runs: Path | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Evaluation:
@@ -186,15 +201,16 @@ def evaluate(
 
     Scores are exact and need no server: cosines of all chunks, and BM25 as the index computes it. `relevance` is "span"
     (a chunk counts if it overlaps an answer) or "document" (its best chunk ranks a document). The measures are nDCG@10,
-    and recall and the reciprocal rank in the first `k` hits, at least 10. `runs` is a folder for files in TREC's
-    format. What is wrong with a document or a question is in `errors`, and the others are evaluated. Raises UsageError
-    if no question is left, and PreconditionError without the extra `evaluate`.
+    and recall and the reciprocal rank in the first `k` hits, at least 10. `index` is a real index that is asked the
+    same questions, in the same modes. `runs` is a folder for files in TREC's format. What is wrong with a document or a
+    question is in `errors`, and the others are evaluated. Raises UsageError if no question is left, and
+    PreconditionError without the extra `evaluate`.
     """
     check_installed()
     axes = axes or Axes()
     axes.check()
     for encoder in encoders:
-        for variant in axes.variants():
+        for variant in axes.variants(encoder):
             variant.check(encoder)
     if k < NDCG_CUTOFF:
         raise UsageError(f"{setting('k')} {k} is less than the {NDCG_CUTOFF} hits that nDCG looks at")
@@ -211,18 +227,21 @@ def evaluate(
     asked = _usable(check_questions(questions, texts), errors)
     if not asked:
         raise UsageError(f"no question can be evaluated{f'; the first error: {errors[0]}' if errors else ''}")
+    check_no_pseudo_queries(index, asked)
     search = _Search(asked, choose_relevance(asked, relevance), k, bm25_weight, runs, on_progress)
     results: list[CombinationResult] = []
     for encoder in encoders:
         own = [chunking for chunking in chunkings if chunking.encoder is encoder]
         source = VectorSource(encoder, cache)
-        variants: Sequence[Variant] = axes.variants() if set(axes.modes) - {"bm25"} else ()
+        variants: Sequence[Variant] = axes.variants(encoder) if set(axes.modes) - {"bm25"} else ()
         queries = source.embed_queries([question.text for question in asked]) if variants else None
         vectors = ChunkingVectors(own, variants, source, on_progress=on_progress)
         errors += vectors.errors
         for number, chunking in enumerate(own):
             embedded = [vectors.of(number, variant) for variant in variants]
             results += search.measure(chunking, embedded, queries, axes.modes)
+    if index is not None:
+        results += search.measure_index(index, texts, axes.modes)
     return Evaluation(asked, search.relevance, k, results, errors)
 
 
@@ -289,6 +308,35 @@ class _Search:
                 embedded.tokens if embedded else 0,
                 embedded.seconds if embedded else 0.0,
                 round(size * TEXT_FACTOR) + vectors * vector_bytes(chunking.encoder.dim, INDEX_TYPE),
+            )
+
+    def measure_index(
+        self, index: RealIndex, documents: Sequence[Document], modes: Sequence[Mode]
+    ) -> Iterator[CombinationResult]:
+        """Yield the results of a real index, by every mode."""
+        chunking = index.cut(documents, self.on_progress)
+        ids, qrels = self._judged(chunking)
+        variant = Variant(index.identity.pooling, index.identity.overlap)
+        for number, mode in enumerate(modes):
+            self.on_progress(f"index {index.name}", number, len(modes))
+            combination = replace(
+                _combination(chunking, None if mode == "bm25" else variant, mode), index=index.name
+            )
+            corpus, *inside = (
+                index.search(
+                    chunking, self.questions, mode, k=self.k, bm25_weight=self.bm25_weight, scope=scope
+                )
+                for scope in scopes_of(self.relevance)
+            )
+            yield CombinationResult(
+                combination,
+                chunking,
+                self._measured(combination, "corpus", corpus, ids, qrels),
+                self._measured(combination, "document", inside[0], ids, qrels) if inside else None,
+                corpus,
+                0,
+                0.0,
+                index.bytes(),
             )
 
     def _judged(self, chunking: Chunking) -> tuple[list[str], dict[str, dict[str, int]]]:

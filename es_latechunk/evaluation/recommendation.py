@@ -31,8 +31,9 @@ def recommend(evaluation: Evaluation, baseline: CombinationResult) -> Recommenda
 
     The best of many looks better than it is, as it was chosen for it. So its interval is made wider: with N - 1 other
     combinations, it leaves out (100 - 95) / (N - 1) per cent. Source: Bonferroni's correction.
+    A real index, which exists already, is shown beside them and not chosen.
     """
-    results = evaluation.results
+    results = [result for result in evaluation.results if not result.combination.index or result is baseline]
     others = [result for result in results if result is not baseline]
     count = len(evaluation.questions)
     if evaluation.pseudo:
@@ -113,7 +114,8 @@ def described(combination: Combination, results: Sequence[CombinationResult]) ->
     def differs(name: str) -> bool:
         return len({getattr(result.combination, name) for result in results}) > 1
 
-    words = [SEARCHES[combination.mode], f"over {combination.max_tokens}-token chunks"]
+    where = [f"of index {combination.index}"] if combination.index else []
+    words = [SEARCHES[combination.mode], *where, f"over {combination.max_tokens}-token chunks"]
     if differs("chunker"):
         words.append(f"of {combination.chunker}")
     if combination.pooling:

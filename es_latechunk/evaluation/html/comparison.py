@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from es_latechunk.evaluation.compare import ComparedSentences
 from es_latechunk.evaluation.html.page import escaped, page, quoted
-from es_latechunk.types import ChunkSpan
+from es_latechunk.types import ChunkSpan, Pooling
 
 
-def comparison_page(query: str, compared: Sequence[ComparedSentences]) -> str:
+def comparison_page(query: str, compared: Sequence[ComparedSentences], pooling: Pooling = "late") -> str:
     """Return the page. Shades are relative to the lowest and highest similarity of each pooling on the whole page."""
     body = [
         f"<p>{quoted(query)}</p>",
@@ -17,7 +17,7 @@ def comparison_page(query: str, compared: Sequence[ComparedSentences]) -> str:
         "on the same side: similarities of different poolings are on different scales. Point at a sentence to see its "
         "number.</p>",
     ]
-    sides = [("late", [one.late for one in compared]), ("naive", [one.naive for one in compared])]
+    sides = [(pooling, [one.late for one in compared]), ("naive", [one.naive for one in compared])]
     for number, document in enumerate(compared):
         body.append(f'<h2>{quoted(document.document.title or document.document.id)}</h2><div class="sides">')
         for name, similarities in sides:
@@ -30,7 +30,7 @@ def comparison_page(query: str, compared: Sequence[ComparedSentences]) -> str:
                 f'<div class="card"><p class="quiet">{name}</p><div class="text" dir="auto">{shaded}</div></div>'
             )
         body.append("</div>")
-    return page("Late next to naive pooling", body)
+    return page(f"{pooling.capitalize()} next to naive pooling", body)
 
 
 def _shaded(
