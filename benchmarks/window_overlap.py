@@ -94,7 +94,9 @@ def main(folder: Path, collections: Sequence[str], sizes: Sequence[int], overlap
             first: FloatArray | None = None
             for overlap in overlaps or (0, window // 16, window // 8, window // 4):
                 before = counted.tokens
-                embedded = embed_documents(documents, encoder=encoder, max_tokens=max_tokens, overlap=overlap)
+                embedded = embed_documents(
+                    documents, encoder=encoder, max_tokens=max_tokens, pooling="late", overlap=overlap
+                )
                 corpus, own = measure(list(raise_errors(embedded)), questions, queries)
                 both = (corpus + own) / 2
                 first = both if first is None else first

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, make_chunker
 from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.elastic.index.template import index_body, load_template
-from es_latechunk.late import choose_windows
-from es_latechunk.models import EncoderLoader, check_weights, choose_encoder
-from es_latechunk.types import Encoder, Pooling, PoolingOptions, check_pooling
+from es_latechunk.embed import choose_pooling
+from es_latechunk.models import EncoderLoader, check_weights, choose_encoder, measured_pooling
+from es_latechunk.types import Encoder, Pooling, PoolingOptions
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -25,7 +25,7 @@ def create_index(
     client: Elasticsearch | None = None,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
-    pooling: Pooling = "late",
+    pooling: Pooling | PoolingOptions | None = None,
     overlap: int | None = None,
     quantization: str = "int8",
     shards: int | None = None,
@@ -55,13 +55,12 @@ def create_index(
     from es_latechunk.elastic import connection
     from es_latechunk.elastic.index import admin
 
-    check_pooling(PoolingOptions(pooling), encoder)
+    options, windows = choose_pooling(encoder, pooling, overlap)
     make_chunker(
         chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens
     )  # raises UsageError if they cannot work
-    windows = choose_windows(encoder, overlap)
     check_weights(encoder)
-    asked = IndexIdentity(encoder.identity, chunker, max_tokens, pooling, overlap)
+    asked = IndexIdentity(encoder.identity, chunker, max_tokens, options, overlap)
     identity = replace(asked, overlap=windows.overlap if windows else None)
     body = index_body(
         identity,
@@ -73,7 +72,7 @@ def create_index(
         language=language,
         metadata=metadata,
     )
-    return admin.create_index(client or connection.connect(), name, body, asked)
+    return admin.create_index(client or connection.connect(), name, body, asked, keep_pooling=pooling is None)
 
 
 def stage_index(
@@ -92,20 +91,30 @@ def stage_index(
     chosen = choose_encoder(encoder, recorded.encoder if recorded else None)
     check_weights(chosen)
 
-    windows = choose_windows(chosen)
-    identity = IndexIdentity(
-        chosen.identity, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, overlap=windows.overlap if windows else None
-    )
+    options, windows = choose_pooling(chosen, None, None)
+    overlap = windows.overlap if windows else None
+    identity = IndexIdentity(chosen.identity, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, options, overlap)
     template = load_template()
     if recorded:
-        # An overlap belongs to the window that it was chosen for.
-        same = recorded.encoder.window == chosen.identity.window
-        identity = replace(
-            recorded, encoder=chosen.identity, overlap=recorded.overlap if same else identity.overlap
-        )
+        identity = _for_encoder(recorded, chosen)
         template = admin.template_of(client, current[0])
 
     def create(name: str) -> None:
         admin.create_index(client, name, index_body(identity, template=template), identity)
 
     return aliases.open_staged_index(client, alias, create), chosen
+
+
+def _for_encoder(recorded: IndexIdentity, encoder: Encoder) -> IndexIdentity:
+    """Return the identity of another index like one that exists, for an encoder that may be another one.
+
+    What was measured for a model is no choice for another one, and an overlap belongs to the window that it was chosen
+    for. A pooling that was chosen stays; UsageError if the encoder cannot have it.
+    """
+    measured = measured_pooling(recorded.encoder)
+    same_model = recorded.encoder.weights == encoder.identity.weights
+    by_default = not same_model and measured is not None and recorded.pooling == measured.options
+    options, windows = choose_pooling(encoder, None if by_default else recorded.pooling, None)
+    same_window = recorded.encoder.window == encoder.identity.window and not by_default
+    overlap = recorded.overlap if same_window else windows.overlap if windows else None
+    return replace(recorded, encoder=encoder.identity, pooling=options, overlap=overlap)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS, chunk_document, make_chunker
 from es_latechunk.errors import DocumentError
-from es_latechunk.late import choose_windows, embed_chunks
+from es_latechunk.late import Windows, choose_windows, embed_chunks
+from es_latechunk.models import measured_pooling
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkVector,
@@ -27,7 +28,7 @@ def embed_documents(
     encoder: Encoder,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     chunker: str = DEFAULT_CHUNKER,
-    pooling: Pooling | PoolingOptions = "late",
+    pooling: Pooling | PoolingOptions | None = None,
     overlap: int | None = None,
     on_tokens: OnTokens | None = None,
 ) -> Iterator[ChunkVector | DocumentError]:
@@ -39,16 +40,14 @@ def embed_documents(
     - `encoder`: from `load_encoder`, or one of your own that follows the protocol.
     - `max_tokens`: the maximum size of a chunk.
     - `chunker`: "sentences", "paragraphs" or "tokens": the units that are merged into chunks.
-    - `pooling`: "late"; "naive", which embeds each chunk alone, for comparison; "blend", the sum of both; or
-      PoolingOptions.
-    - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window (default: an
-      eighth).
+    - `pooling`: "late", "naive" (each chunk embedded alone), "blend" (the sum of both), or PoolingOptions with all
+      settings. Default: what measured best for the model; for a model that nobody measured, "late".
+    - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window. Default: what
+      was measured with the same late window; otherwise 0.
     - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
       read.
     """
-    options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
-    check_pooling(options, encoder)
-    windows = choose_windows(encoder, overlap, late_window=options.late_window)
+    options, windows = choose_pooling(encoder, pooling, overlap)
     cut = make_chunker(chunker, tokenizer=encoder.tokenizer, max_tokens=max_tokens)
 
     def chunked() -> Iterator[ChunkedDocument | DocumentError]:
@@ -78,3 +77,23 @@ def embed_documents(
                 yield ChunkVector(document.id, ordinal, span.start, span.end, content, vector)
 
     return vectors()
+
+
+def choose_pooling(
+    encoder: Encoder, pooling: Pooling | PoolingOptions | None, overlap: int | None
+) -> tuple[PoolingOptions, Windows | None]:
+    """Return the pooling and the windows of new vectors: those given, or what measured best for the model, or late.
+
+    Raises UsageError for settings that cannot work.
+    """
+    measured = measured_pooling(encoder.identity)
+    if isinstance(pooling, PoolingOptions):
+        options = pooling
+    elif pooling is None:
+        options = measured.options if measured else PoolingOptions()
+    else:
+        options = PoolingOptions(pooling)
+    check_pooling(options, encoder)
+    if overlap is None and measured and options.late_window == measured.options.late_window:
+        overlap = measured.overlap  # it belongs to this window
+    return options, choose_windows(encoder, overlap, late_window=options.late_window)

@@ -59,5 +59,5 @@ def open_target(
         log.info("no right to see the server's version (monitor), so vectors are sent as lists of numbers")
     # As base64 they are shorter and parsed faster, but every node has to accept them.
     packed = version is not None and version >= PACKED_VECTORS_SINCE
-    windows = recorded_windows(encoder, identity.overlap)
+    windows = recorded_windows(encoder, identity.overlap, late_window=identity.pooling.late_window)
     return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)

@@ -174,6 +174,17 @@ class PoolingOptions:
     neighbour_share: float = 0.0
     late_window: int | None = None
 
+    def __str__(self) -> str:
+        """Return the settings in words, without those that change nothing."""
+        words = [f"{self.pooling} pooling"]
+        if self.late_window is not None:
+            words.append(f"windows of {self.late_window} tokens")
+        if self.token_weights != "none":  # noqa: S105
+            words.append(f"{self.token_weights} token weights")
+        if self.neighbour_share:
+            words.append(f"a share of {self.neighbour_share:g} from the neighbours")
+        return ", ".join(words)
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderIdentity:

@@ -37,9 +37,11 @@ def model(
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 
-def printed(*arguments: str) -> str:
+def printed(*arguments: str, fused_here: bool = False) -> str:
+    """The printed request; stderr says, and only then, that our fusion is not part of it."""
     result = run("search", *arguments, "--index", INDEX, "--console")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0
+    assert ("es-latechunk fuses them afterwards" in result.stderr) == fused_here == bool(result.stderr)
     return result.stdout
 
 
@@ -80,7 +82,7 @@ def test_a_single_mode(filled: tuple[Elasticsearch, WordEncoder], mode: str, opt
 def test_hybrid_is_both_searches_in_one_request(
     filled: tuple[Elasticsearch, WordEncoder], options: list[str]
 ) -> None:
-    text = printed(QUERIES[1], *options)
+    text = printed(QUERIES[1], *options, fused_here=True)
     assert text.startswith(f"POST /{INDEX}/_msearch\n{{}}\n{{")
     answers = send(filled[0], text)["responses"]
     bm25, knn = map(read_candidates, answers)

@@ -17,6 +17,8 @@ from es_latechunk.elastic.index.admin import delete_index, describe_index
 from es_latechunk.elastic.index.template import QUANTIZATIONS, load_template
 from es_latechunk.errors import IndexMismatchError, PreconditionError, ServerError, UsageError
 from es_latechunk.late import EmbeddedChunks, Windows, embed_chunks
+from es_latechunk.models import measured_pooling
+from es_latechunk.types import PoolingOptions
 
 pytestmark = pytest.mark.every_version
 
@@ -74,6 +76,77 @@ def test_an_index_that_records_no_overlap_is_used_as_it_is(client: Elasticsearch
     assert (report.indexed, report.unchanged) == (0, len(vectors))
 
 
+POOLING = PoolingOptions("blend", "sif", neighbour_share=0.2, late_window=24)
+
+
+def test_an_index_has_the_pooling_that_it_records_also_after_a_document_changed(
+    client: Elasticsearch, index_name: str
+) -> None:
+    """A changed sentence changes the vectors of the chunks around it too, which take a share of its own."""
+    sentences = [f"Sentence {number} stands here." for number in range(40)]
+    encoder = make_index(client, index_name, pooling=POOLING, overlap=6)
+    for changed in (None, 20, 5):
+        if changed is not None:
+            sentences[changed] = "Another one replaces it."
+        document = Document("long", " ".join(sentences))
+        load(client, index_name, [document], encoder)
+        embedded = embed_documents([document], encoder=encoder, max_tokens=7, pooling=POOLING, overlap=6)
+        for chunk in raise_errors(embedded):
+            stored = stored_vector(client, index_name, f"long#{chunk.ordinal}")
+            np.testing.assert_allclose(stored, chunk.vector, atol=1e-6)
+    facts = describe_index(client, index_name)
+    assert [facts[name] for name in ("pooling", "token_weights", "neighbour_share", "late_window", "overlap")] == [
+        "blend", "sif", 0.2, 24, 6
+    ]  # fmt: skip
+    assert create_index(index_name, encoder=encoder, client=client, max_tokens=7) is False, "it keeps its own"
+    with pytest.raises(IndexMismatchError, match=r"pooling 'blend', the given setting is 'late'"):
+        create_index(index_name, encoder=encoder, client=client, max_tokens=7, pooling="late")
+
+
+def test_a_default_that_was_measured_later_leaves_an_index_as_it_is(
+    client: Elasticsearch, index_name: str
+) -> None:
+    """Late pooling was the default of this model once, and such an index records nothing else."""
+    weights = "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    text = " ".join(f"Sentence {number} stands here." for number in range(60))
+    encoder = make_index(client, index_name, WordEncoder(window=256, weights=weights), pooling="late")
+    load(client, index_name, [Document("long", text)], encoder)
+    assert create_index(index_name, encoder=encoder, client=client, max_tokens=7) is False
+    late = embed_documents([Document("long", text)], encoder=encoder, max_tokens=7, pooling="late")
+    for chunk in raise_errors(late):
+        stored = stored_vector(client, index_name, f"long#{chunk.ordinal}")
+        np.testing.assert_allclose(stored, chunk.vector, atol=1e-6)
+    new = make_index(client, f"{index_name}-new", encoder)
+    facts = describe_index(client, f"{index_name}-new")
+    assert (
+        PoolingOptions(
+            facts["pooling"], facts["token_weights"], facts["neighbour_share"], facts["late_window"]
+        )
+        == measured_pooling(new.identity).options
+    )  # type: ignore[union-attr]
+    assert describe_index(client, index_name)["pooling"] == "late"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("token_weights", "idf"), ("neighbour_share", 1.5), ("neighbour_share", "0.3"), ("neighbour_share", True),
+        ("late_window", 0), ("late_window", "96"), ("late_window", 65), ("late_window", True),
+    ],
+)  # fmt: skip
+def test_a_pooling_that_no_index_can_have_is_refused(
+    client: Elasticsearch, index_name: str, name: str, value: Any
+) -> None:
+    encoder = make_index(client, index_name)
+    [recorded] = client.indices.get_mapping(index=index_name).values()
+    meta = recorded["mappings"]["_meta"]
+    meta["es_latechunk"][name] = value
+    client.indices.put_mapping(index=index_name, meta=meta)
+    with pytest.raises((IndexMismatchError, UsageError), match=rf"{name} '?{value}"):
+        load(client, index_name, LETTERS, encoder)
+    assert client.count(index=index_name)["count"] == 0
+
+
 @pytest.mark.parametrize("overlap", [-1, True, "8", 33])
 def test_an_overlap_that_no_window_can_have_is_refused(
     client: Elasticsearch, index_name: str, overlap: Any
@@ -109,6 +182,10 @@ def stored_vector(client: Elasticsearch, name: str, identifier: str) -> list[flo
         (WordEncoder(), {"max_tokens": 9}, ["max_tokens 7", "9"]),
         (WordEncoder(), {"chunker": "tokens"}, ["chunker 'sentences'", "'tokens'"]),
         (WordEncoder(), {"pooling": "naive"}, ["pooling 'late'", "'naive'"]),
+        (WordEncoder(), {"pooling": PoolingOptions("blend")}, ["pooling 'late'", "'blend'"]),
+        (WordEncoder(), {"pooling": PoolingOptions(token_weights="sif")}, ["token_weights 'none'", "'sif'"]),
+        (WordEncoder(), {"pooling": PoolingOptions(neighbour_share=0.3)}, ["neighbour_share 0.0", "0.3"]),
+        (WordEncoder(), {"pooling": PoolingOptions(late_window=32)}, ["late_window None", "32"]),
         (WordEncoder(), {"overlap": 9}, ["overlap 8", "9"]),
     ],
 )
@@ -176,6 +253,7 @@ def test_meta_records_the_model_and_how_texts_are_cut(client: Elasticsearch, ind
         "chunker": "sentences",
         "max_tokens": 7,
         "pooling": "late",
+        "overlap": 8,
     }
 
 

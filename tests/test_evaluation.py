@@ -13,12 +13,12 @@ import pytrec_eval
 from commands import error_of, run
 from hypothesis import given
 from hypothesis import strategies as st
-from indices import WordEncoder, made_up_documents
+from indices import StableTokenizer, WordEncoder, made_up_documents
 
 from es_latechunk import ChunkVector, Document, DocumentError, embed_documents, raise_errors
 from es_latechunk.errors import UsageError
 from es_latechunk.evaluation.cache import ArrayCache
-from es_latechunk.evaluation.chunkings import cut_documents, embed_chunkings
+from es_latechunk.evaluation.chunkings import ChunkingVectors, Variant, cut_documents
 from es_latechunk.evaluation.evaluate import Axes, evaluate
 from es_latechunk.evaluation.measures import intervals, measure
 from es_latechunk.evaluation.questions import (
@@ -29,7 +29,7 @@ from es_latechunk.evaluation.questions import (
 )
 from es_latechunk.evaluation.relevance import choose_relevance, relevant_chunks
 from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.types import POOLINGS, ChunkedDocument, ChunkSpan, Pooling, Tokens
+from es_latechunk.types import ChunkedDocument, ChunkSpan, PoolingOptions, Tokens
 
 NO_TOKENS = Tokens(np.empty(0, dtype=np.int32), np.empty((0, 2), dtype=np.int32))
 # Emoji and letters with marks are several code points; the second text is longer than a window.
@@ -242,11 +242,29 @@ def test_relevance_follows_the_questions_unless_it_is_chosen() -> None:
 # Vectors
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+class SmallVocabulary(StableTokenizer):
+    """Ids below 5000, so that there can be a table of them."""
+
+    def tokenize(self, text: str) -> Tokens:
+        tokens = super().tokenize(text)
+        return Tokens(tokens.ids % 5000, tokens.offsets)
+
+
+VARIANTS = [
+    Variant(PoolingOptions("late")),
+    Variant(PoolingOptions("naive")),
+    Variant(PoolingOptions("blend")),
+    Variant(PoolingOptions("late", "sif", 0.3)),
+    Variant(PoolingOptions("naive", "sif")),
+    Variant(PoolingOptions("blend", "sif", 0.3, late_window=300), overlap=16),
+]
+
+
 @pytest.mark.parametrize("max_tokens", [3, 9])
-def test_vectors_are_those_of_an_index(pooling: Pooling, max_tokens: int, no_cache: ArrayCache) -> None:
-    """Whatever the letters, and also where a table is cut."""
+def test_vectors_are_those_of_an_index(max_tokens: int, no_cache: ArrayCache) -> None:
+    """Whatever the pooling and the letters, and also where a table is cut."""
     encoder, documents = WordEncoder(window=400), [*HARD, *made_up_documents(4)]
+    encoder.tokenizer = SmallVocabulary()
     chunkings, _ = cut_documents(
         documents,
         encoders=[encoder],
@@ -254,30 +272,46 @@ def test_vectors_are_those_of_an_index(pooling: Pooling, max_tokens: int, no_cac
         max_tokens=[max_tokens],
         on_progress=lambda *_: None,
     )
-    embedded, _ = embed_chunkings(
-        chunkings, pooling, VectorSource(encoder, no_cache), on_progress=lambda *_: None
-    )
-    for chunking, vectors in zip(chunkings, embedded, strict=True):
-        indexed = embed_documents(
-            documents, encoder=encoder, max_tokens=max_tokens, chunker=chunking.chunker, pooling=pooling
-        )
-        wanted = [chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)]
-        assert (vectors.vectors * wanted).sum(axis=1) == pytest.approx(np.ones(len(wanted)), abs=1e-4)
+    found = ChunkingVectors(chunkings, VARIANTS, VectorSource(encoder, no_cache), on_progress=lambda *_: None)
+    assert found.errors == []
+    for number, chunking in enumerate(chunkings):
+        for variant in VARIANTS:
+            indexed = embed_documents(
+                documents,
+                encoder=encoder,
+                max_tokens=max_tokens,
+                chunker=chunking.chunker,
+                pooling=variant.options,
+                overlap=variant.overlap,
+            )
+            wanted = [chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)]
+            cosines = (found.of(number, variant).vectors * wanted).sum(axis=1)
+            assert cosines == pytest.approx(np.ones(len(wanted)), abs=1e-4)
 
 
-def test_vectors_of_several_windows_are_close_to_those_of_an_index(no_cache: ArrayCache) -> None:
-    """The windows of an index end between its chunks. These end anywhere, so that all chunkings share them."""
+@pytest.mark.parametrize(("shared", "least"), [(False, 0.9999), (True, 0.9)])
+def test_vectors_of_several_windows_are_those_of_an_index_or_close_to_them(
+    shared: bool, least: float, no_cache: ArrayCache
+) -> None:
+    """The windows of an index end between its chunks. Shared ones end anywhere, so that all chunkings have them."""
     encoder, documents = WordEncoder(window=30), [*HARD, *made_up_documents(4)]
+    encoder.tokenizer = SmallVocabulary()
     [chunking], _ = cut_documents(
         documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[9], on_progress=lambda *_: None
     )
-    source = VectorSource(encoder, no_cache)
-    [embedded], _ = embed_chunkings([chunking], "late", source, on_progress=lambda *_: None)
-    indexed = embed_documents(documents, encoder=encoder, max_tokens=9)
-    wanted = np.array([chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)])
-    cosines = (embedded.vectors * wanted).sum(axis=1)
-    assert cosines.min() > 0.9
-    assert np.median(cosines) > 0.99
+    for variant in (
+        Variant(PoolingOptions("late", "sif"), shared=shared),
+        Variant(PoolingOptions("blend"), 5, shared),
+    ):
+        source = VectorSource(encoder, no_cache)
+        embedded = ChunkingVectors([chunking], [variant], source, on_progress=lambda *_: None).of(0, variant)
+        indexed = embed_documents(
+            documents, encoder=encoder, max_tokens=9, pooling=variant.options, overlap=variant.overlap
+        )
+        wanted = np.array([chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)])
+        cosines = (embedded.vectors * wanted).sum(axis=1)
+        assert cosines.min() > least
+        assert np.median(cosines) > 0.99
 
 
 def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> None:
@@ -341,7 +375,7 @@ def test_every_combination_is_measured(evaluated: list[dict[str, Any]]) -> None:
         for size in (7, 14)
         for pooling, mode in (
             (None, "bm25"),
-            *((pooling, mode) for pooling in POOLINGS for mode in ("knn", "hybrid")),
+            *((pooling, mode) for pooling in ("late", "naive") for mode in ("knn", "hybrid")),
         )
     ]
     [base] = [row for row in evaluated if row.get("baseline")]

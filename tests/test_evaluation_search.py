@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import error_of, run
 from elasticsearch import Elasticsearch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from indices import QUERIES, WordEncoder, load, made_up_documents, make_index
+from test_evaluation import questions_of, write_rows
 
 from es_latechunk import Document, search
 from es_latechunk.elastic.search.fusion import Candidate, convex_sum
 from es_latechunk.elastic.search.query import Mode
+from es_latechunk.errors import UsageError
 from es_latechunk.evaluation.bm25 import ChunkText, ContextualBM25, analyse, stored_length
 from es_latechunk.evaluation.cache import ArrayCache
-from es_latechunk.evaluation.chunkings import Chunking, cut_documents, embed_chunkings
+from es_latechunk.evaluation.chunkings import Chunking, ChunkingVectors, Variant, cut_documents
+from es_latechunk.evaluation.questions import Question
 from es_latechunk.evaluation.ranking import Scores, best, by_document
+from es_latechunk.evaluation.real_index import RealIndex, check_no_pseudo_queries
 from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.types import FloatArray
+from es_latechunk.types import FloatArray, PoolingOptions
 
 NOWHERE = Path("nowhere")  # a cache of no bytes writes nothing
 TEXTS = [
@@ -52,8 +58,10 @@ def exact(encoder: WordEncoder, documents: list[Document], queries: list[str]) -
         documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[7], on_progress=lambda *_: None
     )
     source = VectorSource(encoder, ArrayCache(NOWHERE, max_bytes=0))
-    [embedded], failed = embed_chunkings([chunking], "late", source, on_progress=lambda *_: None)
-    assert (errors, failed) == ([], [])
+    late = Variant(PoolingOptions("late"), shared=False)
+    vectors = ChunkingVectors([chunking], [late], source, on_progress=lambda *_: None)
+    embedded = vectors.of(0, late)
+    assert (errors, vectors.errors) == ([], [])
     cosines = source.embed_queries(queries) @ embedded.vectors.T
     return chunking, Scores(cosines, ContextualBM25(chunking.contents()).scores(queries))
 
@@ -79,6 +87,62 @@ def test_the_ranking_is_that_of_the_index(
             mine = (ours[hit.id] * scale + shift) / (1 + shift)
             assert mine == pytest.approx(hit.score, rel=2e-3, abs=2e-3)
             assert score == pytest.approx(ours[hit.id], rel=2e-3, abs=2e-3)
+
+
+def test_the_index_itself_measures_the_same(
+    filled: tuple[Elasticsearch, WordEncoder, list[Document]],
+    elasticsearch_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, encoder, documents = filled
+    monkeypatch.setattr("es_latechunk.cli.evaluate.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("es_latechunk.cli.evaluate.load_recorded", lambda *_, **__: encoder)
+    rows = [{"id": one.id, "title": one.title, "text": one.text} for one in documents]
+    write_rows(tmp_path / "documents.jsonl", rows)
+    asked = [
+        {
+            "question": one.text,
+            "doc_id": one.doc_id,
+            "answers": [{"start": one.answers[0].start, "end": one.answers[0].end}],
+        }
+        for one in questions_of(made_up_documents())
+    ]
+    write_rows(tmp_path / "questions.jsonl", asked)
+    given = ("evaluate", "--documents", tmp_path, "--max-tokens", "7", "--pooling", "late", "--exact-windows",
+             "--cache-dir", tmp_path / "cache", "--index", "exact", "--json")  # fmt: skip
+    result = run(*given, "--url", elasticsearch_url)
+    assert (result.exit_code, result.stderr) == (0, "")
+    *measured, advice = [json.loads(line) for line in result.stdout.splitlines()]
+    in_memory = {row["mode"]: row for row in measured if row["index"] is None}
+    in_index = {row["mode"]: row for row in measured if row["index"] == "exact"}
+    assert list(in_index) == ["knn", "bm25", "hybrid"]
+    for mode, row in in_index.items():
+        for scope in ("in_corpus", "in_document"):
+            for name in ("ndcg", "recall", "mrr"):
+                assert row[scope][name] == pytest.approx(in_memory[mode][scope][name], abs=0.01)
+        assert row["index_bytes"] > 0
+    assert "index" not in advice["recommendation"].split()
+
+    write_rows(tmp_path / "documents.jsonl", rows[1:])
+    write_rows(tmp_path / "questions.jsonl", asked[2:])
+    told = error_of(run(*given, "--url", elasticsearch_url), 2)
+    assert "index exact: its chunk doc-00#" in told
+
+
+def test_pseudo_queries_are_not_asked_of_an_index_that_has_their_words(
+    filled: tuple[Elasticsearch, WordEncoder, list[Document]],
+) -> None:
+    client, encoder, _ = filled
+    index = RealIndex.open(client, "exact", encoder)
+    check_no_pseudo_queries(index, [Question("q", "?", "a")])
+    with pytest.raises(UsageError, match="has the sentences that make questions takes out"):
+        check_no_pseudo_queries(index, [Question("q", "?", "a", pseudo=True)])
+
+
+def test_a_connection_is_of_no_use_without_an_index(tmp_path: Path) -> None:
+    told = error_of(run("evaluate", "--documents", tmp_path, "--url", "http://localhost:1"), 2)
+    assert told == "--url is of no use without an index; add --index NAME"
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_late_pooling import chunked, vectors_of, words
 
+from es_latechunk import load_encoder
 from es_latechunk.errors import UsageError
 from es_latechunk.late import (
     SifWeights,
@@ -21,7 +22,7 @@ from es_latechunk.late import (
     l2_normalise,
 )
 from es_latechunk.late.combine import blend, mix_neighbours
-from es_latechunk.late.token_weights import A, frequent_words
+from es_latechunk.late.token_weights import A
 from es_latechunk.types import ChunkedDocument, FloatArray, IntArray, PoolingOptions
 
 OPTIONS = st.builds(
@@ -163,15 +164,23 @@ def test_a_blend_by_hand() -> None:
     np.testing.assert_allclose(blend(late, naive), [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
 
 
-def test_a_frequent_word_weighs_less_and_an_unknown_one_everything() -> None:
+def test_a_token_that_comes_early_in_the_vocabulary_weighs_less() -> None:
     tokenizer = WordTokenizer()
-    ids = tokenizer.tokenize("the The , okay Zwieback").ids
-    the, capital, comma, okay, rare = SifWeights(tokenizer)(ids).tolist()
-    probability = frequent_words()["the"]
-    assert the == capital == pytest.approx(A / (A + probability))
-    assert comma < 0.05
-    assert okay == pytest.approx(A / (A + 10 ** (5.1 - 9)))
-    assert rare == 1
+    ids = tokenizer.tokenize("the of Zwieback").ids
+    sum_of_all = 1 + 1 / 2 + 1 / 3
+    expected = [A / (A + 1 / (rank * sum_of_all)) for rank in (1, 2, 3)]
+    np.testing.assert_allclose(SifWeights(tokenizer)(ids), expected, rtol=1e-5)
+    assert SifWeights(tokenizer)(np.array([3, 999], dtype=np.int32)).tolist() == [1, 1], (
+        "no text of their own"
+    )
+
+
+def test_places_that_a_vocabulary_keeps_free_have_no_rank() -> None:
+    """BERT's has 994 of them before the first mark, which would make every mark as rare as a name."""
+    tokenizer = load_encoder().tokenizer
+    weights = SifWeights(tokenizer)
+    mark, the, name = (float(weights(tokenizer.tokenize(text).ids)[0]) for text in (".", "the", "lisbon"))
+    assert mark < 0.2 < 0.8 < the < name < 1
 
 
 def test_only_rows_that_wait_are_kept() -> None:
@@ -206,4 +215,4 @@ def test_the_late_half_has_its_own_window() -> None:
     document = chunked(words(16), [16], encoder.tokenizer)
     list(embed_chunks([document], encoder=encoder, pooling=PoolingOptions("blend", late_window=8)))
     lengths = sorted(length for batch in encoder.batches for length in batch)
-    assert lengths == [6, 6, 6, 16], "windows that overlap by an eighth, and the chunk alone in one piece"
+    assert lengths == [8, 8, 16], "windows of the late half, and the chunk alone in one piece"

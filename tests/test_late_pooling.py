@@ -158,7 +158,7 @@ def test_memory_is_bounded_by_the_look_ahead() -> None:
             yield chunked(words(8), [8], encoder.tokenizer, f"d{taken}")
 
     next(embed_chunks(endless(), encoder=encoder))
-    assert taken == 16  # two groups of 4 batches of 16 tokens: one goes through the model, one is prepared
+    assert taken == 2 + 8  # a first group of one batch of 16 tokens, and a group of 4 batches behind it
 
 
 class _Gated(PositionEncoder):
@@ -178,7 +178,7 @@ def test_the_next_documents_are_read_while_the_model_runs() -> None:
 
     def documents() -> Iterator[ChunkedDocument]:
         for number in range(17):
-            if number == 15:
+            if number == 9:
                 encoder.gate.set()  # only reached if nobody waits for the model before
             yield chunked(words(8), [8], encoder.tokenizer, f"d{number}")
 

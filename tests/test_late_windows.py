@@ -103,9 +103,9 @@ def test_an_index_that_records_no_overlap_keeps_its_windows() -> None:
     assert recorded_windows(encoder, 3) == choose_windows(encoder, 3)
 
 
-def test_the_overlap_is_an_eighth_of_a_window_or_what_is_asked_for_up_to_half_of_one() -> None:
+def test_the_overlap_is_none_or_what_is_asked_for_up_to_half_of_a_window() -> None:
     encoder = PositionEncoder(window=17)
-    assert choose_windows(encoder) == Windows(17, 2)
+    assert choose_windows(encoder) == Windows(17, 0)
     assert [choose_windows(encoder, overlap) for overlap in (0, 8)] == [Windows(17, 0), Windows(17, 8)]
     for overlap in (-1, 9):
         with pytest.raises(

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from indices import LETTERS, WordEncoder, load, make_index, stored_chunks
 
 from es_latechunk import Document, ingest
 from es_latechunk.elastic.index import ownership
-from es_latechunk.elastic.index.identity import IndexIdentity
+from es_latechunk.elastic.index.identity import CHUNKING_VERSION, IndexIdentity
 from es_latechunk.elastic.index.ownership import LOAD_KEY, new_load_alias
 from es_latechunk.elastic.write import session as session_module
 from es_latechunk.elastic.write.session import LoadSession, open_session, resolve
 from es_latechunk.errors import IndexBusyError, IndexMismatchError, WriteError
-from es_latechunk.types import EncoderIdentity
+from es_latechunk.types import EncoderIdentity, PoolingOptions
 
 BERLIN, LISBON, KOELN = LETTERS
 
@@ -96,7 +97,11 @@ IDENTITY = IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences"
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64, document_task="t"), "sentences", 128),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "paragraphs", 128),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 64),
-        IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128, "naive"),
+        IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128, PoolingOptions("naive")),
+        replace(IDENTITY, pooling=PoolingOptions("blend")),
+        replace(IDENTITY, pooling=PoolingOptions(token_weights="sif")),
+        replace(IDENTITY, pooling=PoolingOptions(neighbour_share=0.3)),
+        replace(IDENTITY, pooling=PoolingOptions(late_window=32)),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128, overlap=16),
         IndexIdentity(EncoderIdentity("a/b", "sha256:w", 16, 64), "sentences", 128, overlap=0),
     ],
@@ -109,6 +114,19 @@ def test_an_index_without_a_recorded_overlap_keeps_its_hashes() -> None:
     """As they were before overlaps were recorded: nothing may be added here, or every document is written again."""
     assert "overlap" not in IDENTITY.digest()
     assert "overlap" not in IDENTITY.to_meta()
+
+
+def test_an_index_with_late_or_naive_pooling_alone_records_what_it_always_did() -> None:
+    """The settings of the pooling came later: the entry and the hashes of an older index stay as they are."""
+    for pooling in ("late", "naive"):
+        identity = replace(IDENTITY, pooling=PoolingOptions(pooling))  # type: ignore[arg-type]
+        recorded = {name: identity.to_meta()[name] for name in ("chunker", "max_tokens", "pooling")}
+        assert recorded == {"chunker": "sentences", "max_tokens": 128, "pooling": pooling}
+        assert identity.digest() == (
+            '{"assumed_matryoshka": false, "assumed_mean_pooling": false, "chunker": "sentences", "chunking": '
+            f'{CHUNKING_VERSION}, "dimensions": 16, "document_prefix": "", "document_task": "", "max_tokens": 128, '
+            f'"pooling": "{pooling}", "query_prefix": "", "query_task": "", "weights": "sha256:w", "window": 64}}'
+        )
 
 
 def test_where_the_weights_came_from_is_not() -> None:

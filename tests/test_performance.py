@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS / "performance"))
 
-import tables  # noqa: E402 - from a folder of scripts
+import single  # noqa: E402 - from a folder of scripts
+import tables  # noqa: E402
 
 BEGIN = re.compile(r"<!-- begin ([\w-]+) -->")
 
@@ -91,3 +92,15 @@ def test_figures_of_a_busy_machine_are_marked(results: tuple[Any, Any]) -> None:
     for load, marked in ((0.05, False), (9.5, True)):
         made["machine"]["load"] = [load, load, load]
         assert ("Other programs used this machine" in tables.machine_block(made)) is marked
+
+
+def test_growth_is_told_from_step_to_step() -> None:
+    class Memory:
+        def peak(self, until: float) -> float:
+            return 100 + until
+
+    marks = [(0, 10.0), (900, 11.0), (1100, 12.1), (5200, 20.3), (5900, 21.0)]
+    rows = single.grown(marks, Memory())
+    assert [row["chunks"] for row in rows] == [1100, 5200]  # 2,000 and 5,000 were passed by the same request
+    assert [round(row["seconds_per_1000"], 6) for row in rows] == [1.909091, 2.0]
+    assert [row["memory_mb"] for row in rows] == [112.1, 120.3]

@@ -15,7 +15,16 @@ from elasticsearch import Elasticsearch
 from faults import Fault, Request, Rewrite, WatchedProxy
 from indices import LETTERS, QUERIES, WordEncoder, load, made_up_documents, make_index
 
-from es_latechunk import Document, DocumentError, connect, embed_documents, verify
+from es_latechunk import (
+    Document,
+    DocumentError,
+    KnnAccuracy,
+    StoredProblem,
+    VerifyReport,
+    connect,
+    embed_documents,
+    verify,
+)
 from es_latechunk.elastic.search import stored
 from es_latechunk.errors import IndexMismatchError, UsageError
 
@@ -81,6 +90,7 @@ def test_a_quantized_index_is_measured_as_by_hand(
         errors += [abs(row["_score"] - (1 + cosines[row["_id"]]) / 2) for row in rows]
         same_order += found == best
     [row] = report.knn
+    assert (type(report), type(row)) == (VerifyReport, KnnAccuracy)
     assert (row.num_candidates, row.same_order) == (500, same_order)
     assert (row.recall, row.lowest_recall) == (pytest.approx(np.mean(recalls)), min(recalls))
     assert row.largest_error == pytest.approx(max(errors), abs=1e-6)
@@ -176,6 +186,7 @@ def test_a_document_without_a_hash_is_named_once(
     for name in ("köln#0", "köln#1"):
         damaged(client, index_name, name, doc_hash=None)
     [problem] = verify(index_name, client=client).problems
+    assert isinstance(problem, StoredProblem)
     assert (problem.id, problem.cause.partition(",")[0]) == ("köln", "has no doc_hash")
 
 

@@ -24,6 +24,7 @@ from es_latechunk import (
     raise_errors,
 )
 
+MARK_EVERY = 100  # chunks
 ENGINE, DTYPE = sys.argv[1:]
 encoder: Any = load_encoder(engine=ENGINE, dtype=DTYPE, device="cpu")  # type: ignore[arg-type]
 
@@ -76,23 +77,22 @@ def forward(documents: str) -> dict[str, Any]:
 
 
 def grow(folder: str | None, chunks: int, url: str, index: str) -> dict[str, Any]:
-    """One ingest of so many chunks; for each 1,000 of them the moment (time.monotonic()) when they were written."""
+    """One ingest of at least so many chunks; how many were written at which moments (time.monotonic())."""
     pieces = prose(read_texts(Path(folder) if folder else None), encoder.tokenizer)
-    marks: list[tuple[int, float]] = []
+    marks = [(0, 0.0)]
+
+    def documents() -> Iterator[Document]:
+        for document in made(pieces, sizes("mix"), "growth", seed=1):
+            if marks[-1][0] >= chunks:
+                return
+            yield document
+
     with connect(url=url) as client:
         create_index(index, encoder=encoder, client=client, max_tokens=MAX_TOKENS)
-
-        def documents() -> Iterator[Document]:
-            for document in made(pieces, sizes("mix"), "growth", seed=1):
-                if len(marks) > chunks // 1000:
-                    return
-                yield document
-
-        started = time.monotonic()
+        marks[0] = (0, time.monotonic())
         run = IngestRun(documents(), index=index, client=client, encoder=encoder)
-        marks.append((0, started))
         for _ in run:
-            if run.report.indexed >= 1000 * len(marks):
+            if run.report.indexed - marks[-1][0] >= MARK_EVERY:
                 marks.append((run.report.indexed, time.monotonic()))
     return {"marks": marks, "tokens": run.report.tokens}
 

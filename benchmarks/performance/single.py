@@ -63,15 +63,17 @@ def grown(marks: Sequence[Sequence[float]], memory: MemoryWatch) -> list[dict[st
     rows = []
     before, began = marks[0]
     for step in STEPS:
-        if step >= len(marks):
+        found = next((mark for mark in marks if mark[0] >= 1000 * step), None)
+        if found is None:
             break
-        reached, moment = marks[step]
-        rows.append(
-            {
-                "chunks": reached,
-                "seconds_per_1000": 1000 * (moment - began) / (reached - before),
-                "memory_mb": memory.peak(until=moment),
-            }
-        )
+        reached, moment = found
+        if reached > before:  # one request can pass two steps
+            rows.append(
+                {
+                    "chunks": reached,
+                    "seconds_per_1000": 1000 * (moment - began) / (reached - before),
+                    "memory_mb": memory.peak(until=moment),
+                }
+            )
         before, began = reached, moment
     return rows

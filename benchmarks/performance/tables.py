@@ -136,7 +136,7 @@ def summary_block(results: Results) -> str:
             f"{times(ratio(results, peer, kind, what))} as fast as {_label(results, peer)}"
             for peer in peers(results)
         ]
-        lines.append(f"- {way}, on {KINDS[kind]}, es-latechunk with OpenVINO is {', '.join(factors)}.")
+        lines.append(f"- {way}, on {KINDS[kind]}, es-latechunk with OpenVINO is {'; '.join(factors)}.")
     float32 = times(ratio(results, "chonkie", kind, VECTORS, "openvino-float32"))
     lines.append(f"- In float32 alone, from text to chunk vectors, it is {float32} as fast as chonkie.")
     return "\n".join(lines)
@@ -251,11 +251,14 @@ def picture_block(results: Results) -> str:
     lowest, highest = (
         pick(ratio(results, peer, kind, INDEX) for peer in peers(results)) for pick in (min, max)
     )
-    return (
+    said = (
         f"From text to searchable chunks it is {times(lowest)} to {times(highest)} as fast as the peers in the picture "
-        "([docs/performance.md](docs/performance.md)):\n\n"
+        "([docs/performance.md](docs/performance.md)):"
+    )
+    picture = (
         "![Tokens per second from text to vectors and from text to index, by library](docs/performance.svg)"
     )
+    return "\n".join([said, "", picture, *busy_lines(results)])
 
 
 def knn_block(knn: Results) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+import numpy as np
+
 from es_latechunk.chunking.blocks import find_blocks
 from es_latechunk.chunking.packing import Kind, Unit, cut_long, find_units, full_pieces, join, pack
 from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
@@ -110,6 +112,16 @@ def _sentences(
             (blocks.bodies, Kind.BODY),
         ],
     )
+
+
+def sentence_spans(text: str, tokens: Tokens, terminators: TerminatorIds) -> tuple[ChunkSpan, ...]:
+    """Return every sentence, heading and list item of a text, without the whitespace at both ends."""
+    blocks = find_blocks(text)
+    begins = (blocks.paragraphs, blocks.headings, blocks.bodies, blocks.lines)
+    cuts = np.unique(np.concatenate([sentence_ends(text, tokens, terminators), *begins]))
+    bounds = [0, *cuts.tolist(), len(text)]
+    spans = (trimmed(text, start, end) for start, end in pairwise(bounds))
+    return tuple(span for span in spans if span.start < span.end)
 
 
 def _pack(units: Sequence[Unit], positions: TokenPositions, max_tokens: int) -> list[int]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -14,29 +13,42 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.options import MODEL, MODEL_NAME, MODEL_SETTINGS, WINDOW, add_options, json_option
-from es_latechunk.cli.output import Failures, on_screen, print_json
-from es_latechunk.cli.sources import Reader, reader_options
-from es_latechunk.documents import unique_documents
+from es_latechunk.cli.evaluate_output import (
+    flags,
+    print_recommendation,
+    print_results,
+    progress,
+    recommended_commands,
+    result_row,
+)
+from es_latechunk.cli.help import Command
+from es_latechunk.cli.options import (
+    MODEL,
+    MODEL_NAME,
+    MODEL_SETTINGS,
+    WINDOW,
+    add_options,
+    json_option,
+    optional_connection,
+)
+from es_latechunk.cli.output import Failures, note, print_json
+from es_latechunk.cli.sources import NAMES, Reader, reader_options
+from es_latechunk.documents import printable, unique_documents
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import UsageError, setting
 from es_latechunk.evaluation.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
 from es_latechunk.evaluation.relevance import RELEVANCES
-from es_latechunk.models import load_encoder
-from es_latechunk.types import POOLINGS
+from es_latechunk.models import EncoderLoader, load_encoder, load_recorded
+from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from elasticsearch import Elasticsearch
 
-    from es_latechunk.evaluation.chunkings import OnProgress
-    from es_latechunk.evaluation.differences import Difference
-    from es_latechunk.evaluation.evaluate import CombinationResult, Evaluation
-    from es_latechunk.evaluation.measures import Interval, QuestionScores
-    from es_latechunk.types import Encoder
+    from es_latechunk.types import Encoder, EncoderIdentity
 
 T = TypeVar("T")
-SETTINGS = ("model", "window", "chunker", "max_tokens", "pooling", "mode")
-FILE_WIDTH = 120  # characters of a line, if the output is no terminal
+RUNNING = ("device", "dtype", "engine", "offline")  # how a model is run here; an index does not record it
+MODEL_OPTIONS = tuple(name for name in MODEL_SETTINGS if name not in ("window", *RUNNING))
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -95,7 +107,10 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return add_options(with_loading, tuple(option for option in MODEL if option not in (MODEL_NAME, WINDOW)))
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=("es-latechunk evaluate --documents notes/ --questions questions.jsonl --pooling late,naive",),
+)
 @click.option(
     "--documents",
     "paths",
@@ -110,12 +125,52 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Questions: a file of JSON lines, or a folder in BEIR's format. Default: those of the collection.",
 )
 @click.option(
+    "--make-questions",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Make up to N pseudo-queries from the documents, in place of questions; see docs/evaluation.md.",
+)
+@click.option(
     "--relevance",
     type=click.Choice(RELEVANCES),
     help="span: a chunk counts if it overlaps an answer; document: the best chunk ranks its document. Default: span if "
     "the questions have answers.",
 )
-@several("--pooling", click.Choice(POOLINGS), POOLINGS, help="Poolings to compare, with commas between.")
+@several(
+    "--pooling",
+    click.Choice(POOLINGS),
+    help="Poolings to compare. Default: what measured best for the model, late and naive.",
+)
+@several(
+    "--token-weights",
+    click.Choice(TOKEN_WEIGHTS),
+    ["none"],
+    help="Weights of the tokens in a vector; sif: frequent words count less.",
+)
+@several(
+    "--neighbour-share",
+    click.FloatRange(0, 1),
+    [0.0],
+    metavar="SHARE,...",
+    help="Parts of a vector that come from the chunks before and after it.",
+)
+@several(
+    "--late-window",
+    click.IntRange(1),
+    metavar="TOKENS,...",
+    help="Tokens per window of late and blend, if shorter than --window.",
+)
+@several(
+    "--overlap",
+    click.IntRange(0),
+    metavar="TOKENS,...",
+    help="Tokens that the windows of a long document share. Default: that of a new index.",
+)
+@click.option(
+    "--exact-windows",
+    is_flag=True,
+    help="End windows between chunks, as an index does; the model then reads the documents once per chunk size.",
+)
 @several(
     "--max-tokens",
     click.IntRange(1),
@@ -171,6 +226,12 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Write what was found and what is relevant to this folder, as TREC run and qrels files.",
 )
 @click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write an HTML page: quality by chunk size, cost against quality, and the worst questions.",
+)
+@click.option(
     "--cache-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder that keeps token vectors for the next run. Default: in the user's cache folder.",
@@ -183,19 +244,30 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="SIZE",
     help="Maximum size of that folder, such as 500MB; 0 keeps nothing.",
 )
+@click.option(
+    "--index", metavar="NAME", help="Ask the same questions of this index too; it has these documents."
+)
 @reader_options
 @other_model_options
+@optional_connection
 @json_option
 def evaluate(
     paths: tuple[str, ...],
     questions: Path | None,
+    make_questions: int | None,
     model: tuple[str, ...],
     window: tuple[int, ...],
+    late_window: tuple[int, ...],
+    overlap: tuple[int, ...],
+    exact_windows: bool,
     baseline: str | None,
     sample: int | None,
     runs: Path | None,
+    report: Path | None,
     cache_dir: Path | None,
     cache_size: int,
+    index: str | None,
+    client: Elasticsearch | None,
     reader: Reader,
     loading: dict[str, Any],
     as_json: bool,
@@ -203,36 +275,54 @@ def evaluate(
 ) -> None:
     """Measure how well each combination of settings finds the answers to your questions.
 
-    Prints nDCG@10, recall and MRR of every combination of --pooling, --max-tokens, --chunker, --mode, --model and
-    --window: in-corpus searches all documents, in-document only the one that the question is about. Differences to the
-    baseline have 95 % intervals (paired bootstrap over questions). Scores are exact and computed in memory: no server
-    is needed.
+    Prints nDCG@10, recall and MRR of every combination of settings, and recommends one: in-corpus searches all
+    documents, in-document only the one that the question is about. Differences to the baseline have 95 % intervals
+    (paired bootstrap over questions). Scores are exact and computed in memory: no server is needed.
     """
     from es_latechunk.evaluation.differences import differences, find_baseline
     from es_latechunk.evaluation.evaluate import Axes
     from es_latechunk.evaluation.evaluate import evaluate as run_evaluate
+    from es_latechunk.evaluation.html import check_target, report_page, write_page
     from es_latechunk.evaluation.measures import check_installed
+    from es_latechunk.evaluation.pseudo_queries import make_pseudo_queries
     from es_latechunk.evaluation.questions import read_questions
+    from es_latechunk.evaluation.real_index import RealIndex
+    from es_latechunk.evaluation.recommendation import recommend
 
     check_installed()
-    source = _source(paths, questions, reader)
+    if report is not None:
+        check_target(report, "report")
+    if make_questions and questions:
+        raise UsageError(f"{setting('questions')} and {setting('make_questions')}: choose one of them")
+    source = _source(paths, questions, reader, needs_questions=not make_questions)
     failures = Failures()
     texts = list(failures.named(unique_documents(source.reader.read(source.paths))))
-    asked = _sampled(list(failures.named(read_questions(source.questions))), sample)
+    encoders = _encoders(model, window, loading)
+    if make_questions:
+        made = make_pseudo_queries(texts, tokenizer=encoders[0][0].tokenizer, count=make_questions)
+        texts, asked = list(made.documents), _sampled(made.questions, sample)
+    else:
+        asked = _sampled(list(failures.named(read_questions(source.questions))), sample)
     if runs is not None:
         runs.mkdir(parents=True, exist_ok=True)
-    with _progress(quiet=as_json) as on_progress:
+    with progress(quiet=as_json) as on_progress:
         evaluation = run_evaluate(
             texts,
             asked,
-            encoders=_encoders(model, window, loading),
+            encoders=[encoder for encoder, _ in encoders],
             cache=ArrayCache(cache_dir or default_cache_folder(), max_bytes=cache_size),
             axes=Axes(
                 max_tokens=wanted.pop("max_tokens"),
                 chunkers=wanted.pop("chunker"),
                 poolings=wanted.pop("pooling"),
+                token_weights=wanted.pop("token_weights"),
+                neighbour_shares=wanted.pop("neighbour_share"),
+                late_windows=late_window or (None,),
+                overlaps=overlap or (None,),
+                shared_windows=not exact_windows,
                 modes=wanted.pop("mode"),
             ),
+            index=RealIndex.open(client, index, _loader(loading)) if client and index else None,
             runs=runs,
             on_progress=on_progress,
             **wanted,
@@ -241,154 +331,96 @@ def evaluate(
         failures.add(error)
     base = find_baseline(evaluation, baseline)
     gains = differences(evaluation.results, base)
+    advice = recommend(evaluation, base)
+    commands: list[str] = []
+    if advice.chosen is not None:
+        [named] = [words for encoder, words in encoders if encoder is advice.chosen.chunking.encoder]
+        commands = recommended_commands(
+            advice.chosen.combination,
+            model=[*named, *_given(MODEL_OPTIONS)],
+            source=[*source.paths, *source.settings, *_given(NAMES)],
+            search=_given(("bm25_weight",)) if advice.chosen.combination.mode == "hybrid" else [],
+        )
     if as_json:
         for result, gain in zip(evaluation.results, gains, strict=True):
             print_json(result_row(evaluation, result, gain, baseline=result is base))
+        print_json({"recommendation": advice.sentence, "commands": commands})
     else:
         print_results(evaluation, gains, base)
+        print_recommendation(advice, commands)
+    if report is not None:
+        write_page(report, report_page(evaluation, gains, base, advice, commands), "report")
+        note(f"written: {printable(str(report))}")
     failures.exit()
 
 
-def _encoders(names: Sequence[str], windows: Sequence[int], loading: dict[str, Any]) -> list[Encoder]:
-    """Load each model with each window."""
-    return [
-        load_encoder(name, window=window, **loading)
-        for name in names or (None,)
-        for window in windows or (None,)
-    ]
+def _encoders(
+    names: Sequence[str], windows: Sequence[int], loading: dict[str, Any]
+) -> list[tuple[Encoder, list[str]]]:
+    """Load each model with each window; return it with the words of a command line that choose it."""
+    loaded = []
+    for name in names or (None,):
+        for window in windows or (None,):
+            chosen = {"model": name, "window": window}
+            words = flags({one: value for one, value in chosen.items() if value is not None})
+            loaded.append((load_encoder(name, window=window, **loading), words))
+    return loaded
+
+
+def _loader(loading: dict[str, Any]) -> EncoderLoader:
+    """Return what loads the model that an index records."""
+
+    def load(recorded: EncoderIdentity | None) -> Encoder:
+        running: Any = {name: loading[name] for name in RUNNING}
+        return load_recorded(recorded, **running) if recorded else load_encoder(**running)
+
+    return load
+
+
+def _given(names: Sequence[str]) -> list[str]:
+    """Return those of the named options that the user has given, as words of a command line."""
+    context = click.get_current_context()
+    commandline = click.core.ParameterSource.COMMANDLINE
+    given = [name for name in names if context.get_parameter_source(name) is commandline]
+    return flags({name: context.params[name] for name in given})
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the documents and the questions are, and how the documents are read."""
+    """Where the documents and the questions are, and how the documents are read.
+
+    `settings` are words of a command line that the reader needs beside those that the user has given.
+    """
 
     paths: Sequence[str]
     questions: Path
     reader: Reader
+    settings: Sequence[str] = ()
 
 
-def _source(paths: Sequence[str], questions: Path | None, reader: Reader) -> Source:
+def _source(paths: Sequence[str], questions: Path | None, reader: Reader, *, needs_questions: bool) -> Source:
     from es_latechunk.evaluation.questions import find_collection
 
     collection = find_collection(Path(paths[0])) if len(paths) == 1 else None
     if collection is None:
-        if questions is None:
-            raise UsageError("evaluate needs --questions FILE: JSON lines with question, doc_id and answers")
-        return Source(paths, questions, reader)
-    id_field = collection.id_field if reader.id_field == "id" else reader.id_field
+        if questions is None and needs_questions:
+            raise UsageError(
+                "evaluate needs --questions FILE: JSON lines with question, doc_id and answers; without any, see "
+                "--make-questions"
+            )
+        return Source(paths, questions or Path(), reader)
     found = [str(collection.documents)]
-    return Source(found, questions or collection.questions, replace(reader, id_field=id_field))
+    questions = questions or collection.questions
+    if collection.id_field == "id" or reader.id_field != "id":
+        return Source(found, questions, reader)
+    return Source(
+        found, questions, replace(reader, id_field=collection.id_field), ["--id-field", collection.id_field]
+    )
 
 
-def _sampled(questions: list[T], count: int | None) -> list[T]:
+def _sampled(questions: Sequence[T], count: int | None) -> Sequence[T]:
     """Return `count` of the questions in their order; all of them if there are no more."""
     if count is None or count >= len(questions):
         return questions
     chosen = sorted(random.Random(0).sample(range(len(questions)), count))  # noqa: S311 - no secret
     return [questions[number] for number in chosen]
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[OnProgress]:
-    """Show on stderr what is being done, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("")
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
-
-
-def result_row(
-    evaluation: Evaluation, result: CombinationResult, gain: Difference, *, baseline: bool
-) -> dict[str, Any]:
-    """Return the result of one combination as a JSON row."""
-    combination = result.combination
-    return {
-        "model": combination.model,
-        "window": combination.window,
-        "chunker": combination.chunker,
-        "max_tokens": combination.max_tokens,
-        "pooling": combination.pooling or None,
-        "mode": combination.mode,
-        "baseline": baseline,
-        "questions": len(evaluation.questions),
-        "in_corpus": _measures(result.in_corpus, gain.in_corpus),
-        "in_document": result.in_document and _measures(result.in_document, gain.in_document),
-        "chunks": result.chunks,
-        "tokens": result.tokens,
-        "seconds": round(result.seconds, 3),
-        "index_bytes": result.index_bytes,
-    }
-
-
-def _measures(scores: QuestionScores, gain: Interval | None) -> dict[str, float]:
-    row = {name: round(float(getattr(scores, name).mean()), 6) for name in scores.MEASURES}
-    if gain is not None:
-        row |= {
-            "ndcg_difference": round(gain.mean, 6),
-            "ndcg_low": round(gain.low, 6),
-            "ndcg_high": round(gain.high, 6),
-        }
-    return row
-
-
-def print_results(evaluation: Evaluation, gains: Sequence[Difference], baseline: CombinationResult) -> None:
-    """Print a table of what is found, and one of what it costs."""
-    from rich.console import Console
-
-    from es_latechunk.evaluation.measures import CONFIDENCE
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=FILE_WIDTH)
-    combinations = [result.combination for result in evaluation.results]
-    varying = [name for name in SETTINGS if len({getattr(one, name) for one in combinations}) > 1] or ["mode"]
-    shared = [str(getattr(combinations[0], name)) for name in SETTINGS if name not in varying]
-    facts = f"{len(evaluation.questions)} questions, relevance by {evaluation.relevance}"
-    console.print(on_screen(" ".join([f"{facts},", *filter(None, shared)])), markup=False, soft_wrap=True)
-    console.print(f"\nnDCG@10, and how much it is above the baseline ({CONFIDENCE} % interval)")
-    quality = _table(varying, ["in-corpus", "above the baseline"])
-    if evaluation.relevance == "span":
-        quality.add_column("in-document", justify="right", no_wrap=True)
-        quality.add_column("above the baseline", justify="right", no_wrap=True)
-    cost = _table(
-        varying,
-        [f"recall@{evaluation.k}", f"MRR@{evaluation.k}", "chunks", "tokens read", "seconds", "index MB"],
-    )
-    for result, gain in zip(evaluation.results, gains, strict=True):
-        settings = [on_screen(str(getattr(result.combination, name)) or "-") for name in varying]
-        cells = [f"{result.in_corpus.ndcg.mean():.3f}", _gain(gain.in_corpus, result is baseline)]
-        if result.in_document is not None:
-            cells += [f"{result.in_document.ndcg.mean():.3f}", _gain(gain.in_document, result is baseline)]
-        quality.add_row(*settings, *cells)
-        cells = [f"{result.in_corpus.recall.mean():.3f}", f"{result.in_corpus.mrr.mean():.3f}"]
-        cells += [f"{result.chunks:,}", f"{result.tokens:,}", f"{result.seconds:.1f}"]
-        cost.add_row(*settings, *cells, f"{result.index_bytes / 1e6:.1f}")
-    console.print(quality)
-    console.print("\nIn-corpus recall and MRR, and what indexing costs")
-    console.print(cost)
-
-
-def _table(settings: Sequence[str], columns: Sequence[str]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in settings:
-        table.add_column(name.replace("_", " "), no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def _gain(interval: Interval | None, is_baseline: bool) -> str:
-    if interval is None or is_baseline:
-        return "baseline" if is_baseline else ""
-    return f"{_signed(interval.mean)} ({_signed(interval.low)} to {_signed(interval.high)})"
-
-
-def _signed(value: float) -> str:
-    """Return a number between -1 and 1 with its sign and three digits."""
-    return f"{value:+.3f}".replace("0.", ".", 1)

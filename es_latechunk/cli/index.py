@@ -13,19 +13,20 @@ from es_latechunk.cli.completion import complete_index
 from es_latechunk.cli.help import Group
 from es_latechunk.cli.options import (
     ModelChoice,
+    PoolingChoice,
     chunker_option,
     connection_options,
     json_option,
     max_tokens_option,
     model_options,
     overlap_option,
-    pooling_option,
+    pooling_options,
 )
 from es_latechunk.cli.output import note, on_screen, print_json
 from es_latechunk.elastic.index.metadata import mapping_of
 from es_latechunk.elastic.index.template import QUANTIZATIONS
 from es_latechunk.errors import UsageError
-from es_latechunk.types import Pooling
+from es_latechunk.models import measured_pooling
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -46,7 +47,7 @@ def index() -> None:
 @click.argument("name")
 @chunker_option
 @max_tokens_option
-@pooling_option
+@pooling_options
 @overlap_option
 @click.option(
     "--quantization",
@@ -87,7 +88,7 @@ def create(
     name: str,
     chunker: str,
     max_tokens: int,
-    pooling: Pooling,
+    pooling: PoolingChoice,
     overlap: int | None,
     quantization: str,
     shards: int | None,
@@ -102,17 +103,23 @@ def create(
 ) -> None:
     """Create an index for the vectors of a model.
 
+    The pooling is what measured best for the model, unless options choose another one. Options without --pooling change
+    that default; with it, all that is not given is off.
+
     If the index exists with the same settings, nothing is changed; other settings are refused.
     """
+    from es_latechunk.elastic.index.admin import read_identity
+
     types = _types(metadata)
     encoder = model.load()
+    given = pooling.options(encoder)
     created = create_index(
         name,
         encoder=encoder,
         client=client,
         max_tokens=max_tokens,
         chunker=chunker,
-        pooling=pooling,
+        pooling=given,
         overlap=overlap,
         quantization=quantization,
         shards=shards,
@@ -123,13 +130,19 @@ def create(
         metadata=types,
     )
     identity = encoder.identity
+    recorded = read_identity(client, name).pooling
+    if created and given is None and measured_pooling(identity) is None:
+        note(
+            f"nobody has measured which pooling is best for {identity.model}, so it is {recorded}; compare them on "
+            "your own questions with: es-latechunk evaluate"
+        )
     if as_json:
         print_json(
             {"index": name, "created": created, "model": identity.model, "dimensions": identity.dimensions}
         )
         return
     state = "created" if created else "exists already, for the same model and chunks"
-    note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {pooling} pooling")
+    note(f"index {name} {state}: {identity.model}, {identity.dimensions} dimensions, {recorded}")
 
 
 def _types(choices: tuple[str, ...]) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.output import note
+from es_latechunk.errors import UsageError, setting
 from es_latechunk.hidden_imports import hidden_imports
-from es_latechunk.models import DTYPES, ENGINES, LoadKeywords, load_encoder, load_recorded
+from es_latechunk.models import DTYPES, ENGINES, LoadKeywords, load_encoder, load_recorded, measured_pooling
+from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS, PoolingOptions
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -48,6 +50,7 @@ CONNECTION = (
     ),
     click.option("--insecure", is_flag=True, help="Skip certificate verification (insecure)."),
 )
+CONNECTION_NAMES = ("url", "api_key", "username", "password", "ca_certs", "fingerprint", "insecure")
 MODEL_NAME = click.option(
     "--model",
     metavar="NAME",
@@ -143,18 +146,36 @@ max_tokens_option = click.option(
     show_default=True,
     help="Maximum number of tokens per chunk.",
 )
-pooling_option = click.option(
-    "--pooling",
-    type=click.Choice(["late", "naive"]),
-    default="late",
-    show_default=True,
-    help="late: encode whole documents, then pool each chunk; naive: encode each chunk alone.",
+POOLING = (
+    click.option(
+        "--pooling",
+        type=click.Choice(POOLINGS),
+        help="late: encode whole documents, then pool each chunk; naive: encode each chunk alone; blend: the sum of "
+        "both. Default: what measured best for the model, or else late.",
+    ),
+    click.option(
+        "--token-weights",
+        type=click.Choice(TOKEN_WEIGHTS),
+        help="sif: frequent tokens count less; none: all count the same.",
+    ),
+    click.option(
+        "--neighbour-share",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        help="Part of a vector that comes from the two chunks before and after it, such as 0.2.",
+    ),
+    click.option(
+        "--late-window",
+        type=click.IntRange(1),
+        metavar="TOKENS",
+        help="Tokens per window for late and blend, if it is to be shorter than --window.",
+    ),
 )
 overlap_option = click.option(
     "--overlap",
     type=click.IntRange(0),
     metavar="TOKENS",
-    help="Tokens that the windows of a long document share. Default: an eighth of a window.",
+    help="Tokens that the windows of a long document share, up to half of a window.  [default: 0]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 
@@ -181,6 +202,32 @@ class ModelChoice:
         return load_recorded(recorded, name=self.name, **self.keywords) if recorded else self.load()
 
 
+def pooling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the pooling; the command gets `pooling`, a PoolingChoice."""
+
+    @wraps(command)
+    def with_pooling(*args: Any, **values: Any) -> Any:
+        chosen = {name: values.pop(name) for name in PoolingOptions.__dataclass_fields__}
+        return command(*args, pooling=PoolingChoice(chosen), **values)
+
+    return add_options(with_pooling, POOLING)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolingChoice:
+    """The pooling settings that the command line gives, None for each that it leaves out."""
+
+    settings: Mapping[str, Any]
+
+    def options(self, encoder: Encoder) -> PoolingOptions | None:
+        """Return the settings for an encoder: None without any; without --pooling they change the model's default."""
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        if not given:
+            return None
+        measured = None if "pooling" in given else measured_pooling(encoder.identity)
+        return replace(measured.options if measured else PoolingOptions(), **given)
+
+
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the connection; the command gets `client`."""
 
@@ -199,6 +246,24 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, client=client, **values)
 
     return add_options(with_client, CONNECTION)
+
+
+def optional_connection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the connection to a command with --index; it gets `client`, or None without an index."""
+    connected = connection_options(command)
+
+    @wraps(connected)
+    def with_index(*args: Any, index: str | None, **values: Any) -> Any:
+        if index is not None:
+            return connected(*args, index=index, **values)
+        for name in CONNECTION_NAMES:
+            if values.pop(name):
+                raise UsageError(
+                    f"{setting(name)} is of no use without an index; add {setting('index')} NAME"
+                )
+        return command(*args, index=None, client=None, **values)
+
+    return with_index
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:

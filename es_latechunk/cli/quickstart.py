@@ -72,15 +72,15 @@ def _node(port: int | None) -> Node:
 
 def _fill(client: Elasticsearch, encoder: Encoder, articles: str) -> None:
     from es_latechunk.bootstrap import create_index
+    from es_latechunk.embed import choose_pooling
     from es_latechunk.ingest import ingest
 
     with _step(
         2, "An index for the model's vectors", "index", "create", INDEX, "--max-tokens", str(MAX_TOKENS)
     ):
         create_index(INDEX, encoder=encoder, client=client, max_tokens=MAX_TOKENS)
-        _say(
-            f"{encoder.identity.model}: {encoder.dim} dimensions, late pooling, chunks of {MAX_TOKENS} tokens"
-        )
+        pooling, _ = choose_pooling(encoder, None, None)
+        _say(f"{encoder.identity.model}: {encoder.dim} dimensions, chunks of {MAX_TOKENS} tokens, {pooling}")
     with _step(3, "Ten short articles, late-chunked and indexed", "ingest", articles, "--index", INDEX):
         report = ingest(read_documents([ARTICLES]), client=client, index=INDEX, encoder=encoder)
         _say(f"{report.documents} documents, {report.indexed} chunks indexed, {report.unchanged} unchanged")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import ModelChoice, add_options, connection_options, json_option, model_options
+from es_latechunk.cli.options import ModelChoice, add_options, json_option, model_options, optional_connection
 from es_latechunk.cli.output import note, print_json
 from es_latechunk.errors import PreconditionError, UsageError
 from es_latechunk.serve.limits import Limits
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 DEFAULTS = Limits()
 TOKEN = "ES_LATECHUNK_TOKEN"  # noqa: S105
 COUNT = click.IntRange(1)
-CONNECTION_NAMES = ("url", "api_key", "username", "password", "ca_certs", "fingerprint", "insecure")
 
 
 LIMITS = (
@@ -81,24 +80,6 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return add_options(with_limits, LIMITS)
 
 
-def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --index and the options of the connection; the command gets `index` and `client`, or None for both."""
-    connected = connection_options(command)
-
-    @wraps(connected)
-    def with_index(*args: Any, index: str | None, **values: Any) -> Any:
-        if index is not None:
-            return connected(*args, index=index, **values)
-        for name in CONNECTION_NAMES:
-            if values.pop(name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} is of no use without an index; add --index NAME"
-                )
-        return command(*args, index=None, client=None, **values)
-
-    return click.option("--index", metavar="NAME", help="Index or alias that the page searches.")(with_index)
-
-
 @click.command(
     cls=Command,
     examples=(
@@ -129,7 +110,8 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @limit_options
 @model_options
-@index_options
+@click.option("--index", metavar="NAME", help="Index or alias that the page searches.")
+@optional_connection
 @json_option
 def serve(
     host: str,

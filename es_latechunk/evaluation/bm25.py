@@ -1,8 +1,8 @@
 """BM25 in memory, with a chunk's neighbours, title and headings: what Elasticsearch computes for our indices.
 
 Written here because no library expresses it: Elasticsearch sums a word's frequency over five fields (BM25F), takes the
-largest of their document frequencies, and keeps lengths in one byte. `tests/test_evaluation_bm25.py` compares it with a
-real node. Sources: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework"; Lucene's CombinedFieldQuery,
+largest of their document frequencies, and keeps lengths in one byte. `tests/test_evaluation_search.py` compares it with
+a real node. Sources: Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework"; Lucene's CombinedFieldQuery,
 BM25Similarity and SmallFloat.
 """
 

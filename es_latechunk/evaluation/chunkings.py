@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +12,24 @@ from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import DocumentError
 from es_latechunk.evaluation.bm25 import ChunkText
-from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.late.windows import default_windows
+from es_latechunk.evaluation.vectors import Reading, VectorSource
+from es_latechunk.late import choose_windows
+from es_latechunk.late.combine import blend, mix_neighbours
 from es_latechunk.types import (
     ChunkedDocument,
     Document,
     Encoder,
     FloatArray,
-    Pooling,
-    TokenEncoder,
+    PoolingOptions,
     Tokenizer,
     Tokens,
+    TokenWeights,
+    check_pooling,
 )
 
+# Shared windows tear chunks, and those of an index do not. Twice an index's overlap makes up for it: see
+# docs/evaluation.md.
+SHARED_OVERLAP_SHARE = 4
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -60,21 +65,49 @@ class Chunking:
                 for span, path in zip(spans, chunked.headings, strict=True)
             ]
 
-    def tokens_read(self, pooling: Pooling) -> int:
+    def tokens_read(self, reading: Reading) -> int:
         """Return how many tokens the model reads for all documents; windows read those of their overlap twice."""
         counts = [len(chunked.tokens) for chunked in self.documents]
-        if pooling != "late" or not isinstance(self.encoder, TokenEncoder):
+        if reading.alone or reading.windows is None:
             return sum(counts)
-        windows = default_windows(self.encoder)
-        plans = (windows.plan(count, np.arange(count)) for count in counts)
+        plans = (reading.windows.plan(count, np.arange(count)) for count in counts)
         return sum(window.end - window.start for plan in plans for window in plan)
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """The vectors (N, dim) of all chunks of a chunking by one pooling, and what computing them cost."""
+class Variant:
+    """One way to make vectors of chunks: the pooling, and the overlap of the windows (None: the default).
 
-    pooling: Pooling
+    With `shared` windows, the model reads each document once for all chunkings; the vectors are then not quite those of
+    an index.
+    """
+
+    options: PoolingOptions
+    overlap: int | None = None
+    shared: bool = True
+
+    def check(self, encoder: Encoder) -> None:
+        """Raise UsageError for what the encoder cannot do."""
+        check_pooling(self.options, encoder)
+        self.readings(encoder)
+
+    def readings(self, encoder: Encoder) -> list[Reading]:
+        """Return the ways in which the model has to read the documents: one, or both for a blend."""
+        alone = Reading(alone=True, windows=choose_windows(encoder))
+        if self.options.pooling == "naive":
+            return [alone]
+        windows = choose_windows(encoder, self.overlap, late_window=self.options.late_window)
+        if self.shared and self.overlap is None and windows is not None:
+            windows = replace(windows, overlap=windows.size // SHARED_OVERLAP_SHARE)
+        whole = Reading(alone=False, windows=windows, shared=self.shared)
+        return [whole, alone] if self.options.pooling == "blend" else [whole]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors (N, dim) of all chunks of a chunking in one variant, and what computing them cost."""
+
+    variant: Variant
     vectors: FloatArray
     tokens: int
     seconds: float
@@ -130,30 +163,77 @@ def cut_documents(
     return chunkings, list(errors.values())
 
 
-def embed_chunkings(
-    chunkings: Sequence[Chunking],
-    pooling: Pooling,
-    source: VectorSource,
-    *,
-    on_progress: OnProgress,
-) -> tuple[list[Embedded], list[DocumentError]]:
-    """Return the vectors of chunkings of one encoder. A chunk without one, after an error, has a vector of zeros."""
-    dim = chunkings[0].encoder.dim
-    starts = [chunking.starts() for chunking in chunkings]
-    vectors = [np.zeros((int(first[-1]), dim), dtype=np.float32) for first in starts]
-    seconds = [0.0] * len(chunkings)
-    errors: list[DocumentError] = []
-    done, total = 0, len(chunkings) * len(chunkings[0].documents)
-    for item in source.embed([chunking.documents for chunking in chunkings], pooling):
-        if isinstance(item, DocumentError):
-            errors.append(item)
-            continue
-        chunking, number, embedded = item
-        vectors[chunking][starts[chunking][number] : starts[chunking][number + 1]] = embedded.vectors
-        seconds[chunking] += embedded.seconds
-        done += 1
-        on_progress(f"{pooling} vectors", done, total)
-    return [
-        Embedded(pooling, own, chunking.tokens_read(pooling), took)
-        for chunking, own, took in zip(chunkings, vectors, seconds, strict=True)
-    ], errors
+class ChunkingVectors:
+    """The vectors of the chunks of several chunkings of one encoder; the model reads each document as rarely as it can.
+
+    A chunk without a vector, after an error, has a vector of zeros.
+    """
+
+    def __init__(
+        self,
+        chunkings: Sequence[Chunking],
+        variants: Sequence[Variant],
+        source: VectorSource,
+        *,
+        on_progress: OnProgress,
+    ) -> None:
+        self.errors: list[DocumentError] = []
+        self._chunkings = chunkings
+        self._starts = [chunking.starts() for chunking in chunkings]
+        self._read: dict[Reading, list[_ReadChunking]] = {}
+        encoder = chunkings[0].encoder
+        wanted: dict[Reading, set[TokenWeights]] = {}
+        for variant in variants:
+            for reading in variant.readings(encoder):
+                wanted.setdefault(reading, set()).add(variant.options.token_weights)
+        for reading, weights in wanted.items():
+            self._read[reading] = self._read_all(reading, sorted(weights), source, on_progress)
+
+    def _read_all(
+        self,
+        reading: Reading,
+        weights: Sequence[TokenWeights],
+        source: VectorSource,
+        on_progress: OnProgress,
+    ) -> list[_ReadChunking]:
+        dim = self._chunkings[0].encoder.dim
+        read = [
+            _ReadChunking({name: np.zeros((int(first[-1]), dim), dtype=np.float32) for name in weights})
+            for first in self._starts
+        ]
+        done, total = 0, len(self._chunkings) * len(self._chunkings[0].documents)
+        what = "chunks alone" if reading.alone else "whole documents"
+        for item in source.read([chunking.documents for chunking in self._chunkings], reading, weights):
+            if isinstance(item, DocumentError):
+                self.errors.append(item)
+                continue
+            chunking, number, found = item
+            rows = slice(self._starts[chunking][number], self._starts[chunking][number + 1])
+            for name, vectors in found.vectors.items():
+                read[chunking].vectors[name][rows] = vectors
+            read[chunking].seconds += found.seconds
+            done += 1
+            on_progress(what, done, total)
+        return read
+
+    def of(self, number: int, variant: Variant) -> Embedded:
+        """Return the vectors of the chunking with that number in one of the variants."""
+        chunking, options = self._chunkings[number], variant.options
+        readings = variant.readings(chunking.encoder)
+        parts = [self._read[reading][number] for reading in readings]
+        vectors = [part.vectors[options.token_weights] for part in parts]
+        made = blend(*vectors) if len(vectors) == 2 else vectors[0]
+        if options.neighbour_share:
+            documents = np.split(made, self._starts[number][1:-1])
+            made = np.concatenate([mix_neighbours(one, options.neighbour_share) for one in documents])
+        as_indexed = replace(variant, shared=False).readings(chunking.encoder)
+        tokens = sum(chunking.tokens_read(reading) for reading in as_indexed)
+        return Embedded(variant, made, tokens, sum(part.seconds for part in parts))
+
+
+@dataclass(slots=True)
+class _ReadChunking:
+    """The vectors (N, dim) of all chunks of a chunking from one reading, by token weights; they are filled in turn."""
+
+    vectors: dict[TokenWeights, FloatArray]
+    seconds: float = 0.0

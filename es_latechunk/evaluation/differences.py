@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.evaluation.evaluate import CombinationResult, Evaluation
 from es_latechunk.evaluation.measures import Interval, Values, intervals
+from es_latechunk.models import measured_pooling
+
+# The settings of a new index and of a plain search, for a model that nobody measured.
+DEFAULTS = {
+    "chunker": DEFAULT_CHUNKER,
+    "max_tokens": DEFAULT_MAX_TOKENS,
+    "pooling": "late",
+    "token_weights": "none",
+    "neighbour_share": 0.0,
+    "late_window": None,
+    "overlap": None,
+    "mode": "hybrid",
+    "index": "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +35,26 @@ class Difference:
     in_document: Interval | None
 
 
+def nearest_to_defaults(results: Sequence[CombinationResult]) -> CombinationResult:
+    """Return the result whose settings are those of a new index and a plain search, as far as they were measured."""
+
+    def agreeing(result: CombinationResult) -> int:
+        defaults = dict(DEFAULTS)
+        if measured := measured_pooling(result.chunking.encoder.identity):
+            defaults |= {**asdict(measured.options), "overlap": measured.overlap}
+        return sum(getattr(result.combination, name) == value for name, value in defaults.items())
+
+    return max(results, key=agreeing)
+
+
 def find_baseline(evaluation: Evaluation, words: str | None) -> CombinationResult:
-    """Return the first combination that has all the words, such as "naive 128 hybrid", or the first one of all.
+    """Return the first combination that has all the words, such as "naive 128 hybrid", or that with most defaults.
 
     Raises UsageError, with all combinations, if none has them.
     """
-    wanted = (words or "").replace(",", " ").split()
+    if not words:
+        return nearest_to_defaults(evaluation.results)
+    wanted = words.replace(",", " ").split()
     for result in evaluation.results:
         if set(wanted) <= set(result.combination.words):
             return result

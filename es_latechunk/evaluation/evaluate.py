@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,10 +20,11 @@ from es_latechunk.evaluation.bm25 import ContextualBM25
 from es_latechunk.evaluation.cache import ArrayCache
 from es_latechunk.evaluation.chunkings import (
     Chunking,
+    ChunkingVectors,
     Embedded,
     OnProgress,
+    Variant,
     cut_documents,
-    embed_chunkings,
 )
 from es_latechunk.evaluation.measures import (
     NDCG_CUTOFF,
@@ -35,9 +37,18 @@ from es_latechunk.evaluation.measures import (
 )
 from es_latechunk.evaluation.questions import Question, check_questions
 from es_latechunk.evaluation.ranking import Found, Scores, best, blocks, by_document
+from es_latechunk.evaluation.real_index import RealIndex, check_no_pseudo_queries, scopes_of
 from es_latechunk.evaluation.relevance import Relevance, choose_relevance, chunk_qrels, document_qrels
 from es_latechunk.evaluation.vectors import VectorSource
-from es_latechunk.types import POOLINGS, Document, Encoder, FloatArray, Pooling, check_pooling
+from es_latechunk.models import measured_pooling
+from es_latechunk.types import (
+    Document,
+    Encoder,
+    FloatArray,
+    Pooling,
+    PoolingOptions,
+    TokenWeights,
+)
 
 INDEX_TYPE = "int8_hnsw"  # that of an index made by default
 T = TypeVar("T")
@@ -45,20 +56,35 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """One way to index and search; `pooling` is "" for BM25, which needs no vectors."""
+    """One way to index and search; `pooling` is "" for BM25, which needs no vectors. None is the default.
+
+    `index` is the name of a real index, or "" for exact scores in memory.
+    """
 
     model: str
     window: int
     chunker: str
     max_tokens: int
     pooling: str
+    token_weights: str
+    neighbour_share: float
+    late_window: int | None
+    overlap: int | None
     mode: Mode
+    index: str = ""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The settings as words, in the order in which a table has them."""
-        numbers = (str(self.window), self.chunker, str(self.max_tokens))
-        return (self.model, *numbers, *([self.pooling] if self.pooling else []), self.mode)
+        """The settings as words, in the order in which a table has them; what is left out is the default."""
+        words = [self.model, str(self.window), self.chunker, str(self.max_tokens), self.pooling]
+        words.append("" if self.token_weights == "none" else self.token_weights)  # noqa: S105
+        words.append(f"neighbours={self.neighbour_share:g}" if self.neighbour_share else "")
+        words += ["" if value is None else f"{name}={value}" for name, value in self._windows()]
+        words += [self.mode, f"index={self.index}" if self.index else ""]
+        return tuple(word for word in words if word)
+
+    def _windows(self) -> tuple[tuple[str, int | None], ...]:
+        return ("late-window", self.late_window), ("overlap", self.overlap)
 
     def __str__(self) -> str:
         return " ".join(self.words)
@@ -66,20 +92,46 @@ class Combination:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The settings that are combined with each other, for each encoder."""
+    """The settings that are combined with each other, for each encoder. A `None` is the encoder's default.
+
+    Without `poolings`, what measured best for the encoder is compared with late and naive pooling.
+
+    `shared_windows=False` gives the vectors that an index has, by one pass through the model for each chunking.
+    """
 
     max_tokens: Sequence[int] = (DEFAULT_MAX_TOKENS,)
     chunkers: Sequence[str] = (DEFAULT_CHUNKER,)
-    poolings: Sequence[Pooling] = POOLINGS
+    poolings: Sequence[Pooling] = ()
+    token_weights: Sequence[TokenWeights] = ("none",)
+    neighbour_shares: Sequence[float] = (0.0,)
+    late_windows: Sequence[int | None] = (None,)
+    overlaps: Sequence[int | None] = (None,)
     modes: Sequence[Mode] = MODES
+    shared_windows: bool = True
+
+    def variants(self, encoder: Encoder) -> list[Variant]:
+        """Return every way to make the vectors; naive pooling has no windows over the document, and so comes once."""
+        measured = None if self.poolings else measured_pooling(encoder.identity)
+        made = [Variant(measured.options, measured.overlap, self.shared_windows)] if measured else []
+        made += [
+            Variant(PoolingOptions(pooling, weights, share, late_window), overlap, self.shared_windows)
+            if pooling != "naive"
+            else Variant(PoolingOptions(pooling, weights, share))
+            for pooling, weights, share, late_window, overlap in product(
+                self.poolings or ("late", "naive"),
+                self.token_weights,
+                self.neighbour_shares,
+                self.late_windows,
+                self.overlaps,
+            )
+        ]
+        return list(dict.fromkeys(made))
 
     def check(self) -> None:
         """Raise UsageError for a value that does not exist, and for a setting without any value."""
-        for name in ("max_tokens", "chunkers", "poolings", "modes"):
-            if not getattr(self, name):
+        for name in Axes.__dataclass_fields__:
+            if name not in ("poolings", "shared_windows") and not getattr(self, name):
                 raise UsageError(f"{setting(name)} is empty; give at least one value")
-        for pooling in self.poolings:
-            check_pooling(pooling)
         for mode in self.modes:
             if mode not in MODES:
                 names = ", ".join(MODES)
@@ -119,6 +171,17 @@ class Evaluation:
     results: Sequence[CombinationResult]
     errors: Sequence[DocumentError]
 
+    @property
+    def asked(self) -> str:
+        """How many questions of which kind there are, such as "300 pseudo-queries"."""
+        count = len(self.questions)
+        return f"{count} {'pseudo-queries' if self.pseudo else 'questions'}"
+
+    @property
+    def pseudo(self) -> bool:
+        """True if a question was made from the text instead of asked by somebody."""
+        return any(question.pseudo for question in self.questions)
+
 
 def evaluate(
     documents: Iterable[Document | DocumentError],
@@ -130,6 +193,7 @@ def evaluate(
     relevance: Relevance | None = None,
     k: int = NDCG_CUTOFF,
     bm25_weight: float = DEFAULT_BM25_WEIGHT,
+    index: RealIndex | None = None,
     runs: Path | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Evaluation:
@@ -137,13 +201,17 @@ def evaluate(
 
     Scores are exact and need no server: cosines of all chunks, and BM25 as the index computes it. `relevance` is "span"
     (a chunk counts if it overlaps an answer) or "document" (its best chunk ranks a document). The measures are nDCG@10,
-    and recall and the reciprocal rank in the first `k` hits, at least 10. `runs` is a folder for files in TREC's
-    format. What is wrong with a document or a question is in `errors`, and the others are evaluated. Raises UsageError
-    if no question is left, and PreconditionError without the extra `evaluate`.
+    and recall and the reciprocal rank in the first `k` hits, at least 10. `index` is a real index that is asked the
+    same questions, in the same modes. `runs` is a folder for files in TREC's format. What is wrong with a document or a
+    question is in `errors`, and the others are evaluated. Raises UsageError if no question is left, and
+    PreconditionError without the extra `evaluate`.
     """
     check_installed()
     axes = axes or Axes()
     axes.check()
+    for encoder in encoders:
+        for variant in axes.variants(encoder):
+            variant.check(encoder)
     if k < NDCG_CUTOFF:
         raise UsageError(f"{setting('k')} {k} is less than the {NDCG_CUTOFF} hits that nDCG looks at")
     errors: list[DocumentError] = []
@@ -159,23 +227,39 @@ def evaluate(
     asked = _usable(check_questions(questions, texts), errors)
     if not asked:
         raise UsageError(f"no question can be evaluated{f'; the first error: {errors[0]}' if errors else ''}")
+    check_no_pseudo_queries(index, asked)
     search = _Search(asked, choose_relevance(asked, relevance), k, bm25_weight, runs, on_progress)
     results: list[CombinationResult] = []
     for encoder in encoders:
         own = [chunking for chunking in chunkings if chunking.encoder is encoder]
         source = VectorSource(encoder, cache)
-        embedded: list[list[Embedded]] = [[] for _ in own]
-        queries = None
-        if set(axes.modes) - {"bm25"}:
-            queries = source.embed_queries([question.text for question in asked])
-            for pooling in axes.poolings:
-                vectors, failed = embed_chunkings(own, pooling, source, on_progress=on_progress)
-                errors += failed
-                for kept, one in zip(embedded, vectors, strict=True):
-                    kept.append(one)
-        for chunking, poolings in zip(own, embedded, strict=True):
-            results += search.measure(chunking, poolings, queries, axes.modes)
+        variants: Sequence[Variant] = axes.variants(encoder) if set(axes.modes) - {"bm25"} else ()
+        queries = source.embed_queries([question.text for question in asked]) if variants else None
+        vectors = ChunkingVectors(own, variants, source, on_progress=on_progress)
+        errors += vectors.errors
+        for number, chunking in enumerate(own):
+            embedded = [vectors.of(number, variant) for variant in variants]
+            results += search.measure(chunking, embedded, queries, axes.modes)
+    if index is not None:
+        results += search.measure_index(index, texts, axes.modes)
     return Evaluation(asked, search.relevance, k, results, errors)
+
+
+def _combination(chunking: Chunking, variant: Variant | None, mode: Mode) -> Combination:
+    identity = chunking.encoder.identity
+    options = variant.options if variant else PoolingOptions()
+    return Combination(
+        identity.model,
+        identity.window,
+        chunking.chunker,
+        chunking.max_tokens,
+        options.pooling if variant else "",
+        options.token_weights,
+        options.neighbour_share,
+        options.late_window,
+        variant.overlap if variant else None,
+        mode,
+    )
 
 
 def _usable(items: Iterable[T | DocumentError], errors: list[DocumentError]) -> list[T]:
@@ -212,15 +296,7 @@ class _Search:
         found = self._search(chunking, asked, queries)
         ids, qrels = self._judged(chunking)
         for (embedded, mode), (corpus, document) in zip(asked, found, strict=True):
-            identity = chunking.encoder.identity
-            combination = Combination(
-                identity.model,
-                identity.window,
-                chunking.chunker,
-                chunking.max_tokens,
-                embedded.pooling if embedded else "",
-                mode,
-            )
+            combination = _combination(chunking, embedded.variant if embedded else None, mode)
             vectors = len(embedded.vectors) if embedded else 0
             size = sum(len(chunked.document.text.encode()) for chunked in chunking.documents)
             yield CombinationResult(
@@ -232,6 +308,35 @@ class _Search:
                 embedded.tokens if embedded else 0,
                 embedded.seconds if embedded else 0.0,
                 round(size * TEXT_FACTOR) + vectors * vector_bytes(chunking.encoder.dim, INDEX_TYPE),
+            )
+
+    def measure_index(
+        self, index: RealIndex, documents: Sequence[Document], modes: Sequence[Mode]
+    ) -> Iterator[CombinationResult]:
+        """Yield the results of a real index, by every mode."""
+        chunking = index.cut(documents, self.on_progress)
+        ids, qrels = self._judged(chunking)
+        variant = Variant(index.identity.pooling, index.identity.overlap)
+        for number, mode in enumerate(modes):
+            self.on_progress(f"index {index.name}", number, len(modes))
+            combination = replace(
+                _combination(chunking, None if mode == "bm25" else variant, mode), index=index.name
+            )
+            corpus, *inside = (
+                index.search(
+                    chunking, self.questions, mode, k=self.k, bm25_weight=self.bm25_weight, scope=scope
+                )
+                for scope in scopes_of(self.relevance)
+            )
+            yield CombinationResult(
+                combination,
+                chunking,
+                self._measured(combination, "corpus", corpus, ids, qrels),
+                self._measured(combination, "document", inside[0], ids, qrels) if inside else None,
+                corpus,
+                0,
+                0.0,
+                index.bytes(),
             )
 
     def _judged(self, chunking: Chunking) -> tuple[list[str], dict[str, dict[str, int]]]:

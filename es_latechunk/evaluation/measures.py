@@ -35,7 +35,7 @@ class QuestionScores:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean difference, and the middle 95 % of the means of resampled questions."""
+    """A mean difference, and the middle 95 % (or another share) of the means of resampled questions."""
 
     mean: float
     low: float
@@ -71,11 +71,11 @@ def measure(run: Run, qrels: Qrels, questions: Sequence[str], *, k: int) -> Ques
     return QuestionScores(*arrays)
 
 
-def intervals(differences: Values, seed: int = 0) -> list[Interval]:
+def intervals(differences: Values, *, confidence: float = CONFIDENCE, seed: int = 0) -> list[Interval]:
     """Return the interval of each row of differences (C, Q), by the percentile bootstrap over questions.
 
-    Every row is resampled with the same questions (paired). Source: Sakai 2006, "Evaluating Evaluation Metrics based on
-    the Bootstrap"; the percentile interval is Efron's.
+    `confidence` is in per cent. Every row is resampled with the same questions (paired). Source: Sakai 2006,
+    "Evaluating Evaluation Metrics based on the Bootstrap"; the percentile interval is Efron's.
     """
     rows, count = differences.shape
     if not count:
@@ -87,7 +87,7 @@ def intervals(differences: Values, seed: int = 0) -> list[Interval]:
         picks += np.arange(RESAMPLES_AT_ONCE, dtype=np.int32)[:, None] * count
         drawn = np.bincount(picks.ravel(), minlength=RESAMPLES_AT_ONCE * count)
         means.append(differences @ drawn.reshape(RESAMPLES_AT_ONCE, count).T / count)
-    tail = (100 - CONFIDENCE) / 2
+    tail = (100 - confidence) / 2
     low, high = np.percentile(np.concatenate(means, axis=1), [tail, 100 - tail], axis=1)
     return [
         Interval(float(mean), float(lower), float(upper))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +23,8 @@ class Question:
     """A question, and what answers it.
 
     `answers` are spans of characters in the document `doc_id`. A question without spans has relevant documents alone:
-    `documents` maps their ids to grades of relevance above 0. With spans, it holds `doc_id` with grade 1.
+    `documents` maps their ids to grades of relevance above 0. With spans, it holds `doc_id` with grade 1. `pseudo`
+    marks one that nobody asked: it was made from the text.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Question:
     doc_id: str = ""
     answers: tuple[ChunkSpan, ...] = ()
     documents: Mapping[str, int] = field(default_factory=dict)
+    pseudo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ def check_questions(
             yield DocumentError(printable(f"question {question.id}"), cause)
             continue
         grades = {names[name]: grade for name, grade in question.documents.items() if names[name]}
-        yield Question(question.id, question.text, names.get(question.doc_id, ""), question.answers, grades)
+        yield replace(question, doc_id=names.get(question.doc_id, ""), documents=grades)
 
 
 def _only(names: Sequence[str] | None) -> str:

@@ -1,10 +1,10 @@
-"""The chunk vectors of many chunkings and poolings, from one pass of each document through the model."""
+"""The chunk vectors of many chunkings and token weights, from few passes of each document through the model."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -19,7 +19,7 @@ from es_latechunk.chunking.token_positions import (
 )
 from es_latechunk.errors import DocumentError
 from es_latechunk.evaluation.cache import ArrayCache, Arrays
-from es_latechunk.late import EmbeddedChunks, embed_chunks
+from es_latechunk.late import EmbeddedChunks, SifWeights, Windows, embed_chunks
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkSpan,
@@ -28,29 +28,56 @@ from es_latechunk.types import (
     IntArray,
     Pooling,
     TokenEncoder,
+    TokenWeights,
 )
 
 # Increase it when the same text and model give other token vectors: what was kept before is then not found.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+
+Means = Mapping[TokenWeights, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedDocument:
-    """The vectors (N, dim) of a document's N chunks, and the seconds that the model took when they were computed."""
+class Reading:
+    """One way in which the model reads documents: each chunk `alone`, or `windows` over the whole document.
 
-    vectors: FloatArray
+    Windows that are `shared` end anywhere, so that one pass serves all chunkings; else they end between chunks, as
+    those of an index do. A hosted model has windows of its own (None).
+    """
+
+    alone: bool
+    windows: Windows | None
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDocument:
+    """The unit vectors (N, dim) of a document's N chunks by token weights, and the seconds that the model took."""
+
+    vectors: Mapping[TokenWeights, FloatArray]
     seconds: float
 
 
 class _Unfinished:
-    """An encoder whose pooled vectors stay as they are: dense layers and the norm come after the chunks are pooled."""
+    """An encoder whose pooled vectors stay as they are: dense layers and the norm come after the chunks are pooled.
 
-    def __init__(self, encoder: TokenEncoder) -> None:
+    With `weigh`, it gives each token vector three times: as it is, times its weight, and the weight alone. The mean of
+    the second by the mean of the third is then the weighted mean, so that one pass serves both.
+    """
+
+    def __init__(self, encoder: TokenEncoder, weigh: SifWeights | None = None) -> None:
         self._encoder = encoder
+        self._weigh = weigh
         self.identity, self.dim, self.tokenizer = encoder.identity, encoder.dim, encoder.tokenizer
         self.window_tokens, self.batch_tokens = encoder.window_tokens, encoder.batch_tokens
         self.encode_documents, self.encode_queries = encoder.encode_documents, encoder.encode_queries
-        self.encode_windows = encoder.encode_windows
+
+    def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
+        read = self._encoder.encode_windows(windows)
+        if self._weigh is None:
+            return read
+        weights = [self._weigh(ids)[:, None] for ids in windows]
+        return [np.hstack([one, one * weight, weight]) for one, weight in zip(read, weights, strict=True)]
 
     def finish(self, pooled: FloatArray) -> FloatArray:
         return pooled
@@ -68,9 +95,10 @@ class _Rows:
 class VectorSource:
     """Computes chunk vectors with one encoder, and keeps what came out of the model in a cache.
 
-    A document goes through the model once for late pooling, whatever the chunkings are: its token vectors are kept as
-    float16 (a cosine changes by less than .0001), also within one run, so that a run gives the same figures with and
-    without a filled cache. A pooling that reads each chunk alone needs the model once per chunking.
+    With shared windows, a document goes through the model once, whatever the chunkings are: its token vectors are kept
+    as float16 (a cosine changes by less than .0001), also within one run, so that a run gives the same figures with
+    and without a filled cache. Chunks that are read alone, or in windows of their own, need the model once per
+    chunking, and their means are kept.
     """
 
     def __init__(self, encoder: Encoder, cache: ArrayCache) -> None:
@@ -78,35 +106,85 @@ class VectorSource:
         self._cache = cache
         self._settings = _settings(encoder)
 
-    def embed(
+    def read(
         self,
         documents: Sequence[Sequence[ChunkedDocument]],
-        pooling: Pooling,
-    ) -> Iterator[tuple[int, int, EmbeddedDocument] | DocumentError]:
-        """Yield the vectors of each document in each chunking, with the numbers of the chunking and of the document.
+        reading: Reading,
+        token_weights: Sequence[TokenWeights],
+    ) -> Iterator[tuple[int, int, ReadDocument] | DocumentError]:
+        """Yield each document in each chunking as the model reads it, with the numbers of the chunking and document.
 
         `documents` holds, for each chunking, all documents in the same order.
         """
         encoder = self._encoder
         numbers = {chunked.document.id: number for number, chunked in enumerate(documents[0])}
-        if pooling == "late" and isinstance(encoder, TokenEncoder):
-            split = [smallest_spans(chunked) for chunked in documents[0]]
-            for item in self._rows(split, pooling, _Unfinished(encoder)):
-                if isinstance(item, DocumentError):
-                    yield item
-                    continue
-                number = numbers[item.chunked.document.id]
-                for chunking, cut in enumerate(documents):
-                    means = pool_spans(item.chunked, item.rows, cut[number])
-                    yield chunking, number, EmbeddedDocument(encoder.finish(means), item.seconds)
+        if not isinstance(encoder, TokenEncoder):
+            for chunking, cut in enumerate(documents):
+                for item in self._rows(cut, reading, encoder, ""):
+                    if isinstance(item, DocumentError):
+                        yield item
+                    else:
+                        number = numbers[item.chunked.document.id]
+                        yield chunking, number, ReadDocument({"none": item.rows}, item.seconds)
             return
+        weigh = SifWeights(encoder.tokenizer) if "sif" in token_weights else None
+        read = self._shared_windows if reading.shared else self._by_chunking
+        for found in read(documents, reading, encoder, weigh):
+            if isinstance(found, DocumentError):
+                yield found
+                continue
+            chunking, item, means = found
+            vectors = {name: encoder.finish(means[name]) for name in token_weights}
+            yield chunking, numbers[item.chunked.document.id], ReadDocument(vectors, item.seconds)
+
+    def _shared_windows(
+        self,
+        documents: Sequence[Sequence[ChunkedDocument]],
+        reading: Reading,
+        encoder: TokenEncoder,
+        weigh: SifWeights | None,
+    ) -> Iterator[tuple[int, _Rows, Means] | DocumentError]:
+        """Yield the means of each document's chunks; one pass serves all chunkings and weights."""
+        numbers = {chunked.document.id: number for number, chunked in enumerate(documents[0])}
+        split = (smallest_spans(chunked) for chunked in documents[0])
+        for item in self._rows(split, reading, _Unfinished(encoder), "tokens"):
+            if isinstance(item, DocumentError):
+                yield item
+                continue
+            ids = item.chunked.tokens.ids
+            weights: dict[TokenWeights, FloatArray | None] = {"none": None}
+            if weigh is not None:
+                weights["sif"] = weigh(ids)
+            for chunking, cut in enumerate(documents):
+                chunked = cut[numbers[item.chunked.document.id]]
+                yield (
+                    chunking,
+                    item,
+                    {
+                        name: pool_spans(item.chunked, item.rows, chunked, own)
+                        for name, own in weights.items()
+                    },
+                )
+
+    def _by_chunking(
+        self,
+        documents: Sequence[Sequence[ChunkedDocument]],
+        reading: Reading,
+        encoder: TokenEncoder,
+        weigh: SifWeights | None,
+    ) -> Iterator[tuple[int, _Rows, Means] | DocumentError]:
+        """Yield the means of each document's chunks; one pass for each chunking serves all weights."""
         for chunking, cut in enumerate(documents):
-            for item in self._rows(cut, pooling, encoder):
+            name = "means" if weigh is None else "means by sif"
+            for item in self._rows(cut, reading, _Unfinished(encoder, weigh), name):
                 if isinstance(item, DocumentError):
                     yield item
-                    continue
-                number = numbers[item.chunked.document.id]
-                yield chunking, number, EmbeddedDocument(item.rows, item.seconds)
+                elif weigh is None:
+                    yield chunking, item, {"none": item.rows}
+                else:
+                    size = item.rows.shape[1] // 2
+                    plain, weighted, weight = np.split(item.rows, [size, 2 * size], axis=1)
+                    yield chunking, item, {"none": plain, "sif": weighted / weight}
 
     def embed_queries(self, queries: Sequence[str]) -> FloatArray:
         """Return one vector per query (Q, dim)."""
@@ -119,21 +197,23 @@ class VectorSource:
         return rows
 
     def _rows(
-        self, documents: Iterable[ChunkedDocument], pooling: Pooling, encoder: Encoder
+        self, documents: Iterable[ChunkedDocument], reading: Reading, encoder: Encoder, name: str
     ) -> Iterator[_Rows | DocumentError]:
         keys: dict[str, str] = {}
+        windows = None if reading.windows is None else asdict(reading.windows)
 
         def missing() -> Iterator[ChunkedDocument | _Rows]:
             for chunked in documents:
                 spans = [[span.start, span.end] for span in chunked.spans]
-                key = self._key([pooling, spans, chunked.document.text])
+                key = self._key([name, reading.alone, windows, spans, chunked.document.text])
                 keys[chunked.document.id] = key
                 arrays = self._cache.get(key)
                 yield chunked if arrays is None else _from_cache(chunked, arrays)
 
         blocks: list[FloatArray] = []
         seconds = 0.0
-        stream = embed_chunks(missing(), encoder=encoder, pooling=pooling)
+        pooling: Pooling = "naive" if reading.alone else "late"
+        stream = embed_chunks(missing(), encoder=encoder, pooling=pooling, windows=reading.windows)
         while True:
             started = time.perf_counter()
             item = next(stream, None)
@@ -143,7 +223,7 @@ class VectorSource:
                 yield item
                 continue
             seconds += time.perf_counter() - started
-            blocks.append(_half(item.vectors) if isinstance(encoder, _Unfinished) else item.vectors)
+            blocks.append(_half(item.vectors) if name == "tokens" else item.vectors)
             if item.last:
                 rows = np.concatenate(blocks)
                 self._cache.put(keys[item.chunked.document.id], {"rows": rows, "seconds": np.array(seconds)})
@@ -190,13 +270,18 @@ def smallest_spans(chunked: ChunkedDocument) -> ChunkedDocument:
     return ChunkedDocument(chunked.document, spans or chunked.spans, tokens)
 
 
-def pool_spans(small: ChunkedDocument, rows: FloatArray, chunked: ChunkedDocument) -> FloatArray:
-    """Return the means (N, hidden) of all tokens of each chunk, from the means (S, hidden) of the smallest spans."""
+def pool_spans(
+    small: ChunkedDocument, rows: FloatArray, chunked: ChunkedDocument, weights: FloatArray | None = None
+) -> FloatArray:
+    """Return the means (N, hidden) of the tokens of each chunk, from the means (S, hidden) of the smallest spans.
+
+    `weights` (T,) are those of the document's tokens; those of one span are added up.
+    """
     text, tokens = chunked.document.text, chunked.tokens
     inner = token_owner(small.spans, text, tokens)
     outer = token_owner(chunked.spans, text, tokens)
-    counts = np.bincount(inner, minlength=len(rows)).astype(np.float64)
+    each = np.bincount(inner, weights=weights, minlength=len(rows)).astype(np.float64)
     owner: IntArray = outer[np.searchsorted(inner, np.arange(len(rows)))]
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    sums = np.add.reduceat(rows * counts[:, None], starts, axis=0)
-    return (sums / np.bincount(owner, weights=counts)[:, None]).astype(np.float32)
+    sums = np.add.reduceat(rows * each[:, None], starts, axis=0)
+    return (sums / np.add.reduceat(each, starts)[:, None]).astype(np.float32)

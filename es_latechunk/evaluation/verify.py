@@ -228,7 +228,7 @@ def _embed_again(
                 yield error
 
     blocks: dict[str, list[EmbeddedChunks]] = {}
-    windows = recorded_windows(encoder, identity.overlap)
+    windows = recorded_windows(encoder, identity.overlap, late_window=identity.pooling.late_window)
     for block in embed_chunks(chunked(), encoder=encoder, pooling=identity.pooling, windows=windows):
         if isinstance(block, DocumentError):
             errors.append(block)

@@ -205,7 +205,7 @@ def _chunks_alone(
 def _embed_pieces(
     pieces: Iterable[_Piece | T], encoder: TokenEncoder, clock: StageClock
 ) -> Iterator[PooledChunks | T]:
-    budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
+    budget = encoder.batch_tokens  # the first group is small, so that the model begins early
     group: list[_Piece] = []
     held = 0
     with _EncodingThread(encoder, clock) as ahead:
@@ -218,6 +218,7 @@ def _embed_pieces(
             if held >= budget:
                 yield from clock.timed("encode", _pooled(ahead.swap(group), encoder))
                 group, held = [], 0
+                budget = LOOK_AHEAD_BATCHES * encoder.batch_tokens
         yield from clock.timed("encode", _pooled(ahead.swap([]), encoder))
         if group:
             # Nothing is left to do beside it, and a thread for one short text would only cost time.

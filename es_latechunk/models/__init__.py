@@ -12,6 +12,7 @@ from es_latechunk.models.load import (
     load_recorded,
 )
 from es_latechunk.models.local.engines import ENGINES, EngineName
+from es_latechunk.models.local.family import measured_pooling
 from es_latechunk.models.registry import MINILM
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "find_local",
     "load_encoder",
     "load_recorded",
+    "measured_pooling",
 ]

@@ -11,9 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from es_latechunk.types import PoolingOptions
+
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 JINA_API = "jina-api:"  # before the name of a hosted model
 JINA_V2 = "jinaai/jina-embeddings-v2"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPooling:
+    """The settings that found most of all that were measured, and the overlap of their windows in tokens."""
+
+    options: PoolingOptions
+    overlap: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class Family:
         str, ...
     ] = ()  # the tasks that it has adapters for: for documents, for queries, then all others
     refusal: str = ""  # why the model does not suit late chunking
+    measured: MeasuredPooling | None = None  # None: nobody measured how its chunks are pooled best
 
 
 JINA_V3 = Family(
@@ -51,7 +62,16 @@ JINA_V3 = Family(
     tasks=("retrieval.passage", "retrieval.query", "separation", "classification", "text-matching"),
 )
 FAMILIES = (
-    Family({MINILM: 384}, max_tokens=512, window=256, licence="Apache-2.0"),
+    Family(
+        {MINILM: 384},
+        max_tokens=512,
+        window=256,
+        licence="Apache-2.0",
+        # docs/quality.md has the measurements.
+        measured=MeasuredPooling(
+            PoolingOptions("blend", "sif", neighbour_share=0.2, late_window=96), overlap=32
+        ),
+    ),
     Family(
         {
             f"{JINA_V2}-small-en": 512,

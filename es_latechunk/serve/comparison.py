@@ -130,10 +130,10 @@ class Index:
 
 def check_index(name: str, identity: IndexIdentity) -> None:
     """Raise IndexMismatchError if the vectors of the index are naive, so that there is nothing to compare."""
-    if identity.pooling != "late":
+    if identity.pooling.pooling == "naive":
         raise IndexMismatchError(
-            f"index {name}: was made with {identity.pooling} pooling, so it has no late vectors to compare; serve an "
-            "index made with late pooling, or none"
+            f"index {name}: was made with {identity.pooling}, so it has no late vectors to compare; serve an "
+            "index made with late or blend pooling, or none"
         )
 
 

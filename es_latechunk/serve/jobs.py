@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 
 from es_latechunk.chunking import chunk_document, make_chunker
+from es_latechunk.chunking.chunkers import sentence_spans
 from es_latechunk.chunking.sentences import TerminatorIds
 from es_latechunk.serve.batcher import Job
 from es_latechunk.serve.limits import Limits, RequestError
-from es_latechunk.serve.passages import sentence_spans
 from es_latechunk.serve.schemas import (
     CompareRequest,
     EmbeddingsRequest,

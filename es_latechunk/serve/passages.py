@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
-from es_latechunk.chunking.blocks import find_blocks
-from es_latechunk.chunking.chunkers import trimmed
-from es_latechunk.chunking.sentences import TerminatorIds, sentence_ends
-from es_latechunk.types import ChunkSpan, FloatArray, Hit, Passage, Tokens
+from es_latechunk.types import ChunkSpan, FloatArray, Hit, Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +36,6 @@ def passage_in(text: str, spans: Sequence[ChunkSpan], ordinal: int, neighbours: 
     """Return a chunk of a document with up to `neighbours` chunks on each side."""
     around = spans[max(0, ordinal - neighbours) : ordinal + neighbours + 1]
     return Shown(text, around[0].start, around[-1].end, spans[ordinal])
-
-
-def sentence_spans(text: str, tokens: Tokens, terminators: TerminatorIds) -> tuple[ChunkSpan, ...]:
-    """Return every sentence, heading and list item of a text, without the whitespace at both ends."""
-    blocks = find_blocks(text)
-    begins = (blocks.paragraphs, blocks.headings, blocks.bodies, blocks.lines)
-    cuts = np.unique(np.concatenate([sentence_ends(text, tokens, terminators), *begins]))
-    bounds = [0, *cuts.tolist(), len(text)]
-    spans = (trimmed(text, start, end) for start, end in pairwise(bounds))
-    return tuple(span for span in spans if span.start < span.end)
 
 
 def pieces(shown: Shown, spans: Sequence[ChunkSpan], similarities: FloatArray) -> list[dict[str, Any]]:

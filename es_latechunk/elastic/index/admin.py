@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,11 +29,18 @@ def check_name(name: str) -> None:
         raise UsageError(f"{setting('index')} is empty; name an index or an alias")
 
 
-def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identity: IndexIdentity) -> bool:
+def create_index(
+    client: Elasticsearch,
+    name: str,
+    body: dict[str, Any],
+    identity: IndexIdentity,
+    *,
+    keep_pooling: bool = False,
+) -> bool:
     """Create the index; return True if it is new, False if it exists with the same identity and fields.
 
     An existing index with another identity or other fields is refused (IndexMismatchError); the error has both values.
-    With an overlap of None in `identity`, the index keeps the one that it records.
+    With an overlap of None in `identity`, the index keeps the one that it records, and with `keep_pooling` its pooling.
     """
     check_name(name)
     with server_errors(client, name):
@@ -50,6 +57,8 @@ def create_index(client: Elasticsearch, name: str, body: dict[str, Any], identit
         else:
             return True
     record = read_record(client, name)
+    if keep_pooling:
+        identity = replace(identity, pooling=record.identity.pooling)
     check_identity(name, record.identity, identity)
     check_overlap(name, record.identity, identity.overlap)
     _check_fields(name, record.properties, body["mappings"]["properties"])
@@ -270,6 +279,7 @@ def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
         "bytes": size,
         "index_type": mappings["properties"][VECTOR_FIELD]["index_options"]["type"],
         **identity.to_meta(),
+        **asdict(identity.pooling),
         "overlap": identity.overlap,
         **({"metadata": types} if (types := types_of(mappings["properties"])) else {}),
     }

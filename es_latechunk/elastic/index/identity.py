@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
 from es_latechunk.errors import IndexMismatchError
-from es_latechunk.types import EncoderIdentity, Pooling
+from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS, EncoderIdentity, PoolingOptions
 
 META_KEY = "es_latechunk"
 # Increase it when the same text and settings give other chunks: the next ingest then cuts every document again.
 CHUNKING_VERSION = 3
+
+
+LATE = PoolingOptions()  # of an index that records no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,17 @@ class IndexIdentity:
     encoder: EncoderIdentity
     chunker: str
     max_tokens: int
-    pooling: Pooling = "late"
+    pooling: PoolingOptions = LATE
     overlap: int | None = None
 
     def to_meta(self) -> dict[str, Any]:
-        """Return the entry for the mapping's `_meta`."""
-        rest = {"chunker": self.chunker, "max_tokens": self.max_tokens, "pooling": self.pooling}
+        """Return the entry for the mapping's `_meta`; pooling settings that change nothing are left out."""
+        chosen = {
+            name: value
+            for name, value in asdict(self.pooling).items()
+            if name == "pooling" or value != getattr(LATE, name)
+        }
+        rest = {"chunker": self.chunker, "max_tokens": self.max_tokens, **chosen}
         overlap = {} if self.overlap is None else {"overlap": self.overlap}
         return {**asdict(self.encoder), **overlap, **rest}
 
@@ -60,7 +68,7 @@ class IndexIdentity:
                 EncoderIdentity(**fields),
                 entry["chunker"],
                 entry["max_tokens"],
-                entry["pooling"],
+                _read_pooling(entry, index),
                 entry.get("overlap"),
             )
         except (KeyError, TypeError) as error:
@@ -71,11 +79,31 @@ class IndexIdentity:
             raise IndexMismatchError(
                 f"index {index}: its _meta records the overlap {identity.overlap!r}, which is no number of tokens"
             )
-        if identity.pooling not in get_args(Pooling):
-            raise IndexMismatchError(
-                f"index {index}: its _meta records the pooling {identity.pooling!r}, which this version does not know"
-            )
         return identity
+
+
+def _read_pooling(entry: Mapping[str, Any], index: str) -> PoolingOptions:
+    options = PoolingOptions(
+        entry["pooling"],
+        **{
+            name: entry[name]
+            for name in PoolingOptions.__dataclass_fields__
+            if name in entry and name != "pooling"
+        },
+    )
+    window, share = options.late_window, options.neighbour_share
+    for name, known in (
+        ("pooling", options.pooling in POOLINGS),
+        ("token_weights", options.token_weights in TOKEN_WEIGHTS),
+        ("neighbour_share", type(share) in (int, float) and 0 <= share <= 1),
+        ("late_window", window is None or (type(window) is int and window > 0)),
+    ):
+        if not known:
+            raise IndexMismatchError(
+                f"index {index}: its _meta records the {name} {getattr(options, name)!r}, which this version does not "
+                "know"
+            )
+    return options
 
 
 def check_encoder(index: str, recorded: EncoderIdentity, given: EncoderIdentity) -> None:
@@ -99,8 +127,11 @@ def check_identity(index: str, recorded: IndexIdentity, given: IndexIdentity) ->
     The overlap is not compared: vectors of windows with another overlap answer the same queries.
     """
     check_encoder(index, recorded.encoder, given.encoder)
-    encoder = tuple(asdict(recorded.encoder))
-    _refuse_differences(index, recorded.to_meta(), given.to_meta(), ignore=(*encoder, "overlap"))
+    old, new = (
+        {"chunker": one.chunker, "max_tokens": one.max_tokens, **asdict(one.pooling)}
+        for one in (recorded, given)
+    )
+    _refuse_differences(index, old, new, ignore=())
 
 
 def check_overlap(index: str, recorded: IndexIdentity, overlap: int | None) -> None:

@@ -95,10 +95,12 @@ def _ranked(
     union = {candidate.key: candidate for candidate in [*bm25, *knn]}
     by_list = {"bm25": _list_scores(bm25), "knn": _list_scores(knn)}
     fused = [
-        replace(
-            one,
-            score=first.get(key, 0.0) + second.get(key, 0.0),
-            scores={name: scores.get(key) for name, scores in by_list.items()},
+        Candidate(
+            one.index,
+            one.id,
+            first.get(key, 0.0) + second.get(key, 0.0),
+            one.inner,
+            {name: scores.get(key) for name, scores in by_list.items()},
         )
         for key, one in union.items()
     ]

@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass
 
 from es_latechunk.models.checkpoint.weights import SINGLE, Checkpoint
-from es_latechunk.models.registry import FAMILIES, MINILM, Family, find_family, match_config
+from es_latechunk.models.registry import (
+    FAMILIES,
+    MINILM,
+    Family,
+    MeasuredPooling,
+    find_family,
+    match_config,
+)
+from es_latechunk.types import EncoderIdentity
 
 # Published weights that are recognised byte for byte: (file size, fingerprint) -> hub id. Comparing the size first
 # means that hardly any other file has to be read and hashed.
@@ -30,6 +38,15 @@ class FamilyMatch:
     trained_like: Family | None
     by_name: bool
     similar_name: Family | None
+
+
+def measured_pooling(identity: EncoderIdentity) -> MeasuredPooling | None:
+    """Return the pooling that measured best for these very weights, in the window that they were measured in."""
+    for (_, weights), name in KNOWN_WEIGHTS.items():
+        family = find_family(name)
+        if identity.weights == weights and family and identity.window == family.window:
+            return family.measured
+    return None
 
 
 def match_family(checkpoint: Checkpoint) -> FamilyMatch:
