@@ -19,7 +19,7 @@ pytest_of = $(1)/bin/python -m pytest
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-browser test-frameworks lint bench bench-knn wheel up down clean
+.PHONY: help quickstart test test-browser test-frameworks lint bench bench-knn wheel up connection down clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,15 @@ wheel: $(BIN)/python ## Build the wheel into dist/
 
 up: .env ## Start Elasticsearch and Kibana in Docker, with security on
 	docker compose up --detach --wait
-	@echo "Kibana: http://localhost:$$(sed -n 's/^KIBANA_PORT=//p' .env), user elastic, ELASTIC_PASSWORD from .env"
+	@$(MAKE) --no-print-directory connection
+
+# The password is read from .env by the shell that runs the lines: it stands on no screen and in no history.
+connection: .env ## Print the lines with which es-latechunk uses the Elasticsearch of `make up`
+	@echo "Kibana: http://localhost:$$(sed -n 's/^KIBANA_LOCAL_PORT=//p' .env), user elastic, ES_LOCAL_PASSWORD from .env"
+	@echo "So that es-latechunk uses this Elasticsearch, in this shell:"
+	@echo "  export ELASTICSEARCH_URL=http://localhost:$$(sed -n 's/^ES_LOCAL_PORT=//p' .env)"
+	@echo "  export ELASTICSEARCH_USERNAME=elastic"
+	@echo "  export ELASTICSEARCH_PASSWORD=\"\$$(sed -n 's/^ES_LOCAL_PASSWORD=//p' '$(CURDIR)/.env')\""
 
 down: .env ## Stop them; their data stays
 	docker compose --profile serve down

@@ -43,7 +43,7 @@ def embed_documents(
     - `pooling`: "late", "naive" (each chunk embedded alone), "blend" (the sum of both), or PoolingOptions with all
       settings. Default: what measured best for the model; for a model that nobody measured, "late".
     - `overlap`: the number of tokens that the windows of a long document share, 0 to half of a window. Default: what
-      was measured with the pooling; otherwise 0.
+      was measured with the same late window; otherwise 0.
     - `on_tokens`: is called with the id and the tokens of each document, which show how much of it the model cannot
       read.
     """
@@ -86,11 +86,14 @@ def choose_pooling(
 
     Raises UsageError for settings that cannot work.
     """
-    if pooling is None:
-        measured = measured_pooling(encoder.identity)
+    measured = measured_pooling(encoder.identity)
+    if isinstance(pooling, PoolingOptions):
+        options = pooling
+    elif pooling is None:
         options = measured.options if measured else PoolingOptions()
-        overlap = measured.overlap if measured and overlap is None else overlap
     else:
-        options = pooling if isinstance(pooling, PoolingOptions) else PoolingOptions(pooling)
+        options = PoolingOptions(pooling)
     check_pooling(options, encoder)
+    if overlap is None and measured and options.late_window == measured.options.late_window:
+        overlap = measured.overlap  # it belongs to this window
     return options, choose_windows(encoder, overlap, late_window=options.late_window)

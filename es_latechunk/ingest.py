@@ -124,6 +124,11 @@ class IngestRun:
         return self._target.encoder
 
     @property
+    def progress(self) -> IngestProgress:
+        """The running counts, which change while the run is under way."""
+        return self._counts
+
+    @property
     def report(self) -> IngestReport:
         """The counts so far."""
         return self._counts.report()
@@ -274,9 +279,11 @@ def written(
 
     def chunked() -> Iterator[ChunkedDocument | DocumentResult]:
         for item in documents:
+            counts.seen_documents += 1
             if isinstance(item, DocumentResult):
                 yield item
                 continue
+            counts.plan(item.chunked)
             document, spans = item.chunked.document, item.chunked.spans
             comparison = item.comparison
             opened[document.id] = _OpenDocument(
@@ -300,6 +307,7 @@ def written(
             elif isinstance(block, DocumentError):
                 yield _failed(block, opened.pop(block.document).document)
             else:
+                counts.encode(block.chunked, len(block.vectors))
                 document = opened[block.chunked.document.id]
                 indexing = index_actions(
                     block.chunked,

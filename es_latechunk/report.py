@@ -8,6 +8,7 @@ from typing import Literal
 
 from es_latechunk.errors import DocumentError
 from es_latechunk.stages import StageClock, StageSeconds
+from es_latechunk.types import ChunkedDocument
 
 MAX_FAILURES = 100  # in a report, so that a long run with many of them takes no more memory
 
@@ -64,7 +65,11 @@ class IngestReport:
 
 @dataclass(slots=True)
 class IngestProgress:
-    """The running counts of an ingest."""
+    """The running counts of an ingest.
+
+    For a progress bar: `seen_documents` were compared with the index; the `planned` ones among them have to be encoded;
+    `encoded_tokens` of their tokens have been.
+    """
 
     documents: int = 0
     indexed: int = 0
@@ -76,6 +81,21 @@ class IngestProgress:
     failures: list[DocumentError] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     clock: StageClock = field(default_factory=StageClock)
+    seen_documents: int = 0
+    planned_documents: int = 0
+    planned_characters: int = 0
+    planned_tokens: int = 0
+    encoded_tokens: float = 0.0
+
+    def plan(self, chunked: ChunkedDocument) -> None:
+        """Count a document that has to be encoded."""
+        self.planned_documents += 1
+        self.planned_characters += len(chunked.document.text)
+        self.planned_tokens += len(chunked.tokens)
+
+    def encode(self, chunked: ChunkedDocument, chunks: int) -> None:
+        """Count so many of a document's chunks as encoded; all of its chunks have the same part of its tokens."""
+        self.encoded_tokens += len(chunked.tokens) * chunks / len(chunked.spans)
 
     def add(self, result: DocumentResult) -> None:
         """Add the result of a document."""

@@ -8,16 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 from commands import error_of, run, run_process
 from faults import CutAnswer, FaultProxy, Status
 from made_models import mini_lm_folder
 
+from es_latechunk import Document, embed_documents, load_encoder, raise_errors
 from es_latechunk.cli import COMMANDS
+from es_latechunk.models import measured_pooling
 from es_latechunk.node.layout import HOME_VARIABLE
+from es_latechunk.types import PoolingOptions
 
 TEXT = "Berlin lies on the Spree. The city is old.\n\nIt has many lakes."
 SECRET = "hunter2hunter2"
@@ -60,6 +65,49 @@ def test_embed_prints_unit_vectors_and_late_is_not_naive(document: Path) -> None
         assert sum(value * value for value in row["vector"]) == pytest.approx(1, abs=1e-5)  # type: ignore[attr-defined]
         assert row["content"] == other["content"]
         assert row["vector"] != other["vector"]
+
+
+def test_embed_takes_the_settings_of_the_pooling(document: Path) -> None:
+    """Without any, what measured best for the model; options without --pooling change that, with it the rest is off."""
+    encoder = load_encoder(dtype="float32")
+    measured = measured_pooling(encoder.identity)
+    assert measured is not None
+    for given, options in (
+        ((), measured.options),
+        (("--neighbour-share", "0.4"), replace(measured.options, neighbour_share=0.4)),
+        (("--pooling", "blend", "--token-weights", "sif"), PoolingOptions("blend", "sif")),
+        (("--pooling", "late", "--late-window", "8"), PoolingOptions("late", late_window=8)),
+    ):
+        printed = rows(run("embed", document, "--max-tokens", "8", "--dtype", "float32", *given))
+        document_of = [Document("berlin.txt", TEXT)]
+        chunks = embed_documents(document_of, encoder=encoder, max_tokens=8, pooling=options)
+        expected = [chunk.vector for chunk in raise_errors(chunks)]
+        np.testing.assert_allclose([row["vector"] for row in printed], expected, atol=1e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ("--pooling", "naive", "--late-window", "8"),
+            "--late-window 8: naive pooling reads each chunk alone",
+        ),
+        (("--late-window", "300"), "--late-window 300: choose 3 to 256 tokens"),
+    ],
+)
+def test_poolings_that_cannot_work_are_refused(document: Path, given: tuple[str, ...], message: str) -> None:
+    assert message in error_of(run("embed", document, *given), 2)
+
+
+def test_compare_puts_a_chosen_pooling_in_the_place_of_late(document: Path) -> None:
+    asked = ("compare", document, "--max-tokens", "8", "--query", "Berlin", "--dtype", "float32")
+    late, blend = rows(run(*asked, "--json")), rows(run(*asked, "--pooling", "blend", "--json"))
+    by_chunk = {row["ordinal"]: row for row in blend}
+    for row in late:
+        other = by_chunk[row["ordinal"]]
+        assert row["naive"] == pytest.approx(other["naive"])
+        assert row["late"] != pytest.approx(other["late"], abs=1e-4)
+    assert run(*asked, "--pooling", "blend").stdout.split()[:4] == ["blend", "rank", "naive", "rank"]
 
 
 def test_standard_input_in_a_shell(document: Path) -> None:

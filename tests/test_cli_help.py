@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -21,25 +22,25 @@ from es_latechunk.cli import main
 from es_latechunk.cli.help import GROUPS, Command
 
 
-def commands(
-    group: click.Group = main, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Command]]:
+def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         else:
-            assert isinstance(command, Command), f"{name} has no examples and no groups of options"
             yield (*path, name), command
 
 
-EVERY = dict(commands())
+EVERY: dict[tuple[str, ...], Command] = dict(commands())
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
 def test_every_command_has_examples_with_options_that_it_has(path: tuple[str, ...]) -> None:
     shown = run(*path, "--help").stdout
+    assert isinstance(EVERY[path], Command), (
+        "@click.command(cls=Command, examples=(...)) has groups and examples"
+    )
     assert EVERY[path].examples
     for example in EVERY[path].examples:
         assert f"  {example}\n" in shown, "an example is one line, which can be pasted"

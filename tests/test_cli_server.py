@@ -55,7 +55,11 @@ def test_from_a_folder_to_hits(
 ) -> None:
     created = run("index", "create", index_name, "--max-tokens", "7", "--quantization", "none")
     assert (created.exit_code, created.stdout) == (0, "")
-    assert f"index {index_name} created: fake/words, 16 dimensions" in created.stderr
+    assert created.stderr.splitlines() == [
+        "nobody has measured which pooling is best for fake/words, so it is late pooling; compare them on your own "
+        "questions with: es-latechunk evaluate",
+        f"index {index_name} created: fake/words, 16 dimensions, late pooling",
+    ]
 
     [report] = rows(run("ingest", folder, "--index", index_name, "--json"))
     assert set(report) >= REPORT_KEYS
@@ -76,6 +80,39 @@ def test_from_a_folder_to_hits(
 
     [filtered] = rows(run("search", "x", "--index", index_name, "--filter", "lang=en", "--json"))
     assert (filtered["doc_id"], filtered["metadata"]) == ("1", {"lang": "en"})
+
+
+def test_an_index_shows_the_pooling_that_was_chosen(
+    client: Elasticsearch, index_name: str, encoder: WordEncoder
+) -> None:
+    settings = (
+        "--pooling",
+        "blend",
+        "--token-weights",
+        "sif",
+        "--neighbour-share",
+        "0.2",
+        "--late-window",
+        "24",
+    )
+    created = run("index", "create", index_name, *settings)
+    in_words = "blend pooling, windows of 24 tokens, sif token weights, a share of 0.2 from the neighbours"
+    assert created.stderr.splitlines() == [
+        f"index {index_name} created: fake/words, 16 dimensions, {in_words}"
+    ]
+    shown = run("index", "show", index_name).stdout.splitlines()
+    for line in (
+        "pooling          blend",
+        "token_weights    sif",
+        "neighbour_share  0.2",
+        "late_window      24",
+    ):
+        assert line in shown
+    again = run("index", "create", index_name)
+    assert (again.exit_code, in_words in again.stderr) == (0, True), "it keeps its own"
+    refused = error_of(run("index", "create", index_name, *settings[:-1], "32"), 2)
+    assert "late_window 24" in refused
+    assert "32" in refused
 
 
 def test_what_a_person_reads(

@@ -57,8 +57,8 @@ def test_every_variable_is_in_the_example_and_every_example_is_used() -> None:
 
 def test_elasticsearch_and_kibana_are_of_one_pinned_version() -> None:
     tags = {s["image"].split("}")[0].rpartition(":${")[2] for s in SERVICES.values() if "image" in s}
-    assert {tag.split(":")[0] for tag in tags} == {"STACK_VERSION"}
-    assert re.fullmatch(r"9\.\d+\.\d+", example_settings()["STACK_VERSION"])
+    assert {tag.split(":")[0] for tag in tags} == {"ES_LOCAL_VERSION"}
+    assert re.fullmatch(r"9\.\d+\.\d+", example_settings()["ES_LOCAL_VERSION"])
 
 
 def test_security_is_on() -> None:
@@ -91,3 +91,31 @@ def test_kibana_waits_for_elasticsearch_and_for_its_password() -> None:
 
 def test_serve_runs_only_under_its_profile() -> None:
     assert {name: s["profiles"] for name, s in SERVICES.items() if "profiles" in s} == {"serve": ["serve"]}
+
+
+def test_the_variables_have_the_names_of_start_local() -> None:
+    ours = {name for name in example_settings() if not re.match(r"(SERVE|ES_LATECHUNK)_", name)}
+    assert {"ES_LOCAL_VERSION", "ES_LOCAL_PASSWORD", "ES_LOCAL_PORT", "KIBANA_LOCAL_PASSWORD", "KIBANA_LOCAL_PORT",
+            "KIBANA_ENCRYPTION_KEY"} <= ours  # fmt: skip
+    assert all(re.match(r"ES_LOCAL_|KIBANA_", name) for name in ours)
+
+
+def test_the_lines_after_make_up_set_the_connection_and_show_no_password(tmp_path: Path) -> None:
+    """In a shell of its own, as a user pastes them; the folder's name has a space."""
+    folder = tmp_path / "my files"
+    folder.mkdir()
+    for name in ("Makefile", ".env.example", "pyproject.toml"):
+        (folder / name).write_text((ROOT / name).read_text(encoding="utf8"), encoding="utf8")
+    make = ["make", f"PYTHON={sys.executable}", "connection"]
+    printed = subprocess.run(make, cwd=folder, capture_output=True, text=True, check=True).stdout
+    settings = dict(
+        line.split("=", 1)
+        for line in (folder / ".env").read_text(encoding="utf8").splitlines()
+        if line and not line.startswith("#")
+    )
+    assert len(settings["ES_LOCAL_PASSWORD"]) == 32
+    assert settings["ES_LOCAL_PASSWORD"] not in printed
+    lines = "\n".join(line for line in printed.splitlines() if line.startswith("  export "))
+    ask = 'printf "%s\\n" "$ELASTICSEARCH_URL" "$ELASTICSEARCH_USERNAME" "$ELASTICSEARCH_PASSWORD"'
+    shell = subprocess.run(["sh", "-c", f"{lines}\n{ask}"], capture_output=True, text=True, check=True)
+    assert shell.stdout.splitlines() == ["http://localhost:9200", "elastic", settings["ES_LOCAL_PASSWORD"]]

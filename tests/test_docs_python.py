@@ -90,7 +90,7 @@ def test_the_examples_run(
         "madrid Madrid is the capital of Spain. The city lies on a high plain.",
         "oslo Oslo is the capital of Norway. The city lies by the fjord.",
     ]
-    assert many == ["a city by the water -> oslo", "a city on a plain -> madrid"]
+    assert many == ["a city by the fjord -> oslo", "a city on a plain -> madrid"]
     assert reranked == ["oslo -27.0"]
     assert verified == ["1.0 2 0"]
     assert swapped == ["capitals-000001 2", "oslo"]

@@ -94,6 +94,7 @@ def test_every_field_of_a_chunk_is_stored(client: Elasticsearch, index_name: str
         "start": 21,
         "end": 38,
         "title": "Köln am Rhein",
+        "headings": [],
         "metadata": {"lang": "de", "tags": ["dom", "rhein"]},
     }
 

@@ -28,7 +28,10 @@ from jina_server import (
     word_vector,
 )
 
+from es_latechunk import embed_documents
 from es_latechunk.errors import DocumentError, ModelError, UsageError
+from es_latechunk.late import EmbeddedChunks, embed_chunks
+from es_latechunk.late.combine import mix_neighbours
 from es_latechunk.models.jina_api import (
     HOSTED_MODELS,
     HostedModel,
@@ -36,7 +39,7 @@ from es_latechunk.models.jina_api import (
     JinaApiError,
 )
 from es_latechunk.models.jina_api.requests import chunk_texts
-from es_latechunk.types import ChunkedDocument, ChunkEncoder
+from es_latechunk.types import ChunkedDocument, ChunkEncoder, PoolingOptions
 
 
 @pytest.fixture
@@ -55,6 +58,29 @@ def test_it_is_a_chunk_encoder_and_says_what_it_is(server: JinaServer) -> None:
     identity = encoder.identity
     assert (identity.model, identity.weights, identity.window) == ("jina-api:jina-embeddings-v3", None, 120)
     assert (identity.document_task, identity.query_task) == ("retrieval.passage", "text-matching")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (PoolingOptions("blend"), "pooling blend"),
+        (PoolingOptions(token_weights="sif"), "token_weights sif"),
+        (PoolingOptions(late_window=64), "late_window 64"),
+    ],
+)
+def test_what_needs_token_vectors_is_refused(server: JinaServer, options: PoolingOptions, named: str) -> None:
+    with pytest.raises(UsageError, match=f"{named}: jina-api:jina-embeddings-v3 is hosted"):
+        embed_documents([], encoder=encoder_of(server), pooling=options)
+    assert server.requests == []
+
+
+def test_a_hosted_model_can_have_a_share_of_the_neighbours(server: JinaServer) -> None:
+    document, encoder = story(4), encoder_of(server)
+    plain = encoder.encode_chunks(document, "late")
+    options = PoolingOptions(neighbour_share=0.3)
+    [block] = embed_chunks([document], encoder=encoder, pooling=options)
+    assert isinstance(block, EmbeddedChunks)
+    np.testing.assert_allclose(block.vectors, mix_neighbours(plain, 0.3), atol=1e-6)
 
 
 def test_one_request_holds_one_whole_document(server: JinaServer) -> None:

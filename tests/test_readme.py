@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from commands import run_line
 from elasticsearch import Elasticsearch
 
+from es_latechunk.quickstart import notes_folder
+
 README = Path(__file__).parent.parent / "README.md"
-BERLIN = "Berlin is the capital of Germany. The city has more than 3.6 million inhabitants."
-OSLO = "Oslo is the capital of Norway. About 700,000 people live there, by the fjord."
 
 
 def blocks(language: str) -> list[str]:
@@ -25,12 +26,10 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with notes in it."""
-    notes = tmp_path_factory.mktemp("readme") / "notes"
-    notes.mkdir()
-    (notes / "berlin.txt").write_text(BERLIN, "utf-8")
-    (notes / "oslo.md").write_text(f"# Oslo\n\n{OSLO}\n", "utf-8")
-    return notes.parent
+    """A working folder with the notes that ship, as in a clone."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(notes_folder(), folder / "notes")
+    return folder
 
 
 @pytest.fixture

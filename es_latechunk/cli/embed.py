@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from es_latechunk.cli.help import Command
@@ -16,9 +18,12 @@ from es_latechunk.cli.options import (
     pooling_options,
 )
 from es_latechunk.cli.output import Failures, UnreadableNotes, print_json
+from es_latechunk.cli.progress import EmbedProgress, SourceProgress, bytes_of, progress_bar
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents import unique_documents
 from es_latechunk.embed import embed_documents
+from es_latechunk.errors import DocumentError
+from es_latechunk.types import Tokens
 
 
 @click.command(
@@ -47,27 +52,39 @@ def embed(
 
     Every vector has length 1. "-" reads standard input.
     """
-    failures, unreadable = Failures(), UnreadableNotes()
+    failures, unreadable, progress = Failures(), UnreadableNotes(), EmbedProgress()
+    quiet = sys.stdout.isatty()  # the vectors run over the same screen
+    read = SourceProgress(bytes_of(lambda: reader.count_bytes(paths), quiet=quiet))
+
+    def on_tokens(doc_id: str, tokens: Tokens) -> None:
+        unreadable(doc_id, tokens)
+        progress.add_tokens(tokens)
+
     encoder = model.load()
     chunks = embed_documents(
-        unique_documents(reader.read(paths)),
+        unique_documents(read.counted(reader.read(paths, on_read=read.add_bytes))),
         encoder=encoder,
         max_tokens=max_tokens,
         chunker=chunker,
         pooling=pooling.options(encoder),
         overlap=overlap,
-        on_tokens=unreadable,
+        on_tokens=on_tokens,
     )
-    for chunk in failures.named(chunks):
-        print_json(
-            {
-                "doc_id": chunk.doc_id,
-                "ordinal": chunk.ordinal,
-                "start": chunk.start,
-                "end": chunk.end,
-                "content": chunk.content,
-                "vector": chunk.vector.tolist(),
-            }
-        )
+    with progress_bar(read, progress.counts, quiet=quiet):
+        for chunk in chunks:
+            progress.add_chunk(chunk)
+            if isinstance(chunk, DocumentError):
+                failures.add(chunk)
+                continue
+            print_json(
+                {
+                    "doc_id": chunk.doc_id,
+                    "ordinal": chunk.ordinal,
+                    "start": chunk.start,
+                    "end": chunk.end,
+                    "content": chunk.content,
+                    "vector": chunk.vector.tolist(),
+                }
+            )
     unreadable.summary()
     failures.exit()

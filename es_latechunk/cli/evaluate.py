@@ -21,6 +21,7 @@ from es_latechunk.cli.evaluate_output import (
     recommended_commands,
     result_row,
 )
+from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import (
     MODEL,
     MODEL_NAME,
@@ -106,7 +107,10 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return add_options(with_loading, tuple(option for option in MODEL if option not in (MODEL_NAME, WINDOW)))
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=("es-latechunk evaluate --documents notes/ --questions questions.jsonl --pooling late,naive",),
+)
 @click.option(
     "--documents",
     "paths",

@@ -21,11 +21,12 @@ from es_latechunk.cli.output import (
     logged_notes,
     note,
     print_json,
-    progress_bar,
 )
+from es_latechunk.cli.progress import SourceProgress, bytes_of, counted_results, progress_bar
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.errors import DocumentError, UsageError
+from es_latechunk.report import IngestProgress
 from es_latechunk.types import DEFAULT_RETRY_FOR
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def ingest(
     failures = Failures()
     with ExitStack() as stack:
         stack.enter_context(logged_notes())
-        documents = _documents(client, source, lambda count: bar.read(count))
+        read = SourceProgress(bytes_of(lambda: reader.count_bytes(paths), quiet=as_json) if paths else None)
+        documents = read.counted(_documents(client, source, read.add_bytes))
         common: Any = {
             "client": client,
             "encoder": replace(model, keywords={**model.keywords, "retry_for": retry_for}).load_for,
@@ -147,16 +149,17 @@ def ingest(
         }
         if index and dry_run:
             planned = DryRun(documents, index=index, **common)
-            bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
-            _follow(planned, failures, None)
+            counts = IngestProgress()
+            with progress_bar(read, counts, quiet=as_json):
+                _follow(counted_results(planned, read, counts), failures, None)
             _print_plan(planned.plan, as_json=as_json)
         else:
             run = IngestRun(documents, index=index, alias=alias, wait=wait, **common)
             # Opened only now: a run that cannot begin must not empty the file of the run before it.
             letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter else None
-            bar = stack.enter_context(progress_bar(lambda: reader.count_bytes(paths), quiet=as_json))
             with _reported(run, reader, as_json=as_json):
-                _follow(run, failures, letters, lambda: bar.show(run.report))
+                with progress_bar(read, run.progress, quiet=as_json):
+                    _follow(run, failures, letters)
                 if alias:
                     note(
                         f"index {run.index} is filled; switch the alias to it with: es-latechunk index promote {alias}"
@@ -168,9 +171,8 @@ def _follow(
     results: Iterable[DocumentResult],
     failures: Failures,
     letters: DeadLetters | None,
-    show: Callable[[], None] = lambda: None,
 ) -> None:
-    """Name each document that fails or is mostly unreadable, write failed ones to `letters`, and show the progress."""
+    """Name each document that fails or is mostly unreadable, and write failed ones to `letters`."""
     unreadable = UnreadableNotes()
     for result in results:
         unreadable.result(result)
@@ -178,7 +180,6 @@ def _follow(
             if letters and result.error.source:
                 letters.add(result.error.source, result.error)
             failures.add(result.error)
-        show()
     unreadable.summary()
 
 

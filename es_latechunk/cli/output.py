@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ from es_latechunk.report import UnreadableText
 from es_latechunk.types import ChunkedDocument
 
 if TYPE_CHECKING:
-    from es_latechunk.report import DocumentResult, IngestReport
+    from es_latechunk.report import DocumentResult
     from es_latechunk.types import Tokens
 
 DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # Unicode's bidirectional embeddings
@@ -168,36 +168,3 @@ def chunk_rows(chunked: ChunkedDocument) -> Iterator[dict[str, Any]]:
             "end": span.end,
             "content": document.text[span.start : span.end],
         }
-
-
-class Progress:
-    """A progress bar on stderr: how much of the source has been read, and the counts so far."""
-
-    def __init__(self, bar: Any, task: Any) -> None:
-        self._bar = bar
-        self._task = task
-
-    def read(self, count: int) -> None:
-        """Move the bar on by `count` bytes of the source."""
-        self._bar.advance(self._task, count)
-
-    def show(self, report: IngestReport) -> None:
-        """Update the counts."""
-        speed = report.tokens / report.seconds if report.seconds else 0
-        counts = f"{report.documents} documents  {report.chunks} chunks  {speed:,.0f} tokens/s"
-        self._bar.update(self._task, description=counts)
-
-
-@contextmanager
-def progress_bar(count_bytes: Callable[[], int | None], *, quiet: bool) -> Iterator[Progress]:
-    """Show documents, chunks, tokens per second and the time left on stderr, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    hidden = quiet or not console.is_terminal
-    with Bar(*columns, console=console, transient=True, disable=hidden) as bar:
-        total = None if hidden else count_bytes()
-        yield Progress(bar, bar.add_task("", total=total))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from es_latechunk.cli.completion import index_option
 from es_latechunk.cli.help import Command
 from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
 from es_latechunk.cli.output import logged_notes, note, on_screen, print_json
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         'es-latechunk verify --index notes --query "Which city is old?" --documents notes/',
     ),
 )
-@click.option("--index", required=True, metavar="NAME", help="Index or alias to verify.")
+@index_option(required=True, help="Index or alias to verify.")
 @click.option(
     "--query", "queries", multiple=True, metavar="TEXT", help="Query for the kNN search. Repeatable."
 )
