@@ -136,7 +136,7 @@ def test_pseudo_queries_are_not_asked_of_an_index_that_has_their_words(
     client, encoder, _ = filled
     index = RealIndex.open(client, "exact", encoder)
     check_no_pseudo_queries(index, [Question("q", "?", "a")])
-    with pytest.raises(UsageError, match="has the sentences that make questions takes out"):
+    with pytest.raises(UsageError, match="has the sentences that make_questions takes out"):
         check_no_pseudo_queries(index, [Question("q", "?", "a", pseudo=True)])
 
 

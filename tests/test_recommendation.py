@@ -18,6 +18,7 @@ from test_evaluation import questions_of, write_rows
 from es_latechunk.cli.evaluate_output import recommended_commands
 from es_latechunk.cli.index import create
 from es_latechunk.cli.ingest import ingest
+from es_latechunk.cli.options import PoolingChoice
 from es_latechunk.cli.search import search
 from es_latechunk.evaluation.differences import find_baseline
 from es_latechunk.evaluation.evaluate import Combination, CombinationResult, Evaluation
@@ -145,7 +146,8 @@ def test_the_commands_are_understood(made: Combination) -> None:
     assert (settings["name"], settings["max_tokens"]) == ("my-index", made.max_tokens)
     chosen: Any = (made.pooling, made.token_weights, made.neighbour_share, made.late_window)
     expected = PoolingOptions(*chosen)
-    assert settings["pooling"].options(WordEncoder()) == (expected if made.pooling else None)
+    given = PoolingChoice({name: settings[name] for name in PoolingOptions.__dataclass_fields__})
+    assert given.options(WordEncoder()) == (expected if made.pooling else None)
     assert (settings["overlap"], settings["query_prefix"]) == (made.overlap, "query: ")
     assert (parsed[1].params["index"], parsed[1].params["id_field"]) == ("my-index", "_id")
     assert parsed[2].params["mode"] == made.mode
