@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models import load_encoder, load_recorded
-from es_latechunk.models.checkpoint.resolve import resolve_model, weights_fingerprint
+from es_latechunk.models.checkpoint.resolve import resolve_model
+from es_latechunk.models.checkpoint.weights import weights_fingerprint
 from es_latechunk.types import EncoderIdentity
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

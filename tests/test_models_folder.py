@@ -13,6 +13,7 @@ from made_models import add_dense, add_modules, add_prompts, change_config, save
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import MINILM, find_local
+from es_latechunk.models.checkpoint.weights import Checkpoint
 from es_latechunk.models.local.spec import ModelOptions, ModelSpec, describe
 
 FLAGS = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
@@ -37,7 +38,7 @@ def set_pooling(folder: Path, **settings: Any) -> Path:
 
 
 def spec(folder: Path, name: str = "m", **options: Any) -> ModelSpec:
-    return describe(folder, name=name, options=ModelOptions(**options))
+    return describe(Checkpoint(folder, name), ModelOptions(**options))
 
 
 def refusal(folder: Path, name: str = "m", **options: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,21 +11,20 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from made_models import add_modules, change_config, make_config, make_tensors, save_checkpoint, save_model
-from made_models import reference as exact
+from made_models import add_modules, change_config, save_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from es_latechunk.errors import UsageError
 from es_latechunk.models import Dtype, load_encoder
-from es_latechunk.models.checkpoint.weights import read_header
+from es_latechunk.models.checkpoint.weights import Checkpoint
 from es_latechunk.models.local.encoder import LocalEncoder
 from es_latechunk.models.local.spec import ModelOptions, ModelSpec, describe
-from es_latechunk.models.native.families import NativeCheckpoint, open_native, read_native, read_weights
+from es_latechunk.models.native import openvino_engine
+from es_latechunk.models.native.checkpoint import NativeCheckpoint, open_native, read_weights
 from es_latechunk.models.native.openvino_engine import OpenVinoModel, has_bfloat16
 from es_latechunk.models.native.torch_engine import NativeTorchModel
 
-FIXTURE = Path(__file__).parent / "fixtures" / "jina_v2_12heads"
 LENGTHS = (1, 2, 7, 33, 33, 96)
 TOLERANCE = 2e-5
 # family and options -> changes to its tiny configuration
@@ -64,12 +62,11 @@ def spread_biases(folder: Path) -> None:
 
 
 def native(folder: Path) -> NativeCheckpoint | None:
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    return read_native(config, read_header(folder / "model.safetensors"))
+    return open_native(Checkpoint(folder, folder.name))
 
 
 def spec_of(folder: Path) -> ModelSpec:
-    return describe(folder, name=folder.name, options=ModelOptions(assume_mean_pooling=True))
+    return describe(Checkpoint(folder, folder.name), ModelOptions(assume_mean_pooling=True))
 
 
 def windows(vocabulary: int, seed: int = 0) -> list[Any]:
@@ -126,40 +123,11 @@ def test_parity_with_transformers(folder: Path) -> None:
     assert_close([engine.run([window])[0] for window in batch], wanted)
 
 
-@pytest.mark.parametrize("family", ["v1", "code"])
-@pytest.mark.parametrize("heads", [4, 12])
-def test_jina_bert_on_openvino(tmp_path: Path, family: str, heads: int) -> None:
-    """Against the formulas, written once more in `made_models`; 97 tokens tell far from near."""
-    config = make_config(family, heads=heads)
-    tensors = make_tensors(family, config)
-    checkpoint = native(save_checkpoint(tmp_path / "jina", config, tensors))
-    assert checkpoint is not None
-    random = np.random.default_rng(0)
-    batch = [random.integers(1, 100, length).astype(np.int32) for length in (1, 5, 5, 97)]
-    wanted = []
-    for ids in batch:
-        rows = torch.from_numpy(ids[None]).long()
-        wanted.append(exact(family, config, tensors, rows, torch.ones_like(rows))[0].float().numpy())
-    assert_close(openvino_model(jina_spec(tmp_path / "jina"), checkpoint, "float32").run(batch), wanted)
-
-
-def test_jina_bert_as_recorded_from_the_original() -> None:
-    checkpoint = native(FIXTURE)
-    assert checkpoint is not None
-    recorded = dict(np.load(FIXTURE / "reference.npz"))
-    batch = [
-        ids[mask.astype(bool)].astype(np.int32)
-        for ids, mask in zip(recorded["input_ids"], recorded["attention_mask"], strict=True)
-    ]
-    wanted = [hidden[: len(ids)] for hidden, ids in zip(recorded["last_hidden_state"], batch, strict=True)]
-    assert_close(openvino_model(jina_spec(FIXTURE), checkpoint, "float32").run(batch), wanted)
-
-
 def openvino_model(spec: ModelSpec, checkpoint: NativeCheckpoint, dtype: Dtype) -> OpenVinoModel:
     return OpenVinoModel(checkpoint, name=spec.name, window=spec.window, dtype=dtype)
 
 
-def jina_spec(folder: Path) -> Any:
+def named(folder: Path) -> Any:
     return SimpleNamespace(name=folder.name, window=128)
 
 
@@ -266,19 +234,18 @@ def test_the_engine_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.Monkey
         engine_of(known, "openvino")
 
 
-def test_a_window_that_openvino_has_no_memory_for(tmp_path: Path) -> None:
-    folder = save_model(tmp_path / "long", "modernbert", max_position_embeddings=4096)
-    for name, window, expected in (
-        ("auto", 4096, "torch"),
-        ("auto", 2048, "openvino"),
-        ("openvino", 2048, "openvino"),
-    ):
-        encoder = load_encoder(
-            str(folder), window=window, assume_mean_pooling=True, engine=name, device="cpu"
-        )
-        assert encoder.engine == expected
-    with pytest.raises(UsageError, match="window 2048 or less, or engine torch"):
-        load_encoder(str(folder), assume_mean_pooling=True, engine="openvino").encode_queries(["a"])
+def test_long_windows_of_modernbert(tmp_path: Path) -> None:
+    """Its local attention goes through the queries in blocks, and each block sees the keys that it can reach."""
+    folder = save_model(tmp_path / "long", "modernbert", max_position_embeddings=1024, local_attention=100)
+    spread_biases(folder)
+    checkpoint = native(folder)
+    assert checkpoint is not None
+    random = np.random.default_rng(0)
+    batch = [random.integers(5, 100, length).astype(np.int32) for length in (1000, 300, 129, 129, 128, 3)]
+    wanted = reference(folder, batch)
+    assert spec_of(folder).window > openvino_engine.LONGEST_WHOLE_BIAS
+    assert_close(openvino_model(spec_of(folder), checkpoint, "float32").run(batch), wanted)
+    assert_close(padded(NativeTorchModel(checkpoint, "m", device="cpu"), batch), wanted)
 
 
 def test_threads_share_an_engine(tmp_path: Path) -> None:
@@ -334,10 +301,10 @@ def test_checkpoints_with_a_head_and_in_shards(tmp_path: Path, kind: str, class_
     folder = tmp_path / "head"
     getattr(transformers, class_name)(config).save_pretrained(folder, max_shard_size="20KB")
     assert len(list(folder.glob("model-*.safetensors"))) > 1
-    checkpoint = open_native(json.loads((folder / "config.json").read_text("utf-8")), folder)
+    checkpoint = native(folder)
     assert checkpoint is not None
     batch = windows(checkpoint.shape.vocabulary)
-    engine = openvino_model(jina_spec(folder), checkpoint, "float32")
+    engine = openvino_model(named(folder), checkpoint, "float32")
     assert_close(engine.run(batch), reference(folder, batch))
 
 
@@ -347,5 +314,5 @@ def test_camembert_is_read_as_roberta_is(tmp_path: Path) -> None:
     checkpoint = native(folder)
     assert checkpoint is not None
     batch = windows(checkpoint.shape.vocabulary)
-    engine = openvino_model(jina_spec(folder), checkpoint, "float32")
+    engine = openvino_model(named(folder), checkpoint, "float32")
     assert_close(engine.run(batch), reference(folder, batch))

@@ -12,6 +12,7 @@ import click
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.cli.output import note
 from es_latechunk.errors import UsageError, setting
+from es_latechunk.hidden_imports import hidden_imports
 from es_latechunk.models import DTYPES, ENGINES, LoadKeywords, load_encoder, load_recorded, measured_pooling
 from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS, PoolingOptions
 
@@ -232,7 +233,10 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_client(*args: Any, **values: Any) -> Any:
-        from es_latechunk.elastic.connection import Connection, connect
+        # The client imports each of these that is installed, and uses urllib3. httpx and requests bring rich and
+        # pygments along: together a third of the import's time, before the first hit.
+        with hidden_imports("elastic_transport", "aiohttp", "httpx", "requests"):
+            from es_latechunk.elastic.connection import Connection, connect
 
         connection = {name: values.pop(name) for name in Connection.__dataclass_fields__}
         if connection["insecure"]:

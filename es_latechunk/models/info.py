@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from es_latechunk.errors import ModelError
-from es_latechunk.models.checkpoint.resolve import ModelFolder, resolve_model
-from es_latechunk.models.checkpoint.weights import weights_fingerprint
+from es_latechunk.models.checkpoint.resolve import resolve_model
+from es_latechunk.models.checkpoint.weights import Checkpoint
 from es_latechunk.models.jina_api.hosted import find_hosted
 from es_latechunk.models.load import open_model
 from es_latechunk.models.local.family import match_family
@@ -85,9 +85,9 @@ def _from_table(model: str, family: Family) -> ModelInfo:
     )
 
 
-def _from_folder(folder: ModelFolder) -> ModelInfo:
-    facts = read_folder(folder.path, folder.name)
-    match = match_family(folder.path, folder.name, facts.config)
+def _from_folder(folder: Checkpoint) -> ModelInfo:
+    facts = read_folder(folder)
+    match = match_family(folder)
     stated = f"{facts.pooling} ({facts.pooling_file})" if facts.pooling else ""
     found = ModelInfo(
         model=folder.name,
@@ -95,11 +95,11 @@ def _from_folder(folder: ModelFolder) -> ModelInfo:
         pooling=stated or (match.listed.pooling if match.listed else "no file says it"),
         licence=match.trained_like.licence if match.trained_like else "",
         folder=str(folder.path.resolve()),
-        weights=weights_fingerprint(folder.path),
+        weights=folder.fingerprint,
         revision=folder.revision,
     )
     try:
-        architecture = read_architecture(folder.path, facts.config, folder.name)
+        architecture = read_architecture(folder)
         found = replace(found, dimensions=architecture.hidden, max_tokens=architecture.positions)
         spec, _ = open_model(folder, ModelOptions())
         check_checkpoint(spec)

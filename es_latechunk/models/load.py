@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from es_latechunk.errors import ModelError, UsageError, setting
-from es_latechunk.models.checkpoint.resolve import ModelFolder, resolve_model
-from es_latechunk.models.checkpoint.weights import stored_tensors, weights_fingerprint
+from es_latechunk.models.checkpoint.resolve import resolve_model
+from es_latechunk.models.checkpoint.weights import Checkpoint
 from es_latechunk.models.hardware import DTYPES, Dtype
 from es_latechunk.models.local.dense import check_dense
 from es_latechunk.models.local.engines import ENGINES, ChosenEngine, EngineName
@@ -111,8 +111,8 @@ def load_encoder(
     if name.startswith(JINA_API):
         return _load_hosted(name, options, retry_for)
     _check_listed(name)
-    folder = resolve_model(name, revision=revision, offline=offline)
-    return _load_local(folder, options, device=device, dtype=dtype, engine=engine)
+    checkpoint = resolve_model(name, revision=revision, offline=offline)
+    return _load_local(checkpoint, options, device=device, dtype=dtype, engine=engine)
 
 
 def _check_names(dtype: str, engine: str) -> None:
@@ -134,11 +134,11 @@ def _check_listed(name: str) -> None:
 
 
 def _load_local(
-    folder: ModelFolder, options: ModelOptions, *, device: str, dtype: Dtype, engine: EngineName
+    checkpoint: Checkpoint, options: ModelOptions, *, device: str, dtype: Dtype, engine: EngineName
 ) -> Encoder:
     from es_latechunk.models.local.encoder import LocalEncoder
 
-    spec, raw = open_model(folder, options)
+    spec, raw = open_model(checkpoint, options)
     tokenizer = HuggingFaceTokenizer(raw)
     model = ChosenEngine(
         spec, engine=engine, device=device, dtype=dtype, pad_id=tokenizer.pad_id, task=spec.document_task
@@ -181,13 +181,13 @@ def load_recorded(
     if name == recorded.model:
         _check_folder_exists(recorded)
         same, revision = True, revision or recorded.revision
+    elif name.startswith(JINA_API):
+        same = False
     else:
         # The same weights in another folder are the same model; any other model has settings of its own.
-        folder = None
-        if not name.startswith(JINA_API):
-            _check_listed(name)
-            folder = resolve_model(name, revision=revision, offline=given.get("offline", False))
-        same = folder is not None and weights_fingerprint(folder.path) == recorded.weights
+        _check_listed(name)
+        offline = given.get("offline", False)
+        same = resolve_model(name, revision=revision, offline=offline).fingerprint == recorded.weights
     keywords = merge_keywords(given, recorded, same_model=same)
     keywords["revision"] = revision
     return load_encoder(name, **keywords)
@@ -265,13 +265,14 @@ def _load_hosted(name: str, options: ModelOptions, retry_for: float | None) -> E
     )
 
 
-def open_model(folder: ModelFolder, options: ModelOptions) -> tuple[ModelSpec, AnyTokenizer]:
+def open_model(checkpoint: Checkpoint, options: ModelOptions) -> tuple[ModelSpec, AnyTokenizer]:
     """Read a model's description and its tokenizer. Raises ModelError if it does not suit late chunking."""
-    stored_tensors(folder.path)  # report a truncated file now, not at the first document
-    spec = describe(folder.path, name=folder.name, options=options, revision=folder.revision)
+    _ = checkpoint.tensors  # report a truncated file now, not at the first document
+    spec = describe(checkpoint, options)
     for module in spec.dense:
         check_dense(module, spec.name)
-    tokenizer = read_tokenizer(folder.path) or load_tokenizer(folder.path, local_files_only=True)
+    path = checkpoint.path
+    tokenizer = read_tokenizer(path) or load_tokenizer(path, local_files_only=True)
     _check_vocabulary(tokenizer, spec)
     if spec.lower_case:
         _lower_case(tokenizer)

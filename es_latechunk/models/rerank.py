@@ -12,7 +12,8 @@ import numpy as np
 
 from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models.checkpoint.json_files import read_json_object
-from es_latechunk.models.checkpoint.resolve import ModelFolder, resolve_model
+from es_latechunk.models.checkpoint.resolve import resolve_model
+from es_latechunk.models.checkpoint.weights import Checkpoint
 from es_latechunk.models.hardware import choose_hardware
 from es_latechunk.models.local.forward import load_errors, read_checkpoint
 from es_latechunk.models.local.metadata import quiet, usable_positions
@@ -47,7 +48,7 @@ def load_reranker(
 class CrossEncoderReranker:
     """A local cross-encoder, in float32; the weights are loaded at the first call."""
 
-    def __init__(self, folder: ModelFolder, *, device: str) -> None:
+    def __init__(self, folder: Checkpoint, *, device: str) -> None:
         _check_head(folder)
         self.name = folder.name
         self._folder = folder
@@ -122,7 +123,7 @@ class JinaApiReranker:
         return scores
 
 
-def _check_whole(folder: ModelFolder) -> int:
+def _check_whole(folder: Checkpoint) -> int:
     """The number of scores for a pair; ModelError if the architecture has weights that the folder lacks.
 
     sentence-transformers does not say so, as with models that need code from their repository.
@@ -133,7 +134,7 @@ def _check_whole(folder: ModelFolder) -> int:
     return int(model.config.num_labels)
 
 
-def _check_head(folder: ModelFolder) -> None:
+def _check_head(folder: Checkpoint) -> None:
     """Refuse what is no cross-encoder: an embedding model would load as well, with a last layer of random numbers."""
     path = folder.path / "config.json"
     architectures = read_json_object(path).get("architectures") or []

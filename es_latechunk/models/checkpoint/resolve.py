@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from es_latechunk.errors import ModelError, setting
-from es_latechunk.models.checkpoint.weights import weight_files, weights_fingerprint
+from es_latechunk.models.checkpoint.weights import Checkpoint, weight_files
 from es_latechunk.models.registry import MINILM
-
-__all__ = ["ModelFolder", "resolve_model", "weights_fingerprint"]
 
 # Only what is read here: never a pickle, never code, and no second copy of the weights for other runtimes.
 WANTED = [
@@ -29,16 +26,7 @@ UNWANTED = ["*.bin", "*.py", "onnx/*", "openvino/*"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
-    """A model's files. `name` is the hub id or the folder's own name; `revision` the hub's commit, if any."""
-
-    path: Path
-    name: str
-    revision: str | None
-
-
-def resolve_model(name: str, *, revision: str | None = None, offline: bool = False) -> ModelFolder:
+def resolve_model(name: str, *, revision: str | None = None, offline: bool = False) -> Checkpoint:
     """Find a model's folder; what is not here is downloaded, with progress bars on stderr.
 
     `name` is a folder or a hub id; `revision` a hub's branch, tag or commit. `offline` (or HF_HUB_OFFLINE=1)
@@ -50,18 +38,18 @@ def resolve_model(name: str, *, revision: str | None = None, offline: bool = Fal
     if not HUB_ID.fullmatch(name):
         raise ModelError(f"model {name}: no such folder; check the path, or give a hub id such as {MINILM}")
     if name == MINILM and revision is None and (installed := _installed_minilm()):
-        return ModelFolder(_checked(installed), name, None)
+        return Checkpoint(_checked(installed), name)
     return _download(name, revision=revision, offline=offline)
 
 
-def _local(folder: Path, name: str, revision: str | None) -> ModelFolder:
+def _local(folder: Path, name: str, revision: str | None) -> Checkpoint:
     if revision is not None:
         raise ModelError(
             f"model {name}: is a folder, which has no revision {revision!r}; leave out {setting('revision')}, or rename"
             " the folder to mean the hub id"
         )
     # The name goes into an index: it must not change with the directory that a command is started in.
-    return ModelFolder(_checked(folder), folder.resolve().name, None)
+    return Checkpoint(_checked(folder), folder.resolve().name)
 
 
 def _installed_minilm() -> Path | None:
@@ -79,7 +67,7 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _download(name: str, *, revision: str | None, offline: bool) -> ModelFolder:
+def _download(name: str, *, revision: str | None, offline: bool) -> Checkpoint:
     from huggingface_hub import snapshot_download
 
     with _explained(name, revision, offline):
@@ -96,7 +84,7 @@ def _download(name: str, *, revision: str | None, offline: bool) -> ModelFolder:
             f"model {name}: its repository has no safetensors weights, and a pickle is never opened; take a"
             f" {setting('revision')} that has them, or convert the model elsewhere and pass its folder"
         )
-    return ModelFolder(_checked(folder), name, folder.name)
+    return Checkpoint(_checked(folder), name, folder.name)
 
 
 @contextmanager

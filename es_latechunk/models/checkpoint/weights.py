@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +21,11 @@ from es_latechunk.errors import ModelError
 from es_latechunk.models.checkpoint.json_files import read_json_object, read_modules
 from es_latechunk.types import FloatArray
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-FLOATS = frozenset(_TYPES)
 _READ_BYTES = 2**20
+_MOST_NAMED = 20  # tensors in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,33 @@ class StoredTensor:
     dtype: str
     start: int
     end: int
+
+
+class Checkpoint:
+    """A model's folder. Its configuration, its weights' headers and their fingerprint are read once, at the first look.
+
+    `name` is the hub id or the folder's own name; `revision` the hub's commit, if any.
+    """
+
+    def __init__(self, path: Path, name: str, revision: str | None = None) -> None:
+        self.path = path
+        self.name = name
+        self.revision = revision
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; ModelError if it is missing or no JSON object."""
+        return read_json_object(self.path / "config.json", self.name)
+
+    @cached_property
+    def tensors(self) -> dict[str, StoredTensor]:
+        """The model's own tensors; ModelError if a file is missing, broken or cut off."""
+        return stored_tensors(self.path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See `weights_fingerprint`; all weights are read for it, a fraction of a second per 100 MB."""
+        return weights_fingerprint(self.path)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -108,24 +133,30 @@ def read_array(stored: StoredTensor) -> FloatArray:
     return np.asarray(raw, np.float32).reshape(stored.shape)
 
 
-def fits(
+def find_misfits(
     stored: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]], unused: Sequence[str]
-) -> bool:
-    """Whether a checkpoint has the wanted tensors, with these shapes, and nothing beside them but `unused` names."""
-    rest = [name for name in stored if name not in wanted and not name.startswith(tuple(unused))]
-    return not rest and all(
-        name in stored and stored[name].shape == shape and stored[name].dtype in _TYPES
-        for name, shape in wanted.items()
-    )
+) -> str:
+    """Compare the stored tensors with the wanted names and shapes; names that begin with one of `unused` may be there.
+
+    Returns "" if all fits, else what is wrong, such as "missing: a, b; misshapen: c is (2, 3), not (3, 3)".
+    """
+    both = [(stored[name], shape) for name, shape in wanted.items() if name in stored]
+    faults = {
+        "missing": [name for name in wanted if name not in stored],
+        "unexpected": [name for name in stored if name not in wanted and not name.startswith(tuple(unused))],
+        "misshapen": [
+            f"{each.name} is {each.shape}, not {shape}" for each, shape in both if each.shape != shape
+        ],
+        "not floating point": [
+            f"{each.name} is {each.dtype}" for each, _ in both if each.dtype not in _TYPES
+        ],
+    }
+    return "; ".join(f"{kind}: {_listed(names)}" for kind, names in faults.items() if names)
 
 
-def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors' values under the given keys, as stored, on the CPU; each file is opened once."""
-    for path in sorted({tensor.file for tensor in tensors.values()}):
-        with _opened(path) as file:
-            for key, tensor in tensors.items():
-                if tensor.file == path:
-                    yield key, file.get_tensor(tensor.name)
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(sorted(names)[:_MOST_NAMED]) + more
 
 
 def weights_fingerprint(folder: Path) -> str:
@@ -168,15 +199,6 @@ def _adapter_files(folder: Path) -> list[Path]:
     if not found or read_json_object(folder / "config.json").get("model_type") != "jina_embeddings_v3":
         return []
     return found
-
-
-def _opened(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); download the checkpoint again") from error
 
 
 def _sha256(path: Path) -> str:

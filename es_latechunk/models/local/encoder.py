@@ -10,7 +10,6 @@ import numpy as np
 from es_latechunk.chunking import chunk_document
 from es_latechunk.errors import DocumentError, UsageError, setting
 from es_latechunk.late import embed_chunks, l2_normalise
-from es_latechunk.models.checkpoint.weights import weights_fingerprint
 from es_latechunk.models.local.dense import DenseLayer, load_dense
 from es_latechunk.models.local.engines import ChosenEngine
 from es_latechunk.models.local.forward import check_checkpoint
@@ -60,17 +59,17 @@ class LocalEncoder:
     def identity(self) -> EncoderIdentity:
         return EncoderIdentity(
             model=self._spec.name,
-            weights=weights_fingerprint(self._spec.path),
+            weights=self._spec.checkpoint.fingerprint,
             dimensions=self._spec.dimensions,
             window=self._spec.window,
             document_prefix=self._spec.document_prefix,
             query_prefix=self._spec.query_prefix,
             assumed_mean_pooling=self._spec.assumed_mean_pooling,
             assumed_matryoshka=self._spec.assumed_matryoshka,
-            revision=self._spec.revision,
+            revision=self._spec.checkpoint.revision,
             document_task=self._spec.document_task,
             query_task=self._spec.query_task,
-            folder=str(self._spec.path.resolve()) if _is_own_folder(self._spec) else None,
+            folder=str(self._spec.checkpoint.path.resolve()) if _is_own_folder(self._spec) else None,
         )
 
     def check_weights(self) -> None:
@@ -146,7 +145,7 @@ class LocalEncoder:
 
 def _is_own_folder(spec: ModelSpec) -> bool:
     """A folder that the user named, not one of a hub's cache or of a package: its name has no slash."""
-    return spec.revision is None and "/" not in spec.name
+    return spec.checkpoint.revision is None and "/" not in spec.name
 
 
 class WholeText:

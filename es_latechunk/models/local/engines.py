@@ -11,8 +11,8 @@ from es_latechunk.errors import UsageError, setting
 from es_latechunk.models.hardware import Dtype, Hardware, has_torch, require_torch, runs_on_cpu
 from es_latechunk.models.local.forward import TokenModel
 from es_latechunk.models.local.spec import ModelSpec
-from es_latechunk.models.native.families import NativeCheckpoint, open_native
-from es_latechunk.models.native.openvino_engine import OpenVinoModel, unsupported_window
+from es_latechunk.models.native.checkpoint import NativeCheckpoint, open_native
+from es_latechunk.models.native.openvino_engine import OpenVinoModel
 from es_latechunk.types import FloatArray, IntArray
 
 EngineName = Literal["auto", "openvino", "torch"]
@@ -112,7 +112,7 @@ class ChosenEngine:
             return (
                 f"OpenVINO runs on the CPU here; choose {setting('device')} cpu, or {setting('engine')} torch"
             )
-        checkpoint = open_native(self._spec.config, self._spec.path, self._task)
-        if checkpoint is None:
+        found = open_native(self._spec.checkpoint, self._task)
+        if found is None:
             return f"its architecture or an option of it runs in transformers only; choose {setting('engine')} torch"
-        return unsupported_window(checkpoint.shape, self._spec.window) or checkpoint
+        return found

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from es_latechunk.models.checkpoint.weights import SINGLE, weights_fingerprint
+from es_latechunk.models.checkpoint.weights import SINGLE, Checkpoint
 from es_latechunk.models.registry import (
     FAMILIES,
     MINILM,
@@ -52,11 +49,12 @@ def measured_pooling(identity: EncoderIdentity) -> MeasuredPooling | None:
     return None
 
 
-def match_family(path: Path, name: str, config: Mapping[str, Any]) -> FamilyMatch:
+def match_family(checkpoint: Checkpoint) -> FamilyMatch:
     """Find the family by the hub id, the weights or config.json, and else by the folder's name."""
+    name, config = checkpoint.name, checkpoint.config
     origin = config.get("_name_or_path")
     origin = origin if isinstance(origin, str) else ""
-    published = _published(path, name)
+    published = _published(checkpoint)
     # A fine-tuned model names its base model in config.json, or has the base model's architecture.
     from_files = published or (find_family(origin) if "/" in origin else None) or match_config(config)
     listed = published or find_family(name)
@@ -69,18 +67,18 @@ def match_family(path: Path, name: str, config: Mapping[str, Any]) -> FamilyMatc
     )
 
 
-def _published(path: Path, name: str) -> Family | None:
+def _published(checkpoint: Checkpoint) -> Family | None:
     """The family of a model as it was published: by its hub id, its folder in the hub's cache, or its weights."""
-    if "/" in name and (family := find_family(name)):
+    if "/" in checkpoint.name and (family := find_family(checkpoint.name)):
         return family
-    for part in path.absolute().parts:
+    for part in checkpoint.path.absolute().parts:
         if part.startswith(CACHE) and (family := find_family(part.removeprefix(CACHE).replace("--", "/", 1))):
             return family
-    file = path / SINGLE
+    file = checkpoint.path / SINGLE
     size = file.stat().st_size if file.is_file() else 0
     if all(size != known for known, _ in KNOWN_WEIGHTS):
         return None
-    return find_family(KNOWN_WEIGHTS.get((size, weights_fingerprint(path)), ""))
+    return find_family(KNOWN_WEIGHTS.get((size, checkpoint.fingerprint), ""))
 
 
 def _similar_name(name: str) -> Family | None:

@@ -12,11 +12,10 @@ from typing import Any, cast
 import numpy as np
 
 from es_latechunk.errors import ModelError, setting
-from es_latechunk.models.checkpoint.weights import stored_tensors
 from es_latechunk.models.hardware import Dtype, Hardware, choose_hardware, require_torch
 from es_latechunk.models.local.metadata import quiet
 from es_latechunk.models.local.spec import ModelSpec
-from es_latechunk.models.native.families import open_native
+from es_latechunk.models.native.checkpoint import open_native
 from es_latechunk.types import FloatArray, IntArray
 
 UNUSED_WEIGHTS = ("pooler.",)
@@ -88,30 +87,31 @@ class TokenModel:
 
 
 def load_model(spec: ModelSpec, hardware: Hardware, task: str = "") -> Any:
-    """The torch module on its device: our JinaBERT, our own encoder, or transformers' architecture.
+    """The torch module on its device: our own encoder, or transformers' architecture.
 
-    Our own encoder has its weights in the precision that is asked for, the others in float32. ModelError if the
-    checkpoint is not whole, or holds values that are not finite.
+    Our own encoder has its weights in the precision that is asked for, transformers' module in float32. ModelError if
+    the checkpoint is not whole, or holds values that are not finite.
     """
-    if is_jina_bert(spec.config):
-        from es_latechunk.models.jina_bert import JinaBertModel
-
-        model: Any = JinaBertModel.from_pretrained(spec.path, device=hardware.device)
-    elif checkpoint := open_native(spec.config, spec.path, task):
+    if found := open_native(spec.checkpoint, task):
         import torch
 
         from es_latechunk.models.native.torch_engine import NativeTorchModel
 
         dtype = torch.bfloat16 if hardware.dtype == "bfloat16" else torch.float32
-        return NativeTorchModel(checkpoint, spec.name, device=hardware.device, dtype=dtype)
-    elif task:
+        return NativeTorchModel(found, spec.name, device=hardware.device, dtype=dtype)
+    if task:
         raise ModelError(
             f"model {spec.name}: its weights do not fit its config.json, so that the adapters of {task} have no place; "
             "download it again"
         )
-    else:
-        model = _load_transformers(spec.path, spec.name).to(hardware.device)
-    _check_finite(model, spec.name)
+    model = _load_transformers(spec.checkpoint.path, spec.name).to(hardware.device)
+    # Attention can turn NaN weights into vectors that look like any others.
+    broken = [key for key, value in model.named_parameters() if not value.isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"model {spec.name}: {broken[0]} and {len(broken) - 1} more weights hold values that are not finite; "
+            "download it again or choose another model"
+        )
     return model
 
 
@@ -120,20 +120,15 @@ def check_checkpoint(spec: ModelSpec) -> None:
 
     No value is read: a tensor stands in for each stored one that takes no memory, whatever its shape.
     """
-    if open_native(spec.config, spec.path, spec.document_task):
+    if open_native(spec.checkpoint, spec.document_task):
         return  # its tensors are exactly those that our own encoder needs, and nothing slow was imported to see it
     require_torch(f"model {spec.name}: its architecture or an option of it runs in transformers only")
-    if is_jina_bert(spec.config):
-        from es_latechunk.models.jina_bert import JinaBertModel
-
-        JinaBertModel.check(spec.path)
-        return
     import torch
     from transformers import AutoConfig, AutoModel
 
-    stored = stored_tensors(spec.path)
+    path, stored = spec.checkpoint.path, spec.checkpoint.tensors
     with _transformers_errors(spec.name):
-        config = AutoConfig.from_pretrained(str(spec.path), trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
             kind = type(AutoModel.from_config(config, trust_remote_code=False))  # type: ignore[no-untyped-call]
         info = kind.from_pretrained(
@@ -145,21 +140,6 @@ def check_checkpoint(spec: ModelSpec) -> None:
             output_loading_info=True,
         )[1]
     _check_weights(info, spec.name)
-
-
-def _check_finite(model: Any, name: str) -> None:
-    """Attention can turn NaN weights into vectors that look like any others."""
-    broken = [key for key, value in model.named_parameters() if not value.isfinite().all()]
-    if broken:
-        raise ModelError(
-            f"model {name}: {broken[0]} and {len(broken) - 1} more weights hold values that are not finite; "
-            "download it again or choose another model"
-        )
-
-
-def is_jina_bert(config: dict[str, Any]) -> bool:
-    """Jina v2 calls itself "bert", but its positions are ALiBi."""
-    return config.get("position_embedding_type") == "alibi"
 
 
 def _load_transformers(path: Path, name: str) -> Any:

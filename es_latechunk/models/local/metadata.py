@@ -13,9 +13,10 @@ from typing import Any
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.checkpoint.json_files import read_json_object, read_modules, read_optional_json
+from es_latechunk.models.checkpoint.weights import Checkpoint
 from es_latechunk.models.hardware import require_torch
 from es_latechunk.models.native.adapters import TASKS
-from es_latechunk.models.native.families import read_shape
+from es_latechunk.models.native.checkpoint import read_shape
 
 UNLIMITED = 1 << 20  # tokenizers write 10**30 for "no limit"
 PROMPTS = "config_sentence_transformers.json"
@@ -28,11 +29,10 @@ class FolderFacts:
 
     `lengths` are the numbers of tokens that sentence-transformers and the tokenizer cut texts to.
 
-    `truncate` is the size to which sentence-transformers matryoshka_dims the vectors; None: the model's own.
+    `truncate` is the size to which sentence-transformers cuts the vectors; None: the model's own.
     `unsupported` says what in the files changes the vectors in a way that is not computed here, or is "".
     """
 
-    config: dict[str, Any]
     pooling: str
     pooling_file: str
     lengths: tuple[int, ...]
@@ -44,9 +44,9 @@ class FolderFacts:
     unsupported: str
 
 
-def read_folder(path: Path, name: str) -> FolderFacts:
+def read_folder(checkpoint: Checkpoint) -> FolderFacts:
     """Read the facts; a file that is missing or not JSON is a ModelError that names it."""
-    config = read_json_object(path / "config.json", name)
+    path, name, config = checkpoint.path, checkpoint.name, checkpoint.config
     modules = [(_short_class(type_), folder) for type_, folder in read_modules(path, name)]
     if TASKS in config:  # jina-embeddings-v3 has a Transformer of its own, which chooses the adapter
         modules = [
@@ -64,7 +64,6 @@ def read_folder(path: Path, name: str) -> FolderFacts:
     tokenizer = read_optional_json(path / "tokenizer_config.json", name)
     lengths = (transformer.get("max_seq_length"), tokenizer.get("model_max_length"))
     return FolderFacts(
-        config=config,
         pooling=pooling,
         pooling_file=pooling_file,
         lengths=tuple(n for n in lengths if isinstance(n, int) and 0 < n < UNLIMITED),
@@ -147,18 +146,18 @@ COUNTING_FROM_PADDING = (
 class Architecture:
     """`hidden` is the size of token vectors; `positions` the most tokens at once, None if nothing limits."""
 
-    model_type: str
     hidden: int
     vocabulary: int
     positions: int | None
 
 
-def read_architecture(path: Path, config: dict[str, Any], name: str) -> Architecture:
+def read_architecture(checkpoint: Checkpoint) -> Architecture:
     """Read the sizes, or refuse what transformers alone cannot run as a text encoder (ModelError)."""
-    if shape := read_shape(config):
-        return Architecture(str(config["model_type"]), shape.hidden, shape.vocabulary, shape.most_tokens)
-    _check_known(config, name)
-    read = _auto_config(path, name)
+    if shape := read_shape(checkpoint):
+        return Architecture(shape.hidden, shape.vocabulary, shape.most_tokens)
+    name = checkpoint.name
+    _check_known(checkpoint.config, name)
+    read = _auto_config(checkpoint.path, name)
     model_type = str(read.model_type)
     if getattr(read, "is_encoder_decoder", False):
         raise ModelError(
@@ -171,7 +170,7 @@ def read_architecture(path: Path, config: dict[str, Any], name: str) -> Architec
             f"model {name}: config.json has no hidden_size or vocab_size ({model_type}), so it is no text "
             "encoder; choose one (es-latechunk models lists them)"
         )
-    return Architecture(model_type, hidden, vocabulary, usable_positions(read))
+    return Architecture(hidden, vocabulary, usable_positions(read))
 
 
 _QUIET = RLock()

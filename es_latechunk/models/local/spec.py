@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from es_latechunk.errors import ModelError, UsageError, setting
+from es_latechunk.models.checkpoint.weights import Checkpoint
 from es_latechunk.models.local.dense import dense_output
 from es_latechunk.models.local.family import FamilyMatch, match_family
 from es_latechunk.models.local.metadata import Architecture, FolderFacts, read_architecture, read_folder
@@ -49,8 +49,7 @@ class ModelSpec:
     """
 
     name: str
-    path: Path
-    config: dict[str, Any]
+    checkpoint: Checkpoint
     vocabulary: int
     max_tokens: int
     window: int
@@ -63,36 +62,35 @@ class ModelSpec:
     dense: tuple[Path, ...]
     assumed_mean_pooling: bool
     assumed_matryoshka: bool
-    revision: str | None
     document_task: str = ""
     query_task: str = ""
 
 
-def describe(path: Path, *, name: str, options: ModelOptions, revision: str | None = None) -> ModelSpec:
+def describe(checkpoint: Checkpoint, options: ModelOptions) -> ModelSpec:
     """Read a model folder and decide every setting.
 
     Raises ModelError if late chunking does not suit the model, and UsageError for an option that the model does not
     allow.
     """
-    facts = read_folder(path, name)
-    match = match_family(path, name, facts.config)
+    name = checkpoint.name
+    facts = read_folder(checkpoint)
+    match = match_family(checkpoint)
     family = match.trained_like
     assumed = _check_pooling(name, facts, match.listed, options)
     if facts.unsupported:
         raise ModelError(
             f"model {name}: {facts.unsupported}; choose another model (es-latechunk models lists them)"
         )
-    architecture = read_architecture(path, facts.config, name)
+    architecture = read_architecture(checkpoint)
     full = _full_dimensions(facts, architecture, name)
-    matryoshka_dims = _matryoshka_dims(facts, match.listed)
+    matryoshka_dims = _matryoshka_dims(checkpoint, facts, match.listed)
     dimensions = _dimensions(name, facts, matryoshka_dims, options, full)
     max_tokens = _max_tokens(architecture, family, facts)
-    document_task, query_task = _tasks(name, facts, family, options)
+    document_task, query_task = _tasks(checkpoint, family, options)
     _warn_about_prefixes(name, facts, match, options)
     return ModelSpec(
         name=name,
-        path=path,
-        config=facts.config,
+        checkpoint=checkpoint,
         vocabulary=architecture.vocabulary,
         max_tokens=max_tokens,
         window=_window(name, facts, match, options, max_tokens),
@@ -109,7 +107,6 @@ def describe(path: Path, *, name: str, options: ModelOptions, revision: str | No
         dense=facts.dense,
         assumed_mean_pooling=assumed,
         assumed_matryoshka=dimensions not in (full, *matryoshka_dims),
-        revision=revision,
         document_task=document_task,
         query_task=query_task,
     )
@@ -167,9 +164,9 @@ def _full_dimensions(facts: FolderFacts, architecture: Architecture, name: str) 
     return size
 
 
-def _matryoshka_dims(facts: FolderFacts, listed: Family | None) -> tuple[int, ...]:
+def _matryoshka_dims(checkpoint: Checkpoint, facts: FolderFacts, listed: Family | None) -> tuple[int, ...]:
     """Return the allowed sizes of shorter vectors: from the table or config.json, with the folder's truncate_dim."""
-    sizes = listed.matryoshka_dims if listed else facts.config.get("matryoshka_dimensions")
+    sizes = listed.matryoshka_dims if listed else checkpoint.config.get("matryoshka_dimensions")
     own = [size for size in sizes if isinstance(size, int)] if isinstance(sizes, (list, tuple)) else []
     return tuple(sorted({*own, *([facts.truncate] if facts.truncate else [])}))
 
@@ -219,18 +216,21 @@ def _warn_about_prefixes(name: str, facts: FolderFacts, match: FamilyMatch, opti
     )
 
 
-def _tasks(name: str, facts: FolderFacts, family: Family | None, options: ModelOptions) -> tuple[str, str]:
+def _tasks(checkpoint: Checkpoint, family: Family | None, options: ModelOptions) -> tuple[str, str]:
     """Return the tasks whose adapters read documents and queries; "" for a model without adapters."""
     if family is None or not family.tasks:
         if task := options.document_task or options.query_task:
-            raise UsageError(f"the task {task}: model {name} has no adapters for tasks; leave the option out")
+            raise UsageError(
+                f"the task {task}: model {checkpoint.name} has no adapters for tasks; leave the option out"
+            )
         return "", ""
-    known = facts.config.get(TASKS, family.tasks)
+    known = checkpoint.config.get(TASKS, family.tasks)
     chosen = options.document_task or family.tasks[0], options.query_task or family.tasks[1]
     for option, task in zip(("document_task", "query_task"), chosen, strict=True):
         if task not in known:
             raise UsageError(
-                f"{setting(option)} {task}: model {name} has adapters for {', '.join(known)}; choose one of them"
+                f"{setting(option)} {task}: model {checkpoint.name} has adapters for {', '.join(known)}; choose one "
+                "of them"
             )
     return chosen
 

@@ -12,10 +12,15 @@ from es_latechunk.models.native.shape import Activation, EncoderShape, alibi_slo
 from es_latechunk.types import FloatArray
 
 T = TypeVar("T")
+Bias = TypeVar("Bias")
 
 
-class Ops(Protocol[T]):
-    """What the encoder is computed with. B sequences of S tokens; a linear layer's weight is (out, in)."""
+class Ops(Protocol[T, Bias]):
+    """What the encoder is computed with. B sequences of S tokens; a linear layer's weight is (out, in).
+
+    `Bias` is how an engine keeps what is added to attention scores. Whole, at 8,192 tokens and with 12 heads, it would
+    take 3.2 GB: an engine may keep what it is computed from, and compute it for a block of queries at a time.
+    """
 
     def constant(self, array: FloatArray) -> T:
         """Weights, in the precision that is computed in."""
@@ -56,20 +61,20 @@ class Ops(Protocol[T]):
     def rotate(self, x: T, cosines: T, sines: T) -> T:
         """x * cosines + (-second half, first half) * sines, for x (B, heads, S, d) and tables (S, d)."""
 
-    def bias(self, ids: T, slopes: FloatArray | None, reach: int | None, mask: T | None) -> T | None:
+    def bias(self, ids: T, slopes: FloatArray | None, reach: int | None, mask: T | None) -> Bias | None:
         """What is added to attention scores (B or 1, heads or 1, S, S); None if it is zero.
 
-        -slope * distance, and minus infinity beyond `reach` and where `mask` (B, S) is false.
+        -slope * distance (ALiBi; slopes (heads,)), and nothing is seen beyond `reach` and where `mask` (B, S) is false.
         """
 
-    def attend(self, query: T, key: T, value: T, bias: T | None) -> T:
-        """softmax(q k / sqrt(d) + bias) v, heads joined again: (B, S, heads * d)."""
+    def attend(self, query: T, key: T, value: T, bias: Bias | None) -> T:
+        """softmax(q k / sqrt(d) + bias) v, heads joined again: (B, heads, S, d) -> (B, S, heads * d)."""
 
 
-class Encoder(Generic[T]):
+class Encoder(Generic[T, Bias]):
     """The encoder of one shape, with its weights as the operations take them."""
 
-    def __init__(self, shape: EncoderShape, weights: Mapping[str, T], ops: Ops[T]) -> None:
+    def __init__(self, shape: EncoderShape, weights: Mapping[str, T], ops: Ops[T, Bias]) -> None:
         self._shape = shape
         self._weights = weights
         self._ops = ops
@@ -121,7 +126,7 @@ class Encoder(Generic[T]):
         x = self._ops.add(x, mix(self._norm(x, f"{layer}.attention_norm") if layer else x))
         return self._ops.add(x, self._feed_forward(self._norm(x, f"{layer}.mlp_norm"), layer))
 
-    def _attention(self, x: T, *, layer: int, bias: T | None, turn: tuple[T, T] | None) -> T:
+    def _attention(self, x: T, *, layer: int, bias: Bias | None, turn: tuple[T, T] | None) -> T:
         ops, count = self._ops, self._shape.heads
         query, key, value = ops.split(self._linear(x, f"{layer}.qkv"), 3)
         if self._shape.norm_queries:

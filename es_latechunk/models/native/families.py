@@ -1,20 +1,14 @@
-"""What a checkpoint of each family is made of: its names and options, mapped onto the one encoder; else nothing."""
+"""What each family is made of: its tensors' names and its options, mapped onto the one encoder."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import numpy as np
-
-from es_latechunk.errors import ModelError
-from es_latechunk.models.checkpoint.weights import StoredTensor, fits, read_array, stored_tensors
-from es_latechunk.models.native.adapters import TASKS, Adapters, read_peft, split_original
+from es_latechunk.models.native.adapters import TASKS
+from es_latechunk.models.native.jina_bert import read_jina_shape
 from es_latechunk.models.native.shape import Activation, EncoderShape
-from es_latechunk.types import FloatArray
 
 Config = Mapping[str, Any]
 
@@ -77,85 +71,6 @@ class NativeFamily:
     unused: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NativeCheckpoint:
-    """A shape, for each of its weights the stored tensors that are stacked to it, and what a task adds to them."""
-
-    shape: EncoderShape
-    weights: Mapping[str, tuple[StoredTensor, ...]]
-    adapters: Adapters = field(default_factory=dict)
-
-
-def read_native(config: Config, stored: Mapping[str, StoredTensor]) -> NativeCheckpoint | None:
-    """The checkpoint as the encoder here takes it; None if it is anything else."""
-    family = _FAMILIES.get(_kind(config, stored))
-    shape = None if family is None else read_shape(config, stored)
-    if family is None or shape is None:
-        return None
-    for prefix in ("", *family.prefixes):
-        names = {name: _names(family, prefix, name) for name, _ in shape.weights()}
-        wanted = {
-            source: (size[0] // len(names[name]), *size[1:])
-            for name, size in shape.weights()
-            for source in names[name]
-        }
-        if fits(stored, wanted, family.unused):
-            return NativeCheckpoint(shape, {key: tuple(map(stored.__getitem__, names[key])) for key in names})
-    return None
-
-
-def open_native(config: Config, folder: Path, task: str = "") -> NativeCheckpoint | None:
-    """`read_native` of a folder, with the adapters of a task if the model has any.
-
-    None also if its files cannot be read, as transformers reports that in detail. Adapters that cannot be read are a
-    ModelError: without them the vectors would be wrong.
-    """
-    try:
-        stored = stored_tensors(folder)
-    except ModelError:
-        return None
-    if not task:
-        return read_native(config, stored)
-    if TASKS not in config:
-        found = read_native(config, stored)
-        return None if found is None else replace(found, adapters=read_peft(folder, task))
-    plain, by_name = split_original(config, stored, task)
-    found = read_native(config, plain)
-    if found is None:
-        return None
-    adapters = {
-        key: by_name.get(parts[0].name.replace(".parametrizations.weight.original", ".weight"))
-        for key, parts in found.weights.items()
-    }
-    return replace(found, adapters={key: (adapter,) for key, adapter in adapters.items() if adapter})
-
-
-def read_shape(config: Config, stored: Mapping[str, StoredTensor] | None = None) -> EncoderShape | None:
-    """The shape alone; None if config.json says anything that is not known here."""
-    family = _FAMILIES.get(_kind(config, stored or {}))
-    if family is None:
-        return None
-    try:
-        return family.read(config)
-    except UnknownOptionError:
-        return None
-
-
-def _kind(config: Config, stored: Mapping[str, StoredTensor]) -> str:
-    if config.get("position_embedding_type") == "alibi":
-        code = any(".mlp.up_gated_layer." in name for name in stored)
-        return "jina_bert_code" if code else "jina_bert"
-    if config.get("position_embedding_type") == "rotary" and TASKS in config:
-        return "jina_embeddings_v3"  # the original calls itself "xlm-roberta"
-    return str(config.get("model_type"))
-
-
-def _names(family: NativeFamily, prefix: str, name: str) -> tuple[str, ...]:
-    """ "3.qkv.bias" -> the names that this weight's parts have in the checkpoint."""
-    layer, part, kind = re.fullmatch(r"(?:(\d+)\.)?(\w+)\.(weight|bias)", name).groups()  # type: ignore[union-attr]
-    return tuple(f"{prefix}{source.format(layer)}.{kind}" for source in family.sources[part])
-
-
 def _size(config: Config, key: str) -> int:
     value = config.get(key)
     if type(value) is not int or value < 1:
@@ -211,31 +126,12 @@ def _bert(config: Config) -> EncoderShape:
     )
 
 
-def _jina_bert(config: Config) -> EncoderShape:
-    from es_latechunk.models.jina_bert.config import JinaBertConfig
-
-    try:
-        read = JinaBertConfig.from_values(config, source="config.json")
-    except ModelError as error:  # the torch module says the same, with the file's name
-        raise UnknownOptionError(str(error)) from error
-    return EncoderShape(
-        vocabulary=read.vocab_size,
-        hidden=read.hidden_size,
-        heads=read.num_attention_heads,
-        layers=read.num_hidden_layers,
-        intermediate=read.intermediate_size,
-        epsilon=read.layer_norm_eps,
-        activation="gelu",
-        most_tokens=read.max_position_embeddings,
-        token_types=read.type_vocab_size,
-        positions="alibi",
-        gate="first",
-        unbiased=frozenset({"up"}),
-    )
+def _jina_bert_es(config: Config) -> EncoderShape:
+    return replace(read_jina_shape(config), norm_queries=True)
 
 
 def _jina_bert_code(config: Config) -> EncoderShape:
-    return replace(_jina_bert(config), gate="second", norm_queries=True, second_residual=True)
+    return replace(_jina_bert_es(config), gate="second", second_residual=True)
 
 
 def _nomic_bert(config: Config) -> EncoderShape:
@@ -345,10 +241,13 @@ _JINA_BERT = {
     "down": ("encoder.layer.{}.mlp.wo",),
     "mlp_norm": ("encoder.layer.{}.mlp.layernorm",),
 }
-_JINA_BERT_CODE = {
-    **_BERT,
+_JINA_BERT_ES = {
+    **_JINA_BERT,
     "query_norm": ("encoder.layer.{}.attention.self.layer_norm_q",),
     "key_norm": ("encoder.layer.{}.attention.self.layer_norm_k",),
+}
+_JINA_BERT_CODE = {
+    **_JINA_BERT_ES,
     "second_norm": ("encoder.layer.{}.layer_norm_1",),
     "up": ("encoder.layer.{}.mlp.up_gated_layer",),
     "down": ("encoder.layer.{}.mlp.down_layer",),
@@ -396,42 +295,15 @@ def _unused(prefix: str) -> tuple[str, ...]:
 
 
 _ROBERTA = NativeFamily(_bert, _BERT, ("roberta.",), _unused("roberta."))
-_FAMILIES = {
+FAMILIES = {
     "bert": NativeFamily(_bert, _BERT, ("bert.",), _unused("bert.")),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
-    "jina_bert": NativeFamily(_jina_bert, _JINA_BERT, ("bert.",), _unused("bert.")),
+    "jina_bert": NativeFamily(read_jina_shape, _JINA_BERT, ("bert.",), _unused("bert.")),
+    "jina_bert_es": NativeFamily(_jina_bert_es, _JINA_BERT_ES, ("bert.",), _unused("bert.")),
     "jina_bert_code": NativeFamily(_jina_bert_code, _JINA_BERT_CODE, ("bert.",), _unused("bert.")),
     "nomic_bert": NativeFamily(_nomic_bert, _NOMIC_BERT, ("nomic_bert.",), _unused("nomic_bert.")),
     "jina_embeddings_v3": NativeFamily(_jina_v3, _JINA_V3, ("roberta.",), _unused("roberta.")),
     "modernbert": NativeFamily(_modernbert, _MODERNBERT, ("model.",), ("head.", "decoder.")),
 }
-
-
-def read_weights(checkpoint: NativeCheckpoint, name: str) -> dict[str, FloatArray]:
-    """Every weight by its name in `EncoderShape`, float32; values that are not finite are a ModelError.
-
-    Attention can turn NaN weights into vectors that look like any others. Of the token types only the first is
-    given, as nothing here has another one.
-    """
-    weights, broken = {}, []
-    for key, parts in checkpoint.weights.items():
-        arrays = [read_array(part) for part in parts]
-        broken += [part.name for part, array in zip(parts, arrays, strict=True) if not _is_finite(array)]
-        array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        for adapter in checkpoint.adapters.get(key, ()):
-            adapter.add_to(array)
-        weights[key] = array[0] if key == "types.weight" else array
-    if broken:
-        raise ModelError(
-            f"model {name}: {broken[0]} and {len(broken) - 1} more weights hold values that are not finite; "
-            "download it again or choose another model"
-        )
-    return weights
-
-
-def _is_finite(array: FloatArray) -> bool:
-    """By the sum in float64, which float32 values cannot overflow: no array of truth values is made."""
-    with np.errstate(invalid="ignore"):
-        return bool(np.isfinite(array.sum(dtype=np.float64)))

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from es_latechunk.errors import ModelError, setting
+from es_latechunk.hidden_imports import hidden_imports
 from es_latechunk.models.hardware import Dtype, Hardware
+from es_latechunk.models.native.checkpoint import NativeCheckpoint, read_weights
 from es_latechunk.models.native.encoder import Encoder
-from es_latechunk.models.native.families import NativeCheckpoint, read_weights
-from es_latechunk.models.native.shape import EncoderShape
 from es_latechunk.types import FloatArray, IntArray
 
 # Short windows of one length go together until a request has so many tokens: fewer leave the processor idle.
 REQUEST_TOKENS = 256
 # A window this long is computed by all threads together; shorter ones each by a thread of its own.
 LONG_WINDOW = 2_048
-# The bias of ALiBi and of local attention is written out, a number for each pair of tokens (and each head): 200 MB
-# at this length with 12 heads, and 16 times as much at 8,192 tokens, where torch works in blocks.
-LONGEST_BIASED = 2_048
+# The bias of ALiBi and of local attention is a number for each pair of tokens (and each head): up to this length it is
+# computed once for all layers, 13 MB with 12 heads, and beyond it for a block of queries at a time.
+LONGEST_WHOLE_BIAS = 512
 # What was compiled for each length of a window is kept, about a megabyte a length for a small model in bfloat16: so
 # many parts of it, where OpenVINO's own limit is 5000 and would let memory grow with the corpus.
 KERNELS = "500"
@@ -90,7 +90,10 @@ class OpenVinoModel:
     @cached_property
     def _core(self) -> Any:
         try:
-            import openvino
+            # OpenVINO reports each import of itself to its makers, from a process that it starts for that, unless this
+            # package is missing: a command that embeds texts on this machine sends nothing anywhere.
+            with hidden_imports("openvino", "openvino_telemetry"):
+                import openvino
         except ImportError as error:
             raise ModelError(
                 f"model {self._model}: OpenVINO is installed and cannot be imported ({error}); install it "
@@ -128,24 +131,13 @@ class OpenVinoModel:
 
         from es_latechunk.models.native.openvino_ops import OpenVinoOps
 
-        ops = OpenVinoOps()
+        ops = OpenVinoOps(in_blocks=self._window > LONGEST_WHOLE_BIAS)
         weights = {
             key: ops.constant(array) for key, array in read_weights(self._checkpoint, self._model).items()
         }
         ids = opset13.parameter([-1, -1], np.int32, "input_ids")
         hidden = Encoder(self._checkpoint.shape, weights, ops)(ids)
         return openvino.Model([opset13.result(hidden)], [ids], "encoder")
-
-
-def unsupported_window(shape: EncoderShape, window: int) -> str:
-    """Why a window is too long for the graph, or ""; see `LONGEST_BIASED`."""
-    biased = shape.positions == "alibi" or any(shape.reaches)
-    if not biased or window <= LONGEST_BIASED:
-        return ""
-    return (
-        f"windows of {window} tokens would need too much memory on it, with this model's kind of attention; choose "
-        f"{setting('window')} {LONGEST_BIASED} or less, or {setting('engine')} torch"
-    )
 
 
 def has_bfloat16(core: Any) -> bool:

@@ -15,6 +15,9 @@ Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 # Which half of the up projection goes through the activation; the other half is multiplied by it.
 Gate = Literal["", "first", "second"]
 Positions = Literal["table", "rotary", "alibi"]
+# Added to the score of a key that a query must not see: its share becomes 0. Minus infinity would make NaN of a row of
+# padding that sees nothing at all, and NaN would spread from there.
+UNSEEN = -1e30
 
 
 @dataclass(frozen=True, slots=True)

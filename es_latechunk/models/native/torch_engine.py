@@ -2,14 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from es_latechunk.models.native.checkpoint import NativeCheckpoint, read_weights
 from es_latechunk.models.native.encoder import Encoder
-from es_latechunk.models.native.families import NativeCheckpoint, read_weights
-from es_latechunk.models.native.shape import Activation
+from es_latechunk.models.native.shape import UNSEEN, Activation
 from es_latechunk.types import FloatArray
+
+# What one block's bias (B, heads, rows, keys) may weigh where it has to be written out.
+BLOCK_BYTES = 64 * 2**20
+# Fused kernels on GPUs want each row of the bias to start at a multiple of 16 bytes.
+ALIGNED = 8
+
+
+class BlockBias:
+    """The bias of attention scores, for a block of queries at a time.
+
+    Between the positions i and j it depends on j - i alone. So with the queries in reverse order each row is one ramp,
+    shifted by one to the row before: a matrix that is a strided view of the ramp, which costs no memory on a CPU.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        slopes: FloatArray | None,
+        reach: int | None,
+        mask: Tensor | None,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        distance = (torch.arange(2 * length + ALIGNED, device=device) - length).abs()
+        ramp = torch.zeros(1, len(distance), device=device)
+        if slopes is not None:
+            ramp = -torch.from_numpy(slopes).to(device)[:, None] * distance
+        # In float32, whatever the weights are: above 256 bfloat16 cannot tell a distance from the next one.
+        self._ramp = ramp if reach is None else ramp.masked_fill(distance > reach, UNSEEN)
+        self._length = length
+        self._reach = reach
+        self._hidden = None if mask is None else ~mask[:, None, None, :]
+        # CPU kernels take any strides, and float32 beside queries of any type; GPU kernels take neither.
+        self._dtype = None if device.type == "cpu" else dtype
+        rows = 1 if self._hidden is None else len(self._hidden)
+        self._rows = max(1, BLOCK_BYTES // (4 * rows * len(ramp) * (length + ALIGNED)))
+
+    def blocks(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Queries, keys, and the bias (B or 1, heads or 1, queries, keys) between them, queries in reverse order."""
+        for first in range(0, self._length, self._rows):
+            last = min(first + self._rows, self._length)
+            start, end = 0, self._length
+            if self._reach is not None:
+                start, end = max(0, first - self._reach), min(self._length, last + self._reach)
+            yield slice(first, last), slice(start, end), self._block(first, last, start, end)
+
+    def _block(self, first: int, last: int, start: int, end: int) -> Tensor:
+        aligned = -(-(end - start) // ALIGNED) * ALIGNED
+        shape = (1, len(self._ramp), last - first, aligned)
+        # Row r is query last - 1 - r, and the ramp has distance 0 at `length`.
+        offset = self._length + start - (last - 1)
+        block = self._ramp.as_strided(shape, (0, self._ramp.stride(0), 1, 1), offset)
+        if self._hidden is not None:
+            hidden = F.pad(self._hidden[..., start:end], (0, aligned - (end - start)))
+            block = block.masked_fill(hidden, UNSEEN)
+        if self._dtype is not None:
+            block = block.to(self._dtype, memory_format=torch.contiguous_format, copy=True)
+        return block[..., : end - start]
 
 
 class TorchOps:
@@ -67,22 +128,25 @@ class TorchOps:
 
     def bias(
         self, ids: Tensor, slopes: FloatArray | None, reach: int | None, mask: Tensor | None
-    ) -> Tensor | None:
-        if slopes is None and reach is None and mask is None:
-            return None
-        positions = torch.arange(ids.shape[1], device=self.device)
-        distance = (positions[:, None] - positions).abs()
-        total = torch.zeros(1, 1, *distance.shape, device=self.device)
-        if slopes is not None:
-            total = -torch.from_numpy(slopes).to(self.device)[None, :, None, None] * distance
-        if reach is not None:
-            total = total.masked_fill(distance > reach, -torch.inf)
-        if mask is not None:
-            total = total.masked_fill(~mask[:, None, None, :], -torch.inf)
-        return total.to(self.dtype)
+    ) -> Tensor | BlockBias | None:
+        """A tensor where only a mask hides keys, as that is the same for all queries."""
+        if slopes is None and reach is None:
+            return None if mask is None else mask[:, None, None, :]
+        return BlockBias(ids.shape[1], slopes, reach, mask, device=self.device, dtype=self.dtype)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | BlockBias | None) -> Tensor:
+        if not isinstance(bias, BlockBias):
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+            return mixed.transpose(1, 2).flatten(2)
+        batch, heads, length, size = query.shape
+        joined = query.new_empty(batch, length, heads, size)
+        for queries, keys, block in bias.blocks():
+            turned = query[:, :, queries].flip(2)
+            mixed = F.scaled_dot_product_attention(
+                turned, key[:, :, keys], value[:, :, keys], attn_mask=block
+            )
+            joined[:, queries] = mixed.flip(2).transpose(1, 2)
+        return joined.flatten(2)
 
 
 class NativeTorchModel(nn.Module):
@@ -96,7 +160,7 @@ class NativeTorchModel(nn.Module):
         super().__init__()
         ops = TorchOps(torch.device(device), dtype)
         weights = {key: ops.constant(array) for key, array in read_weights(checkpoint, name).items()}
-        self._encoder = Encoder(checkpoint.shape, weights, ops)
+        self._encoder: Encoder[Tensor, Tensor | BlockBias] = Encoder(checkpoint.shape, weights, ops)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """`attention_mask` (B, T) is 0 at padding, which is on the right; what is computed there means nothing."""
