@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from es_latechunk.evaluation.measures import Interval, QuestionScores
     from es_latechunk.evaluation.recommendation import Recommendation
 
-SETTINGS = (
-    "model", "window", "chunker", "max_tokens", "pooling", "token_weights", "neighbour_share", "late_window",
-    "overlap", "mode", "index",
-)  # fmt: skip
+SETTINGS = ("model", "window", "chunker", "max_tokens", "vectors", "mode", "index")
 FILE_WIDTH = 120  # characters of a line, if the output is no terminal
 INDEX_NAME = "my-index"
 
@@ -94,7 +91,7 @@ def print_results(evaluation: Evaluation, gains: Sequence[Difference], baseline:
     varying = [name for name in SETTINGS if len({getattr(one, name) for one in combinations}) > 1] or ["mode"]
     shared = [getattr(combinations[0], name) for name in SETTINGS if name not in varying]
     facts = f"{evaluation.asked}, relevance by {evaluation.relevance}"
-    same = [str(value) for value in shared if value not in ("", None, "none", 0.0)]
+    same = [str(value) for value in shared if value]
     console.print(on_screen(" ".join([f"{facts},", *same])), markup=False, soft_wrap=True)
     console.print(f"\nnDCG@10, and how much it is above the baseline ({CONFIDENCE} % interval)")
     quality = _table(varying, ["in-corpus", "above the baseline"])
@@ -120,7 +117,7 @@ def print_results(evaluation: Evaluation, gains: Sequence[Difference], baseline:
 
 
 def _cell(value: object) -> str:
-    return "-" if value in ("", None) else on_screen(f"{value:g}" if isinstance(value, float) else str(value))
+    return on_screen(str(value) or "-")
 
 
 def _table(settings: Sequence[str], columns: Sequence[str]) -> Table:
@@ -128,7 +125,7 @@ def _table(settings: Sequence[str], columns: Sequence[str]) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in settings:
-        table.add_column(name.replace("_", " "), no_wrap=True)
+        table.add_column(name.replace("_", " "), no_wrap=name != "vectors")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -74,17 +74,26 @@ class Combination:
     index: str = ""
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """The settings as words, in the order in which a table has them; what is left out is the default."""
-        words = [self.model, str(self.window), self.chunker, str(self.max_tokens), self.pooling]
-        words.append("" if self.token_weights == "none" else self.token_weights)  # noqa: S105
+    def vectors(self) -> str:
+        """The pooling and its settings in words; "" for BM25. What is left out is the default."""
+        words = [self.pooling, "" if self.token_weights == "none" else self.token_weights]  # noqa: S105
         words.append(f"neighbours={self.neighbour_share:g}" if self.neighbour_share else "")
-        words += ["" if value is None else f"{name}={value}" for name, value in self._windows()]
-        words += [self.mode, f"index={self.index}" if self.index else ""]
-        return tuple(word for word in words if word)
+        windows = (("late-window", self.late_window), ("overlap", self.overlap))
+        words += [f"{name}={value}" for name, value in windows if value is not None]
+        return " ".join(filter(None, words))
 
-    def _windows(self) -> tuple[tuple[str, int | None], ...]:
-        return ("late-window", self.late_window), ("overlap", self.overlap)
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The settings as words, in the order in which a table has them."""
+        words = [
+            self.model,
+            str(self.window),
+            self.chunker,
+            str(self.max_tokens),
+            *self.vectors.split(),
+            self.mode,
+        ]
+        return (*words, f"index={self.index}") if self.index else tuple(words)
 
     def __str__(self) -> str:
         return " ".join(self.words)

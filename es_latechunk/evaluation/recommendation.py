@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from es_latechunk.evaluation.evaluate import Combination, CombinationResult, Evaluation
 from es_latechunk.evaluation.measures import CONFIDENCE, Interval, Values, intervals
@@ -90,10 +91,11 @@ def _in_document(best: CombinationResult, baseline: CombinationResult) -> str:
 
 
 def _pooling_verdict(chosen: CombinationResult, results: Sequence[CombinationResult]) -> list[str]:
-    """Compare late with naive pooling, all else being as in the chosen combination, if both were measured so."""
+    """Compare late with naive pooling, at the chosen chunks and search, if both were measured there."""
 
     def rest(combination: Combination) -> Combination:
-        return replace(combination, pooling="", late_window=None, overlap=None)
+        plain: dict[str, Any] = {"pooling": "", "token_weights": "none", "neighbour_share": 0.0}
+        return replace(combination, **plain, late_window=None, overlap=None)
 
     same = [one for one in results if rest(one.combination) == rest(chosen.combination)]
     late = next((one for one in same if one.combination.pooling == "late"), None)
