@@ -132,7 +132,7 @@ def run(documents: Iterator[Document], watch: Watch, *, server: bool) -> int:
     name = f"memory-{os.getpid()}"
 
     with connect() as client:
-        create_index(name, encoder=encoder, client=client)
+        create_index(name, encoder=encoder, client=client, pooling="late")
         try:
             load = IngestRun(documents, index=name, client=client, encoder=encoder)
             for _ in load:

@@ -1,4 +1,4 @@
-"""es-latechunk as a contender: `python ours.py ENGINE DTYPE`."""
+"""es-latechunk as a contender: `python ours.py ENGINE DTYPE POOLING`; the pooling `default` is the model's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from es_latechunk import (
 )
 
 MARK_EVERY = 100  # chunks
-ENGINE, DTYPE = sys.argv[1:]
+ENGINE, DTYPE, POOLING = sys.argv[1:]
+pooling: Any = None if POOLING == "default" else POOLING
 encoder: Any = load_encoder(engine=ENGINE, dtype=DTYPE, device="cpu")  # type: ignore[arg-type]
 
 
@@ -39,7 +40,9 @@ def read(path: str) -> Iterator[Document]:
 def vectors(documents: str) -> dict[str, Any]:
     """Text to chunk vectors."""
     start = time.perf_counter()
-    chunks = raise_errors(embed_documents(read(documents), encoder=encoder, max_tokens=MAX_TOKENS))
+    chunks = raise_errors(
+        embed_documents(read(documents), encoder=encoder, max_tokens=MAX_TOKENS, pooling=pooling)
+    )
     count = sum(1 for _ in chunks)
     return {"seconds": time.perf_counter() - start, "chunks": count}
 
@@ -47,7 +50,7 @@ def vectors(documents: str) -> dict[str, Any]:
 def ingest(documents: str, url: str, index: str) -> dict[str, Any]:
     """Text to searchable chunks."""
     with connect(url=url) as client:
-        create_index(index, encoder=encoder, client=client, max_tokens=MAX_TOKENS)
+        create_index(index, encoder=encoder, client=client, max_tokens=MAX_TOKENS, pooling=pooling)
         start = time.perf_counter()
         run = IngestRun(read(documents), index=index, client=client, encoder=encoder)
         for _ in run:
@@ -88,7 +91,7 @@ def grow(folder: str | None, chunks: int, url: str, index: str) -> dict[str, Any
             yield document
 
     with connect(url=url) as client:
-        create_index(index, encoder=encoder, client=client, max_tokens=MAX_TOKENS)
+        create_index(index, encoder=encoder, client=client, max_tokens=MAX_TOKENS, pooling=pooling)
         marks[0] = (0, time.monotonic())
         run = IngestRun(documents(), index=index, client=client, encoder=encoder)
         for _ in run:

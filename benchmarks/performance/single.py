@@ -46,7 +46,7 @@ def growth(
     """One ingest of so many chunks: its time and memory when it reaches each step."""
     index = "benchmark-growth"
     client.indices.delete(index=index, ignore_unavailable=True)
-    worker = Worker(Path(sys.executable), "ours.py", ("auto", "auto"), log)
+    worker = Worker(Path(sys.executable), "ours.py", ("auto", "auto", "late"), log)
     worker.wait_until_loaded()
     with MemoryWatch(worker.pid) as memory:
         marks = worker.ask("grow", folder=folder and str(folder), chunks=chunks, url=url, index=index)[

@@ -40,9 +40,10 @@ def _peer(label: str, name: str, python: Path = PEERS) -> Contender:
 
 
 CONTENDERS: dict[str, Contender] = {
-    "openvino": Contender("es-latechunk, OpenVINO", OURS, "ours.py", ("openvino", "auto")),
-    "openvino-float32": Contender("es-latechunk, OpenVINO", OURS, "ours.py", ("openvino", "float32")),
-    "torch": Contender("es-latechunk, torch", OURS, "ours.py", ("torch", "auto")),
+    "openvino": Contender("es-latechunk, OpenVINO", OURS, "ours.py", ("openvino", "auto", "late")),
+    "default": Contender("es-latechunk, default pooling", OURS, "ours.py", ("auto", "auto", "default")),
+    "openvino-float32": Contender("es-latechunk, OpenVINO", OURS, "ours.py", ("openvino", "float32", "late")),
+    "torch": Contender("es-latechunk, torch", OURS, "ours.py", ("torch", "auto", "late")),
     "chonkie": _peer("chonkie, LateChunker", "chonkie"),
     "article": _peer("transformers, one text at a time", "article"),
     "st-float32": _peer("sentence-transformers", "sentence-transformers-float32"),
