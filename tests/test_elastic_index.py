@@ -56,7 +56,7 @@ def test_an_index_that_records_no_overlap_is_used_as_it_is(client: Elasticsearch
     encoder = make_index(client, index_name)
     [recorded] = client.indices.get_mapping(index=index_name).values()
     meta = recorded["mappings"]["_meta"]
-    assert meta["es_latechunk"].pop("overlap") == 8
+    assert meta["es_latechunk"].pop("overlap") == 0
     client.indices.put_mapping(index=index_name, meta=meta)
     load(client, index_name, [Document("long", text)], encoder)
     chunked = chunk_document(
@@ -186,7 +186,7 @@ def stored_vector(client: Elasticsearch, name: str, identifier: str) -> list[flo
         (WordEncoder(), {"pooling": PoolingOptions(token_weights="sif")}, ["token_weights 'none'", "'sif'"]),
         (WordEncoder(), {"pooling": PoolingOptions(neighbour_share=0.3)}, ["neighbour_share 0.0", "0.3"]),
         (WordEncoder(), {"pooling": PoolingOptions(late_window=32)}, ["late_window None", "32"]),
-        (WordEncoder(), {"overlap": 9}, ["overlap 8", "9"]),
+        (WordEncoder(), {"overlap": 9}, ["overlap 0", "9"]),
     ],
 )
 def test_creating_again_with_another_identity_is_refused_naming_both(
@@ -253,7 +253,7 @@ def test_meta_records_the_model_and_how_texts_are_cut(client: Elasticsearch, ind
         "chunker": "sentences",
         "max_tokens": 7,
         "pooling": "late",
-        "overlap": 8,
+        "overlap": 0,
     }
 
 

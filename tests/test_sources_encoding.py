@@ -137,7 +137,9 @@ def test_a_few_characters_of_another_encoding_are_enough(text: str, encoding: st
     "content", [b"\x8e" * 200, bytes(range(1, 256)) * 20, b"\x89PNG\r\n\x1a\n\xff\xfe\x01"]
 )
 def test_what_no_encoding_fits_is_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="none of the known encodings fits; it may be binary, or say"):
+    with pytest.raises(
+        ValueError, match="none of the known encodings fits; it may be binary, or give its encoding"
+    ):
         decode(content)
 
 

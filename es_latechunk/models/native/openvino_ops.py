@@ -33,7 +33,8 @@ class OpenVinoOps:
     """An `encoder.Ops` that computes nothing: it builds the graph.
 
     `in_blocks`: attention with a bias goes through the queries in blocks, in memory that grows with the window's
-    length and not with its square. One block is as fast as none; many are some 20 % slower than all at once.
+    length and not with its square. At 2,048 tokens that took a fifth more time than all at once in float32, a third
+    more in bfloat16.
     """
 
     def __init__(self, *, in_blocks: bool) -> None:
