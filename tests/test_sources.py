@@ -323,7 +323,7 @@ def test_what_is_left_out_is_not_complained_of(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_means_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="exclude: a pattern cannot be read"):
+    with pytest.raises(UsageError, match="exclude: a pattern is not valid"):
         read(tmp_path, exclude=["!"])
 
 
