@@ -143,7 +143,7 @@ def test_a_shell_completes_the_names_of_indices(letters: str, client: Elasticsea
 def test_the_console_says_what_is_done_after_the_request(letters: str) -> None:
     told = run("search", "city", "--index", letters, "--console", "--neighbours", "1", "--collapse")
     assert told.exit_code == 0
-    assert "es-latechunk fuses them afterwards (convex, --bm25-weight 0.6)" in told.stderr
+    assert "es-latechunk fuses them afterwards (convex, --bm25-weight 0.5)" in told.stderr
     assert "--fusion server prints one request" in told.stderr
     assert told.stderr.rstrip().endswith("does it afterwards: --collapse, --neighbours")
     assert run("search", "city", "--index", letters, "--console", "--mode", "knn", "--collapse").stderr == ""

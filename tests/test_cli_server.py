@@ -311,4 +311,4 @@ def test_a_wrong_setting_that_is_found_while_reading_prints_no_report_of_nothing
     make_index(client, index_name, encoder)
     for options in ([], ["--json"]):
         refused = run("ingest", folder, "--index", index_name, "--exclude", "!", *options)
-        assert "--exclude: a pattern cannot be read" in error_of(refused, 2)
+        assert "--exclude: a pattern is not valid" in error_of(refused, 2)
