@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
     from es_latechunk.models.rerank import load_reranker
-    from es_latechunk.report import DocumentResult, IngestReport, Outcome
+    from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
     from es_latechunk.stages import StageSeconds
     from es_latechunk.types import (
@@ -95,6 +95,7 @@ _MODULES = {
     "IndexRefusedError": "errors",
     "IngestKeywords": "ingest",
     "IngestPlan": "dry_run",
+    "IngestProgress": "report",
     "IngestReport": "report",
     "IngestRun": "ingest",
     "IntArray": "types",
@@ -164,6 +165,7 @@ __all__ = [
     "IndexRefusedError",
     "IngestKeywords",
     "IngestPlan",
+    "IngestProgress",
     "IngestReport",
     "IngestRun",
     "IntArray",

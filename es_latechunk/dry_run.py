@@ -18,7 +18,7 @@ from es_latechunk.ingest import (
 )
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader
-from es_latechunk.report import DocumentResult, IngestProgress
+from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.target import Target, open_target
 from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Encoder
 
@@ -103,7 +103,7 @@ class DryRun:
 
         state, target = self._state, self._target
         session = LoadSession(self._client, state)
-        counts = IngestProgress()
+        counts = IngestCounts()
         sample: list[ChunkedDocument] = []
         sampled = size = 0
         with SeenIds() as seen:

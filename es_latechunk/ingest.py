@@ -21,7 +21,7 @@ from es_latechunk.errors import DocumentError, PreconditionError, UsageError, Wr
 from es_latechunk.keywords import keywords_of
 from es_latechunk.late import embed_chunks
 from es_latechunk.models import EncoderLoader
-from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
+from es_latechunk.report import DocumentResult, IngestCounts, IngestProgress, IngestReport, Outcome
 from es_latechunk.stages import StageClock
 from es_latechunk.target import Target, open_target
 from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Encoder
@@ -98,7 +98,7 @@ class IngestRun:
         self._prune = prune or alias is not None
         self._max_prune = 1.0 if alias is not None else max_prune
         self._wait = wait
-        self._counts = IngestProgress()
+        self._counts = IngestCounts()
         if alias is not None and index is None:
             index, encoder = retry_transient(
                 lambda: stage_index(alias, client=self._client, encoder=encoder),
@@ -266,7 +266,7 @@ def written(
     documents: Iterable[ChangedDocument | DocumentResult],
     target: Target,
     session: LoadSession,
-    counts: IngestProgress,
+    counts: IngestCounts,
 ) -> Iterator[DocumentResult]:
     """Embed the documents and write their chunks; yield the result of a document when all its actions are settled.
 
@@ -331,7 +331,7 @@ def _settled(
     opened: dict[str, _OpenDocument],
     target: Target,
     session: LoadSession,
-    counts: IngestProgress,
+    counts: IngestCounts,
 ) -> Iterator[DocumentResult]:
     from es_latechunk.elastic.write.bulk import write
 
@@ -454,7 +454,7 @@ def count_stale(
 
 
 def pruned(
-    target: Target, session: LoadSession, seen: SeenIds, counts: IngestProgress
+    target: Target, session: LoadSession, seen: SeenIds, counts: IngestCounts
 ) -> Iterator[DocumentResult]:
     """Remove the documents that the source no longer has, and count them."""
     from es_latechunk.elastic.index.contents import stale_documents

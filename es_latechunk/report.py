@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from es_latechunk.errors import DocumentError
 from es_latechunk.stages import StageClock, StageSeconds
@@ -63,13 +63,36 @@ class IngestReport:
     failures: tuple[DocumentError, ...] = ()
 
 
-@dataclass(slots=True)
-class IngestProgress:
-    """The running counts of an ingest.
+class IngestProgress(Protocol):
+    """How far an ingest is, for a progress bar.
 
-    For a progress bar: `seen_documents` were compared with the index; the `planned` ones among them have to be encoded;
-    `encoded_tokens` of their tokens have been.
+    `seen_documents` were compared with the index; the `planned` ones among them have to be encoded; `encoded_tokens` of
+    their tokens have been. `documents` and `failed` count finished documents, `indexed` and `unchanged` their chunks.
     """
+
+    @property
+    def documents(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def indexed(self) -> int: ...
+    @property
+    def unchanged(self) -> int: ...
+    @property
+    def seen_documents(self) -> int: ...
+    @property
+    def planned_documents(self) -> int: ...
+    @property
+    def planned_characters(self) -> int: ...
+    @property
+    def planned_tokens(self) -> int: ...
+    @property
+    def encoded_tokens(self) -> float: ...
+
+
+@dataclass(slots=True)
+class IngestCounts:
+    """The running counts of an ingest: its report so far, and an `IngestProgress`."""
 
     documents: int = 0
     indexed: int = 0

@@ -148,7 +148,7 @@ def test_a_load_that_broke_off_is_taken_up_again(
             if next(sent, "end") == "end":
                 raise KeyboardInterrupt
 
-        patch.setattr("es_latechunk.cli.output.Progress.show", interrupted)
+        patch.setattr("es_latechunk.cli.output.UnreadableNotes.result", interrupted)
         broken = run("ingest", source, "--alias", alias)
     assert broken.exit_code == 130
     refused = error_of(run("index", "promote", alias), 2)
@@ -192,7 +192,7 @@ def test_a_count_that_differs_holds_the_swap_back(client: Elasticsearch, alias: 
     client.delete(index=f"{alias}-000001", id="köln.txt#0")
     told = error_of(run("index", "promote", alias), 2)
     assert told.startswith(
-        f"index {alias}-000001: holds 2 chunks, its ingest counted 3; run the ingest again"
+        f"index {alias}-000001: holds 2 chunks, its ingest counted 3; run the ingest of the whole source again"
     )
     fill(alias, source)
     assert run("index", "promote", alias).exit_code == 0

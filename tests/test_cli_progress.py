@@ -15,7 +15,7 @@ from fakes import WordTokenizer
 
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.cli.progress import SourceProgress, describe, estimate_tokens
-from es_latechunk.report import IngestProgress
+from es_latechunk.report import IngestCounts
 from es_latechunk.types import ChunkedDocument, Document
 
 
@@ -30,13 +30,13 @@ ONE = chunked("Ten words are here, and then a full stop.")
 
 def run_of(
     documents: int, *, read: int, planned: int, unchanged: int = 0
-) -> tuple[SourceProgress, IngestProgress]:
+) -> tuple[SourceProgress, IngestCounts]:
     """A source of equal documents, of which some are read, planned or unchanged."""
     size = len(ONE.document.text)
     source = SourceProgress(size * documents, bytes=size * read)
     list(source.counted([ONE.document] * read))
     source.ended = read == documents
-    counts = IngestProgress(seen_documents=planned + unchanged)
+    counts = IngestCounts(seen_documents=planned + unchanged)
     for _ in range(planned):
         counts.plan(ONE)
     return source, counts
@@ -59,7 +59,7 @@ TOKENS = len(ONE.tokens)
     ],
 )
 def test_the_estimate_is_of_the_tokens_that_have_to_be_encoded(
-    source_and_counts: tuple[SourceProgress, IngestProgress], tokens: int | None
+    source_and_counts: tuple[SourceProgress, IngestCounts], tokens: int | None
 ) -> None:
     found = estimate_tokens(*source_and_counts)
     assert found == (tokens if tokens is None else pytest.approx(tokens, rel=0.01))
@@ -76,7 +76,7 @@ def test_nothing_is_estimated_of_a_source_without_a_size_before_its_end() -> Non
 
 
 def test_the_text_beside_the_bar() -> None:
-    counts = IngestProgress(documents=2, indexed=7, unchanged=1)
+    counts = IngestCounts(documents=2, indexed=7, unchanged=1)
     assert describe(counts, None, 0.5) == "2 documents  8 chunks  0 tokens/s  ? left"
     counts.encode(ONE, len(ONE.spans))
     counts.encoded_tokens *= 1000

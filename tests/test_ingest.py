@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from indices import LETTERS, StableTokenizer, WordEncoder, load, make_index, stored_chunks
 
-from es_latechunk import ChunkSpan, Document, DocumentResult, IngestRun, embed_documents, ingest
+from es_latechunk import (
+    ChunkSpan,
+    Document,
+    DocumentResult,
+    IngestProgress,
+    IngestRun,
+    embed_documents,
+    ingest,
+)
 from es_latechunk.elastic.index import contents as state
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError
 from es_latechunk.types import FloatArray, IntArray, Tokens
@@ -278,6 +286,9 @@ def test_progress_is_told_and_the_source_is_read_as_needed(client: Elasticsearch
         seen.append((read, run.report.documents))
     assert seen[0][0] < 600
     assert seen[-1][1] <= 600
+    progress: IngestProgress = run.progress
+    assert (progress.seen_documents, progress.planned_documents, progress.indexed) == (600, 600, 1800)
+    assert progress.encoded_tokens == pytest.approx(progress.planned_tokens)
     assert client.count(index=index_name)["count"] == 1800
 
 

@@ -115,7 +115,7 @@ def test_another_file_than_the_published_one_is_never_unpacked(
 
 def test_without_jgo_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jgo.maven", None)
-    with pytest.raises(NodeError, match=r"pip install 'es-latechunk\[local\]'"):
+    with pytest.raises(NodeError, match=r"pip install 'es-latechunk\[node\]'"):
         distribution.install(tmp_path, "9.2.4", progress=lambda _: None)
 
 

@@ -59,7 +59,7 @@ def test_a_forced_version_prefers_the_java_with_vector_instructions() -> None:
 
 
 def test_no_java_that_fits_is_told_with_both_versions_and_the_way_out() -> None:
-    with pytest.raises(NodeError, match=r"Java 21 or later.*Java 17\.0\.15.*es-latechunk\[local\]"):
+    with pytest.raises(NodeError, match=r"Java 21 or later.*Java 17\.0\.15.*es-latechunk\[node\]"):
         choose([runtime("17.0.15", *FULL)], None)
     with pytest.raises(NodeError, match=r"9\.5\.0.*lacks jdk\.incubator\.vector, jdk\.jdi, jdk\.jlink"):
         choose([runtime("25.0.2")], "9.5.0")

@@ -26,7 +26,7 @@ from es_latechunk.cli.progress import SourceProgress, bytes_of, counted_results,
 from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.errors import DocumentError, UsageError
-from es_latechunk.report import IngestProgress
+from es_latechunk.report import IngestCounts
 from es_latechunk.types import DEFAULT_RETRY_FOR
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def ingest(
         }
         if index and dry_run:
             planned = DryRun(documents, index=index, **common)
-            counts = IngestProgress()
+            counts = IngestCounts()
             with progress_bar(read, counts, quiet=as_json):
                 _follow(counted_results(planned, read, counts), failures, None)
             _print_plan(planned.plan, as_json=as_json)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from es_latechunk.errors import DocumentError
-from es_latechunk.report import DocumentResult, IngestProgress
+from es_latechunk.report import DocumentResult, IngestCounts, IngestProgress
 from es_latechunk.types import ChunkVector, Document, Tokens
 
 
@@ -59,7 +59,7 @@ def estimate_tokens(source: SourceProgress, counts: IngestProgress) -> float | N
 
 
 def counted_results(
-    results: Iterable[DocumentResult], source: SourceProgress, counts: IngestProgress
+    results: Iterable[DocumentResult], source: SourceProgress, counts: IngestCounts
 ) -> Iterator[DocumentResult]:
     """Count the results of a dry run, for which a token is done when it is counted."""
     for result in results:
@@ -78,7 +78,7 @@ class EmbedProgress:
     """Feeds the counts of `embed`, which has the tokens of each document and then its chunks."""
 
     def __init__(self) -> None:
-        self.counts = IngestProgress()
+        self.counts = IngestCounts()
 
     def add_tokens(self, tokens: Tokens) -> None:
         """Count a document that has to be encoded."""
