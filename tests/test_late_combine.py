@@ -216,3 +216,11 @@ def test_the_late_half_has_its_own_window() -> None:
     list(embed_chunks([document], encoder=encoder, pooling=PoolingOptions("blend", late_window=8)))
     lengths = sorted(length for batch in encoder.batches for length in batch)
     assert lengths == [8, 8, 16], "windows of the late half, and the chunk alone in one piece"
+
+
+def test_a_document_of_one_chunk_goes_through_the_model_once() -> None:
+    encoder = UnitEncoder(window=16)
+    document = chunked(words(5), [5], encoder.tokenizer)
+    blended = vectors_of([document], encoder, PoolingOptions("blend"))
+    assert [length for batch in encoder.batches for length in batch] == [5]
+    np.testing.assert_array_equal(blended["d"], vectors_of([document], encoder, "late")["d"])

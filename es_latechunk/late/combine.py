@@ -85,13 +85,15 @@ def mix_neighbours(vectors: FloatArray, share: float) -> FloatArray:
 class PooledChunks:
     """Vectors (N, dim) of length 1 of a document's chunks `first` ... `first + N - 1`, from one way of reading it.
 
-    `alone` is True if the model read each chunk alone, False if it read windows of the document.
+    `alone` is True if the model read each chunk alone, False if it read windows of the document. `both`: the document is
+    one chunk in one window, so that this was both.
     """
 
     chunked: ChunkedDocument
     first: int
     vectors: FloatArray
     alone: bool
+    both: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,8 @@ class _OpenDocument:
 
     def add(self, block: PooledChunks) -> EmbeddedChunks | None:
         """Take the rows of a block; return those that are finished now, if there are any."""
-        vectors = self._joined(block) if self._options.pooling == "blend" else block.vectors
+        halves = self._options.pooling == "blend" and not block.both
+        vectors = self._joined(block) if halves else block.vectors
         if not len(vectors):
             return None
         self._kept = np.concatenate([self._kept, vectors]) if len(self._kept) else vectors

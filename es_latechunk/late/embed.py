@@ -112,6 +112,7 @@ class _Unit:
     weigh: SifWeights | None  # None: all tokens weigh the same
     headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
     alone: bool = False
+    both: bool = False  # read alone and in a window of the document, as it is one chunk and fits the window
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
 
     def pieces(self, windows: Windows) -> Iterator[_Piece]:
@@ -177,12 +178,13 @@ def _pieces(
             continue
         # Only a document of several windows has one that begins below a header; the others are not searched for tables.
         headers = _headers(chunked) if len(owner) > windows.size else ()
-        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=headers)
+        both = len(chunked.spans) == 1 and len(owner) <= windows.size
+        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=headers, both=both)
         sent = 0
         for piece in whole.pieces(windows):
             yield piece
             complete = len(chunked.spans) if piece.last else int(owner[piece.window.keep_end])
-            if options.pooling == "blend":
+            if options.pooling == "blend" and not both:
                 for unit in islice(alone, complete - sent):
                     yield from unit.pieces(alone_windows)
                 sent = complete
@@ -279,7 +281,11 @@ def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder
         if len(means):
             unit = piece.unit
             yield PooledChunks(
-                unit.chunked, unit.first + first, vectors[row : row + len(means)], alone=unit.alone
+                unit.chunked,
+                unit.first + first,
+                vectors[row : row + len(means)],
+                alone=unit.alone,
+                both=unit.both,
             )
             row += len(means)
 
