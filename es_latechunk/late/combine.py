@@ -85,8 +85,8 @@ def mix_neighbours(vectors: FloatArray, share: float) -> FloatArray:
 class PooledChunks:
     """Vectors (N, dim) of length 1 of a document's chunks `first` ... `first + N - 1`, from one way of reading it.
 
-    `alone` is True if the model read each chunk alone, False if it read windows of the document. `both`: the document is
-    one chunk in one window, so that this was both.
+    `alone` is True if the model read each chunk alone, False if it read windows of the document. If the document is one
+    chunk in one window, it was read in `both` ways at once.
     """
 
     chunked: ChunkedDocument
