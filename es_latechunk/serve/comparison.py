@@ -21,7 +21,7 @@ from es_latechunk.serve.jobs import JobBuilder
 from es_latechunk.serve.limits import RequestError
 from es_latechunk.serve.passages import Shown, passage_in, pieces, shown_passage
 from es_latechunk.serve.schemas import CompareRequest, SearchRequest
-from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Hit, Pooling
+from es_latechunk.types import ChunkedDocument, EncoderIdentity, FloatArray, Hit, Pooling, PoolingOptions
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -78,11 +78,12 @@ def _ranks(cosines: Sequence[float | None]) -> list[int | None]:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The chunks that an index found by late vectors and by words, best first, and the names of the indices."""
+    """The chunks that an index found by its vectors and by words, best first, the indices, and how they were pooled."""
 
     late: Sequence[Hit]
     words: Sequence[Hit]
     names: str
+    pooling: PoolingOptions
 
 
 class Index:
@@ -103,12 +104,12 @@ class Index:
         Raises ServerError, and IndexMismatchError if the index no longer fits the model.
         """
         searcher = self._searcher(self.name, count, None)
-        names = ",".join(searcher.record.names)
+        names, pooling = ",".join(searcher.record.names), searcher.record.identity.pooling
         [late] = self._searcher(names, count, "knn").run([query], [vector])
         if searcher.mode == "knn":
-            return Candidates(late.hits, (), names)
+            return Candidates(late.hits, (), names, pooling)
         [words] = self._searcher(names, count, "bm25").run([query], [None])
-        return Candidates(late.hits, words.hits, names)
+        return Candidates(late.hits, words.hits, names, pooling)
 
     def passages(self, found: Candidates, hits: Sequence[Hit], neighbours: int) -> list[Shown]:
         """Return the passage of each hit, with up to `neighbours` chunks on each side."""
@@ -166,7 +167,7 @@ class Comparison:
             row.hit.id: passage_in(chunked.document.text, chunked.spans, row.hit.ordinal, request.neighbours)
             for row in ranked
         }
-        return await self._answer(request, question, ranked, passages)
+        return await self._answer(request, question, ranked, passages, PoolingOptions())
 
     async def in_index(self, body: bytes) -> bytes:
         """Compare the chunks that the index finds by late vectors and by words."""
@@ -183,7 +184,7 @@ class Comparison:
         shown = list({row.hit.id: row.hit for row in listed}.values())
         passages = await self._ask(lambda: index.passages(found, shown, request.neighbours))
         around = {hit.id: passage for hit, passage in zip(shown, passages, strict=True)}
-        return await self._answer(request, question, ranked, around)
+        return await self._answer(request, question, ranked, around, found.pooling)
 
     async def _ask(self, work: Callable[[], T]) -> T:
         return await to_thread.run_sync(work, limiter=self._asking)
@@ -214,12 +215,15 @@ class Comparison:
         question: FloatArray,
         ranked: Sequence[Ranked],
         passages: Mapping[str, Shown],
+        pooling: PoolingOptions,
     ) -> bytes:
         late, naive = await asyncio.gather(
             self._rows(best(ranked, "late", request.k), "late", question, passages),
             self._rows(best(ranked, "naive", request.k), "naive", question, passages),
         )
         facts = {"query": request.query, "model": self._builder.model, "candidates": len(ranked)}
+        # The list called late has the index's own vectors, which need not be plain late ones.
+        facts["pooling"] = str(pooling)
         return orjson.dumps({**facts, "late": late, "naive": naive})
 
     async def _rows(

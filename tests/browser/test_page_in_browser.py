@@ -48,7 +48,9 @@ def minilm() -> TokenEncoder:
 @pytest.fixture(scope="module")
 def articles(elasticsearch_url: str, minilm: TokenEncoder) -> Iterator[str]:
     with Elasticsearch(elasticsearch_url) as client:
-        create_index(INDEX, encoder=minilm, client=client, max_tokens=MAX_TOKENS, quantization="none")
+        create_index(
+            INDEX, encoder=minilm, client=client, max_tokens=MAX_TOKENS, quantization="none", pooling="late"
+        )
         ingest(read_documents([ARTICLES]), client=client, index=INDEX, encoder=minilm)
         with served(minilm, index=Index(client, INDEX, minilm.identity)) as url:
             yield url
@@ -96,12 +98,25 @@ def test_a_query_gives_both_lists_in_the_order_that_python_computes(
         contents = [" ".join(text.split()) for text in chromium.texts(f"#{name} .chunk")]
         assert contents == [" ".join(chunk.content.split()) for chunk in expected[:10]]
     assert chromium.texts("#late .title")[0] == "Lisbon"
+    assert chromium.one("#late-title").text == "Late"
     assert INDEX in chromium.one("#about").text
     assert re.search(r"\b5[0-4] candidates", chromium.one("#naive-told").text)
     assert chromium.console() == []
     assert chromium.hosts_asked() == {articles.removeprefix("http://")}
     if path := os.environ.get("ES_LATECHUNK_SCREENSHOT"):
         chromium.driver.save_screenshot(path)
+
+
+def test_vectors_that_are_not_plain_late_ones_are_not_called_so(
+    chromium: Page, client: Elasticsearch, index_name: str
+) -> None:
+    encoder = make_index(client, index_name, WordEncoder(), pooling="blend")
+    load(client, index_name, [Document("a", "Falcons hunt. They are fast.")], encoder)
+    with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
+        chromium.open(url)
+        chromium.search("falcons")
+        assert chromium.one("#late-title").text == "The index’s own"
+        assert "blend pooling" in chromium.one("#late-told").text
 
 
 def test_the_answer_is_shaded_most_and_twins_are_linked(chromium: Page, articles: str) -> None:

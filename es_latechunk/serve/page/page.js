@@ -89,9 +89,11 @@ function show(answer) {
   const share = (similarity) => (high > low ? (similarity - low) / (high - low) : 1);
   at("low").textContent = low.toFixed(2);
   at("high").textContent = high.toFixed(2);
+  const late = answer.pooling === "late pooling";
+  at("late-title").textContent = late ? "Late" : "The index’s own";
   at("late-told").textContent = about.index
-    ? "The vectors of the index, by kNN: each chunk pooled from its whole document. Sentences are pooled from the " +
-      "passage that is shown."
+    ? `The vectors of the index, by kNN: ${late ? "each chunk pooled from its whole document" : answer.pooling}. ` +
+      "Sentences are pooled late from the passage that is shown."
     : "Each chunk and sentence pooled from the whole text.";
   at("naive-told").textContent = about.index
     ? `Each chunk and sentence embedded alone. Ranks ${answer.candidates} candidates, the index’s best by late ` +
