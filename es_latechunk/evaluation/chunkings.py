@@ -27,8 +27,7 @@ from es_latechunk.types import (
     check_pooling,
 )
 
-# Shared windows tear chunks, and those of an index do not. Twice an index's overlap makes up for it: see
-# docs/evaluation.md.
+# Shared windows tear chunks, and those of an index do not. This overlap makes up for it best: see docs/evaluation.md.
 SHARED_OVERLAP_SHARE = 4
 OnProgress = Callable[[str, int, int], None]
 
