@@ -171,15 +171,17 @@ def _pieces(
             yield chunked
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
-        alone = _chunks_alone(chunked, owner, encoder.tokenizer, weigh)
+        fits = len(owner) <= windows.size
+        # What is read in pieces may begin below a header; a document in one window alone is not searched for tables.
+        headers = _headers(chunked) if options.pooling != "late" or not fits else ()
+        alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh)
         if options.pooling == "naive":
             for unit in alone:
                 yield from unit.pieces(windows)
             continue
-        # Only a document of several windows has one that begins below a header; the others are not searched for tables.
-        headers = _headers(chunked) if len(owner) > windows.size else ()
-        both = len(chunked.spans) == 1 and len(owner) <= windows.size
-        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=headers, both=both)
+        both = fits and len(chunked.spans) == 1
+        cut_headers = () if fits else headers
+        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both)
         sent = 0
         for piece in whole.pieces(windows):
             yield piece
@@ -191,10 +193,13 @@ def _pieces(
 
 
 def _chunks_alone(
-    chunked: ChunkedDocument, owner: IntArray, tokenizer: Tokenizer, weigh: SifWeights | None
+    chunked: ChunkedDocument,
+    owner: IntArray,
+    headers: Sequence[_Header],
+    tokenizer: Tokenizer,
+    weigh: SifWeights | None,
 ) -> Iterator[_Unit]:
     """Yield the chunks of a document as texts of their own, in order; a cut table's header comes before its rows."""
-    headers = _headers(chunked)
     for ordinal, span in enumerate(chunked.spans):
         ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
         if not len(ids):  # some characters give a token only next to their neighbours
