@@ -207,6 +207,10 @@ class EncoderIdentity:
     document_task: str = ""
     query_task: str = ""
 
+    def fields_of_origin(self) -> frozenset[str]:
+        """Return the fields that change no vector: where the weights come from, and the name if they are known."""
+        return frozenset({"revision", "folder", *(["model"] if self.weights else [])})
+
 
 class Tokenizer(Protocol):
     """Cuts a text into the tokens of a vocabulary, with the position of each one in the text."""

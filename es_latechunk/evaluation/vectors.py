@@ -237,7 +237,7 @@ class VectorSource:
 
 def _settings(encoder: Encoder) -> dict[str, object]:
     """Return what determines a model's vectors. Precision and engine change them slightly, so they belong to it."""
-    irrelevant = {"revision", "folder", *(["model"] if encoder.identity.weights else [])}
+    irrelevant = encoder.identity.fields_of_origin()
     identity = {name: value for name, value in asdict(encoder.identity).items() if name not in irrelevant}
     return {
         **identity,

@@ -49,7 +49,7 @@ class IndexIdentity:
         The origin of the weights is left out, and so is the model's name if its weights are known: neither changes a
         vector.
         """
-        irrelevant = {"revision", "folder", *(["model"] if self.encoder.weights else [])}
+        irrelevant = self.encoder.fields_of_origin()
         vectors = {name: value for name, value in self.to_meta().items() if name not in irrelevant}
         return json.dumps({**vectors, "chunking": CHUNKING_VERSION}, sort_keys=True)
 
