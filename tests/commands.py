@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,21 @@ def run(*arguments: str | Path, input: str = "", **options: Any) -> Result:
     given = io.BufferedReader(io.BytesIO(input.encode()))  # as a real standard input is
     command = [str(word) for word in arguments]
     return CliRunner().invoke(main, command, input=given, catch_exceptions=False, **options)
+
+
+def read_terminal(master: int) -> bytes:
+    """All that is written to a terminal, given its other end, until nobody has it open any more."""
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65_536)
+        except OSError:  # Linux: the terminal's last user is gone
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    return shown
 
 
 def run_line(line: str) -> str:

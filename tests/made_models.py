@@ -415,6 +415,18 @@ def reference(
     return x
 
 
+def padded(module: torch.nn.Module, batch: list[Any]) -> list[Any]:
+    """The hidden states (T_i, hidden) of windows that go through the model at once, padded on the right."""
+    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, window in enumerate(batch):
+        ids[row, : len(window)] = torch.from_numpy(window)
+        mask[row, : len(window)] = 1
+    with torch.inference_mode():
+        hidden = module(ids, mask)
+    return [hidden[row, : len(window)].float().numpy() for row, window in enumerate(batch)]
+
+
 def slopes_by_hand(heads: int) -> list[float]:
     if heads & (heads - 1) == 0:
         return [(2 ** (-8 / heads)) ** k for k in range(1, heads + 1)]

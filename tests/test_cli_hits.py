@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run
+from commands import read_terminal, run
 from elasticsearch import Elasticsearch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,16 +155,7 @@ def at_a_terminal(*arguments: str, columns: int = 80, **variables: str) -> str:
         [sys.executable, "-m", "es_latechunk", *arguments], stdin=terminal, stdout=terminal, env=environment
     )
     os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            part = os.read(master, 65_536)
-        except OSError:  # Linux: the terminal's last user is gone
-            break
-        if not part:
-            break
-        shown += part
-    os.close(master)
+    shown = read_terminal(master)
     assert process.wait(60) == 0
     return shown.decode()
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import read_terminal
 from elasticsearch import Elasticsearch
 from fakes import WordTokenizer
 
@@ -95,16 +96,7 @@ def at_a_terminal(*arguments: str, stdout: Path, **variables: str) -> str:
         subprocess.Popen(command, stdin=terminal, stdout=file, stderr=terminal, env=environment) as process,
     ):
         os.close(terminal)
-        shown = b""
-        while True:
-            try:
-                part = os.read(master, 65_536)
-            except OSError:  # Linux: the terminal's last user is gone
-                break
-            if not part:
-                break
-            shown += part
-        os.close(master)
+        shown = read_terminal(master)
         assert process.wait(120) == 0, shown
     return shown.decode()
 

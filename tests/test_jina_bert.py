@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from made_models import make_config, make_tensors, reference, save_checkpoint, slopes_by_hand
+from made_models import make_config, make_tensors, padded, reference, save_checkpoint, slopes_by_hand
 from torch import Tensor
 
 from es_latechunk.models.checkpoint.weights import Checkpoint
@@ -39,19 +40,7 @@ def opened(folder: Path) -> NativeCheckpoint:
 
 def on_torch(folder: Path, dtype: torch.dtype = torch.float32) -> Run:
     """All windows at once, padded on the right."""
-    module = NativeTorchModel(opened(folder), "jina", device="cpu", dtype=dtype)
-
-    def run(windows: list[IntArray]) -> list[FloatArray]:
-        ids = torch.zeros(len(windows), max(map(len, windows)), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, window in enumerate(windows):
-            ids[row, : len(window)] = torch.from_numpy(window)
-            mask[row, : len(window)] = 1
-        with torch.inference_mode():
-            hidden = module(ids, mask)
-        return [hidden[row, : len(window)].float().numpy() for row, window in enumerate(windows)]
-
-    return run
+    return partial(padded, NativeTorchModel(opened(folder), "jina", device="cpu", dtype=dtype))
 
 
 def on_openvino(folder: Path, dtype: Any = "float32", window: int = LONG) -> Run:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from made_models import add_modules, change_config, save_model
+from made_models import add_modules, change_config, padded, save_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -88,17 +88,6 @@ def assert_close(got: list[Any], wanted: list[Any], tolerance: float = TOLERANCE
     for ours, theirs in zip(got, wanted, strict=True):
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=0)
-
-
-def padded(module: NativeTorchModel, batch: list[Any]) -> list[Any]:
-    ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, window in enumerate(batch):
-        ids[row, : len(window)] = torch.from_numpy(window)
-        mask[row, : len(window)] = 1
-    with torch.inference_mode():
-        hidden = module(ids, mask)
-    return [hidden[row, : len(window)].numpy() for row, window in enumerate(batch)]
 
 
 @pytest.fixture(scope="module", params=CASES)
