@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from commands import run
 from jina_server import DIM, KEY, SMALL, Fault, JinaServer, client_of, encoder_of, expected, serve, story
+from tenacity import RetryCallState
 
 from es_latechunk.errors import DocumentError, ModelError, PreconditionError, UsageError
 from es_latechunk.models import load_encoder
@@ -27,6 +28,7 @@ from es_latechunk.models.jina_api import (
     JinaApiClient,
     JinaApiEncoder,
 )
+from es_latechunk.models.jina_api import client as client_module
 from es_latechunk.models.jina_api.answers import read_retry_after
 
 COMMAND = (sys.executable, "-m", "es_latechunk")
@@ -152,6 +154,28 @@ def test_ctrl_c_while_the_service_is_away_ends_the_program(server: JinaServer, f
         process.kill()
     assert (process.returncode, out) == (130, "")
     assert err.endswith("interrupted\n")
+
+
+def test_a_client_that_is_closed_between_two_tries_says_nothing_more(
+    server: JinaServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a thread told after that would stand behind the last word of a program that was interrupted."""
+    server.fail(Fault(503, {"detail": "away"}, always=True))
+    client = client_of(server)
+
+    def closes_after_the_check(event: threading.Event) -> Callable[[RetryCallState], bool]:
+        def stop(_: RetryCallState) -> bool:
+            closed = event.is_set()
+            client.close()
+            return closed
+
+        return stop
+
+    monkeypatch.setattr(client_module, "stop_when_event_set", closes_after_the_check)
+    with pytest.raises((PreconditionError, RuntimeError)):
+        client.embed(["the river"], model=SMALL.name)
+    assert server.refused, "it was tried once"
+    assert caplog.messages == []
 
 
 def test_a_stream_that_ends_early_asks_no_more(server: JinaServer) -> None:

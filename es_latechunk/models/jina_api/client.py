@@ -84,6 +84,7 @@ class JinaApiClient:
         self._retry_for = retry_for
         self._backoff = wait_random_exponential(multiplier=backoff, max=LONGEST_BACKOFF)
         self._closed = threading.Event()
+        self._telling = threading.Lock()
         self._streams: set[threading.Event] = set()
         # At the end of the program too: a thread that nobody waits for any more should not go on asking.
         weakref.finalize(self, _set_all, self._closed, self._streams)
@@ -110,7 +111,8 @@ class JinaApiClient:
 
     def close(self) -> None:
         """Give the connections back; requests that wait for another try give up."""
-        _set_all(self._closed, self._streams)
+        with self._telling:
+            _set_all(self._closed, self._streams)
         self._http.close()
 
     @contextmanager
@@ -122,7 +124,8 @@ class JinaApiClient:
         try:
             yield client
         finally:
-            client._closed.set()
+            with self._telling:  # what a thread tells now would follow the program's last word
+                client._closed.set()
             self._streams.discard(client._closed)
 
     def embed(
@@ -221,9 +224,10 @@ class JinaApiClient:
         return wanted + random.uniform(0, min(1.0, backoff))  # noqa: S311 - spreads threads, keeps no secret
 
     def _tell(self, state: RetryCallState) -> None:
-        _log.warning(
-            "%s: %s; next try in %.1f s", self.base_url, _transient_error(state), state.upcoming_sleep
-        )
+        with self._telling:
+            if not self._closed.is_set():
+                cause, pause = _transient_error(state), state.upcoming_sleep
+                _log.warning("%s: %s; next try in %.1f s", self.base_url, cause, pause)
 
 
 def _set_all(closed: threading.Event, streams: set[threading.Event]) -> None:
