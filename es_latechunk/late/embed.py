@@ -76,6 +76,11 @@ def embed_chunks(
     yield from vectors
 
 
+def is_read_once(chunked: ChunkedDocument, windows: Windows) -> bool:
+    """Return whether one pass gives both halves of a blend: the document is one chunk, and fits one of its windows."""
+    return len(chunked.spans) == 1 and len(chunked.tokens) <= windows.size
+
+
 @dataclass(frozen=True, slots=True)
 class _Header:
     """The tokens of a table's header; the rows below it are the tokens [body, end) of the document."""
@@ -179,7 +184,7 @@ def _pieces(
             for unit in alone:
                 yield from unit.pieces(windows)
             continue
-        both = fits and len(chunked.spans) == 1
+        both = is_read_once(chunked, windows)
         cut_headers = () if fits else headers
         whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both)
         sent = 0
