@@ -190,6 +190,27 @@ def test_any_value_arrives_as_it_is(name: str, value: str) -> None:
     assert parse_filter(f"{name}={value}", PROPERTIES) == {"term": {f"metadata.{name}": value}}
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lang='en'", "lang=en; or"),
+        ('lang = "en"', "lang=en; or"),
+        ("lang: 'en'", "has ' around a value, and only \" quotes"),
+        ("title: “Brass lamp” and price >= 50", 'has “ around a value, and only " quotes'),
+        ("lang: (de or ‘en’)", 'has ‘ around a value, and only " quotes'),
+    ],
+)
+def test_quotation_marks_that_would_be_a_part_of_the_value_are_refused(text: str, told: str) -> None:
+    """As in SQL, or as a word processor writes them: nothing would be found, without a word."""
+    with pytest.raises(UsageError, match=re.escape(told)):
+        parse_filter(text, PROPERTIES)
+
+
+@pytest.mark.parametrize("text", ["name: \"'en'\"", r"name: \'en'", "name=[\"'en'\"]"])
+def test_a_value_can_have_quotation_marks_of_its_own(text: str) -> None:
+    assert "'en'" in str(parse_filter(text, PROPERTIES))
+
+
 def test_a_filter_that_cannot_work_is_refused_before_a_server_or_a_model_is_asked() -> None:
     with pytest.raises(UsageError, match="'x' has no field and value"):
         SearchOptions(filters=("lang=en", "x")).check()

@@ -151,7 +151,7 @@ def test_the_readme_can_be_pasted_from_top_to_bottom(environment: dict[str, str]
     filtered = printed("--filter", "lang=en")
     assert '"doc_id": "b1"' in filtered
     assert "berlin.txt" not in filtered
-    assert "late   rank  naive   rank" in printed("compare")
+    assert "late    rank   naive    rank" in printed("compare")
     assert '"indexed": 0' in printed("--prune")
     assert "would write 0 chunks" in printed("--dry-run")
     python = printed("python3 -i")

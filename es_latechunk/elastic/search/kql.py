@@ -26,6 +26,8 @@ RANGE = re.compile(r">=|<=|>|<")
 # An unquoted literal ends before one of these, or before a space and one of the three words.
 FIELD_END = re.compile(r'[():<>"{}]|\s+(?:and|or|not)(?=[\s()]|$)', re.IGNORECASE)
 VALUE_END = re.compile(r'[()<>"{}]|:(?=\s|$)|\s+(?:and|or|not)(?=[\s()]|$)', re.IGNORECASE)
+# A value in quotation marks that are none here: they would be a part of the value, and nothing would be found.
+QUOTED = re.compile(r"""(['"“”„‘’«»]).*['"“”„‘’«»]""", re.DOTALL)
 DEEPEST = 100
 
 
@@ -84,6 +86,11 @@ def _equality(text: str, name: str, value: str) -> Expression:
     value = value.strip()
     if value.startswith("[") and value.endswith("]"):
         return OneOf(name, tuple(_listed(text, value)))
+    if QUOTED.fullmatch(value):
+        raise UsageError(
+            f"{setting('filters')} {text!r} has quotation marks around the value; leave them out: "
+            f"{name}={value[1:-1]}; or, if they are a part of it, write {name}=[...] with the value in double quotes"
+        )
     return Condition(name, "=", value)
 
 
@@ -173,6 +180,8 @@ class _Parser:
             return Condition(field, "=", value)
         if not value:
             raise self._error(f"has no value for {field!r}")
+        if QUOTED.fullmatch(value):
+            raise self._error(f'has {value[0]} around a value, and only " quotes')
         stars = [found.start() for found in re.finditer(r"(?<!\\)\*", value)]
         if value == "*":
             return Condition(field, "exists")
