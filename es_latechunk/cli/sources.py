@@ -66,7 +66,7 @@ OPTIONS = (
         "--max-document-bytes",
         type=click.IntRange(1),
         default=DEFAULT_MAX_DOCUMENT_BYTES,
-        show_default=True,
+        show_default=f"{DEFAULT_MAX_DOCUMENT_BYTES >> 20} MiB",
         metavar="BYTES",
         help="Report a document as failed if it is larger than this, before or after unpacking.",
     ),

@@ -26,8 +26,9 @@ RANGE = re.compile(r">=|<=|>|<")
 # An unquoted literal ends before one of these, or before a space and one of the three words.
 FIELD_END = re.compile(r'[():<>"{}]|\s+(?:and|or|not)(?=[\s()]|$)', re.IGNORECASE)
 VALUE_END = re.compile(r'[()<>"{}]|:(?=\s|$)|\s+(?:and|or|not)(?=[\s()]|$)', re.IGNORECASE)
-# A value in quotation marks that are none here: they would be a part of the value, and nothing would be found.
-QUOTED = re.compile(r"""(['"“”„‘’«»]).*['"“”„‘’«»]""", re.DOTALL)
+# A line in quotation marks that are none here: they would be a part of the value, and nothing would be found.
+QUOTED = re.compile(r"""(['"“”„‘’«»])(.*)['"“”„‘’«»]""")
+QUOTATION_MARK = re.compile(r"""["“”„«»]""")
 DEEPEST = 100
 
 
@@ -86,10 +87,14 @@ def _equality(text: str, name: str, value: str) -> Expression:
     value = value.strip()
     if value.startswith("[") and value.endswith("]"):
         return OneOf(name, tuple(_listed(text, value)))
-    if QUOTED.fullmatch(value):
+    if quoted := QUOTED.fullmatch(value):
         raise UsageError(
-            f"{setting('filters')} {text!r} has quotation marks around the value; leave them out: "
-            f"{name}={value[1:-1]}; or, if they are a part of it, write {name}=[...] with the value in double quotes"
+            f"{setting('filters')} {text!r} has quotation marks, and behind = they would be a part of the value; write "
+            + (
+                'KQL, such as field: "value" or other: "value"'
+                if QUOTATION_MARK.search(quoted[2])
+                else f'{name}={quoted[2]}, or in KQL {name}: "{quoted[2]}"'
+            )
         )
     return Condition(name, "=", value)
 
