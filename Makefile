@@ -36,6 +36,7 @@ test-browser: $(VENV)/dev-is-installed ## Test the page of `serve` in Chromium, 
 # LangChain, LlamaIndex and Haystack bring elasticsearch 8, so they have an environment of their own, and a part
 # of the other tests runs with that client as well: an index's life, loading it, every way to search it.
 test-frameworks: export ES_LATECHUNK_TEST_VERSIONS ?= 9.2.4
+test-frameworks: export HAYSTACK_TELEMETRY_ENABLED = False
 test-frameworks: $(FRAMEWORKS)/is-installed ## Run docs/frameworks.md, and a part of the tests on elasticsearch 8
 	$(call pytest_of,$(FRAMEWORKS)) tests/frameworks tests/test_elastic_index.py tests/test_search_modes.py $(ARGS)
 

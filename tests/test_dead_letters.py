@@ -37,6 +37,7 @@ DOCUMENTS = st.builds(
     spans=st.none()
     | st.lists(st.builds(ChunkSpan, st.integers(0, 99), st.integers(0, 99)), max_size=4).map(tuple),
     pages=st.lists(st.integers(0, 99), max_size=3).map(tuple),
+    plain_text=st.booleans(),
 )
 
 
@@ -73,7 +74,7 @@ def test_a_device_keeps_its_mode() -> None:
 
 @pytest.fixture(autouse=True)
 def words(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder())
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: encoder())
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 

@@ -22,7 +22,7 @@ from commands import read_terminal
 from elasticsearch import Elasticsearch
 
 from es_latechunk import create_index, load_encoder
-from es_latechunk.cli.progress import SourceProgress, progress_bar
+from es_latechunk.cli.output.progress import SourceProgress, progress_bar
 from es_latechunk.report import IngestCounts
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +105,7 @@ def bar(columns: int, monkeypatch: pytest.MonkeyPatch) -> str:
         patch.setenv("COLUMNS", str(columns))
         patch.setenv("TERM", "xterm")
         patch.setattr(
-            "es_latechunk.cli.progress.time", SimpleNamespace(monotonic=lambda: next(seconds, 60.0))
+            "es_latechunk.cli.output.progress.time", SimpleNamespace(monotonic=lambda: next(seconds, 60.0))
         )
         with progress_bar(source, counts, quiet=False):
             pass

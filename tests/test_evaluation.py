@@ -17,18 +17,18 @@ from indices import StableTokenizer, WordEncoder, made_up_documents
 
 from es_latechunk import ChunkVector, Document, DocumentError, embed_documents, raise_errors
 from es_latechunk.errors import UsageError
-from es_latechunk.evaluation.cache import ArrayCache
-from es_latechunk.evaluation.chunkings import ChunkingVectors, Variant, cut_documents
 from es_latechunk.evaluation.evaluate import Axes, evaluate
-from es_latechunk.evaluation.measures import intervals, measure
-from es_latechunk.evaluation.questions import (
+from es_latechunk.evaluation.questions.read import (
     Question,
     check_questions,
     find_collection,
     read_questions,
 )
-from es_latechunk.evaluation.relevance import choose_relevance, relevant_chunks
-from es_latechunk.evaluation.vectors import VectorSource
+from es_latechunk.evaluation.questions.relevance import choose_relevance, relevant_chunks
+from es_latechunk.evaluation.results.measures import intervals, measure
+from es_latechunk.evaluation.vectors.cache import ArrayCache
+from es_latechunk.evaluation.vectors.chunkings import ChunkingVectors, Variant, cut_documents
+from es_latechunk.evaluation.vectors.source import VectorSource
 from es_latechunk.types import ChunkedDocument, ChunkSpan, PoolingOptions, Tokens
 
 NO_TOKENS = Tokens(np.empty(0, dtype=np.int32), np.empty((0, 2), dtype=np.int32))
@@ -312,6 +312,29 @@ def test_vectors_of_several_windows_are_those_of_an_index_or_close_to_them(
         cosines = (embedded.vectors * wanted).sum(axis=1)
         assert cosines.min() > least
         assert np.median(cosines) > 0.99
+
+
+@pytest.mark.parametrize("late_window", [None, 12])
+def test_the_tokens_of_a_variant_are_those_that_the_model_reads(
+    late_window: int | None, no_cache: ArrayCache
+) -> None:
+    """A blend reads a document of one chunk once if it fits the late half's window, else as both halves."""
+    variant = Variant(PoolingOptions("blend", late_window=late_window), shared=False)
+    documents = [
+        Document("one chunk", "One two three four five."),
+        Document("one chunk, two windows", "Words " * 14 + "end."),
+        *made_up_documents(2),
+    ]
+    encoder = WordEncoder(window=40)
+    [chunking], _ = cut_documents(
+        documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[16], on_progress=lambda *_: None
+    )
+    embedded = ChunkingVectors(
+        [chunking], [variant], VectorSource(encoder, no_cache), on_progress=lambda *_: None
+    )
+    indexing = WordEncoder(window=40)
+    list(embed_documents(documents, encoder=indexing, max_tokens=16, pooling=variant.options))
+    assert embedded.of(0, variant).tokens == indexing.tokens_encoded
 
 
 def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> None:

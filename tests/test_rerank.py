@@ -18,6 +18,7 @@ from commands import error_of, run
 from elasticsearch import Elasticsearch
 from indices import WordEncoder, made_up_index, rows_of
 from jina_server import KEY, serve
+from logs import warnings_told
 from made_models import (
     ARCHITECTURES,
     FAST,
@@ -100,9 +101,9 @@ def test_a_chunk_that_it_cannot_read_whole_is_told(
     reranker = load_reranker(str(cross_encoder), device="cpu")
     with caplog.at_level(logging.WARNING, "es_latechunk"):
         reranker.score("city", TEXTS)
-        assert caplog.messages == []
+        assert warnings_told(caplog) == []
         assert np.isfinite(reranker.score("city", [*TEXTS, "river " * POSITIONS])).all()
-    assert caplog.messages[0].startswith(
+    assert warnings_told(caplog)[0].startswith(
         f"reranker pairs: 1 of 5 chunks are, with the query, longer than the {POSITIONS}"
     )
 
@@ -211,7 +212,7 @@ def test_the_window_lies_between_k_and_the_candidates() -> None:
 def command(
     filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: filled[1])
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: filled[1])
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 

@@ -76,6 +76,11 @@ def embed_chunks(
     yield from vectors
 
 
+def is_read_once(chunked: ChunkedDocument, windows: Windows) -> bool:
+    """Return whether one pass gives both halves of a blend: the document is one chunk, and fits one of its windows."""
+    return len(chunked.spans) == 1 and len(chunked.tokens) <= windows.size
+
+
 @dataclass(frozen=True, slots=True)
 class _Header:
     """The tokens of a table's header; the rows below it are the tokens [body, end) of the document."""
@@ -172,14 +177,14 @@ def _pieces(
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         fits = len(owner) <= windows.size
-        # What is read in pieces may begin below a header; a document in one window alone is not searched for tables.
-        headers = _headers(chunked) if options.pooling != "late" or not fits else ()
+        both = is_read_once(chunked, windows)
+        # Only what is read in parts may begin below a header; other documents are not searched for tables.
+        headers = _headers(chunked) if not fits or (options.pooling != "late" and not both) else ()
         alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh)
         if options.pooling == "naive":
             for unit in alone:
                 yield from unit.pieces(windows)
             continue
-        both = fits and len(chunked.spans) == 1
         cut_headers = () if fits else headers
         whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both)
         sent = 0
