@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from es_latechunk.async_index import AsyncIndex, AsyncIngestRun
     from es_latechunk.bootstrap import create_index
     from es_latechunk.documents import read_documents
     from es_latechunk.dry_run import DryRun, IngestPlan
@@ -83,6 +84,8 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "AsyncIndex": "async_index",
+    "AsyncIngestRun": "async_index",
     "Axes": "evaluation.evaluate",
     "ChunkSpan": "types",
     "ChunkVector": "types",
@@ -166,6 +169,8 @@ _MODULES = {
     "verify": "evaluation",
 }
 __all__ = [
+    "AsyncIndex",
+    "AsyncIngestRun",
     "Axes",
     "ChunkSpan",
     "ChunkVector",

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx
 import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
+from serving import running
 
 import es_latechunk
 from es_latechunk.types import FloatArray
@@ -43,9 +45,13 @@ def test_the_examples_run(
         for block in BLOCKS:
             exec(block.replace("http://localhost:9200", elasticsearch_url), names)  # noqa: S102
             printed.append(capsys.readouterr().out.splitlines())
+            if "app = " in block:
+                with running(names["app"]) as url:
+                    answered = httpx.get(f"{url}/search", params={"q": "the capital of Norway"}, timeout=120)
     finally:
         with Elasticsearch(elasticsearch_url) as client:
             client.indices.delete(index=["cities", "capitals-000001"], ignore_unavailable=True)
+    assert answered.json()[0]["document"] == "oslo"
     made = {
         type(names[name]) for name in ("chunk", "result", "run", "plan", "hit", "done", "index", "evaluated")
     }
@@ -72,6 +78,9 @@ def test_the_examples_run(
         reranked,
         verified,
         evaluated,
+        at_once,
+        loaded,
+        _,
         swapped,
         by_hand,
     ) = printed
@@ -91,6 +100,7 @@ def test_the_examples_run(
         "empty failed",
         "madrid indexed",
     ]
+    assert re.fullmatch(r"[1-9]\d*/[1-9]\d*", progress[2].split()[2])
     assert progress[3].startswith("empty - ")
     assert plan == ["0 4 1"]
     assert found[0].split()[1] == "berlin"
@@ -110,6 +120,8 @@ def test_the_examples_run(
         "naive hybrid",
     ]
     assert advice == "1 question is too few for a recommendation; use at least 20, better a hundred."
+    assert [line.split()[0] for line in at_once] == ["oslo", "madrid"]
+    assert loaded == [*(f"row {number} indexed 3" for number in range(3)), "3 3"]
     assert swapped == ["capitals-000001 2", "oslo"]
     assert sorted(line.split()[1] for line in by_hand) == ["berlin#0", "berlin#1"]
 
