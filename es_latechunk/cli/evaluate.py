@@ -33,7 +33,7 @@ from es_latechunk.cli.output.evaluation import (
     result_row,
 )
 from es_latechunk.cli.output.messages import Failures, note, print_json
-from es_latechunk.documents import printable, unique_documents
+from es_latechunk.documents import printable, shown_source, unique_documents
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.evaluation.questions.relevance import RELEVANCES
@@ -309,7 +309,7 @@ def evaluate(
         return recommended_commands(
             chosen.combination,
             model=[*named, *_given(MODEL_OPTIONS)],
-            source=[*source.paths, *source.settings, *_given(NAMES)],
+            source=[*map(shown_source, source.paths), *source.settings, *_given(NAMES)],
             search=_given(("bm25_weight",)) if chosen.combination.mode == "hybrid" else [],
         )
 
