@@ -31,8 +31,12 @@ class Shortest:
 
 
 def test_the_examples_run(
-    elasticsearch_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    elasticsearch_url: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     shortest: es_latechunk.Reranker = Shortest()
     monkeypatch.setattr("es_latechunk.models.rerank.load_reranker", lambda _: shortest)
     names: dict[str, Any] = {}
@@ -48,7 +52,9 @@ def test_the_examples_run(
         with Elasticsearch(elasticsearch_url) as client:
             client.indices.delete(index=["cities", "capitals-000001"], ignore_unavailable=True)
     assert answered.json()[0]["document"] == "oslo"
-    made = {type(names[name]) for name in ("chunk", "result", "run", "plan", "hit", "done", "index")}
+    made = {
+        type(names[name]) for name in ("chunk", "result", "run", "plan", "hit", "done", "index", "evaluated")
+    }
     assert made == {
         es_latechunk.ChunkVector,
         es_latechunk.SearchResult,
@@ -57,6 +63,7 @@ def test_the_examples_run(
         es_latechunk.Hit,
         es_latechunk.Promotion,
         es_latechunk.Index,
+        es_latechunk.EvaluationReport,
     }
     (
         chunks,
@@ -70,6 +77,7 @@ def test_the_examples_run(
         many,
         reranked,
         verified,
+        evaluated,
         at_once,
         loaded,
         _,
@@ -103,6 +111,15 @@ def test_the_examples_run(
     assert many == ["a city by the fjord -> oslo", "a city on a plain -> madrid"]
     assert reranked == ["oslo -27.0"]
     assert verified == ["1.0 2 0"]
+    *rows, advice = evaluated
+    assert [row.rpartition(" ")[0].rpartition(" ")[0].strip() for row in rows] == 2 * [
+        "bm25",
+        "late knn",
+        "late hybrid",
+        "naive knn",
+        "naive hybrid",
+    ]
+    assert advice == "1 question is too few for a recommendation; use at least 20, better a hundred."
     assert [line.split()[0] for line in at_once] == ["oslo", "madrid"]
     assert loaded == [*(f"row {number} indexed 3" for number in range(3)), "3 3"]
     assert swapped == ["capitals-000001 2", "oslo"]
@@ -133,6 +150,7 @@ def test_the_page_lists_each_function_with_its_parameters() -> None:
         es_latechunk.Dtype,
         es_latechunk.EngineName,
         es_latechunk.Outcome,
+        es_latechunk.Relevance,
     ],
     ids=str,
 )

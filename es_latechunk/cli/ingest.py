@@ -123,7 +123,8 @@ def ingest(
     client: Elasticsearch,
     as_json: bool,
 ) -> None:
-    """Write documents into an index. PATH is a file, a folder, or "-" for standard input.
+    """Write documents into an index. PATH is a file, a folder, "-" for standard input, or an address that begins
+    with s3://, gs://, abfs://, hf:// or https://.
 
     The model and the chunker are those that the index records. Running the same command again writes only what has
     changed. If a document cannot be used, it is named on stderr, the others are written, and the exit code is 1.
@@ -253,8 +254,8 @@ def _print_report(run: IngestRun, reader: Reader, *, as_json: bool) -> None:
     else:
         note(
             f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
-            f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
-            f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})"
+            f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed"
         )
+        note(f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})")
         busy = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in asdict(report.stages).items())
         note(f"seconds by stage (they overlap): {busy}")
