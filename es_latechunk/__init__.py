@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
     from es_latechunk.models.rerank import load_reranker
     from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
+    from es_latechunk.scale import RayCluster
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
     from es_latechunk.stages import StageSeconds
     from es_latechunk.types import (
@@ -113,6 +114,7 @@ _MODULES = {
     "PoolingOptions": "types",
     "PreconditionError": "errors",
     "Promotion": "elastic.write.alias",
+    "RayCluster": "scale",
     "Reranker": "types",
     "SearchKeywords": "search",
     "SearchResult": "search",
@@ -183,6 +185,7 @@ __all__ = [
     "PoolingOptions",
     "PreconditionError",
     "Promotion",
+    "RayCluster",
     "Reranker",
     "SearchKeywords",
     "SearchResult",
