@@ -2,11 +2,12 @@
 
     python benchmarks/poolings.py FOLDER [--max-tokens 64 --max-tokens 128] [--windows 96/32] [--questions 1500]
 
-FOLDER and its questions are those of search_quality.py; everything else is `es-latechunk evaluate`. "96/32" are windows of 96 tokens with an overlap of 32; a row without windows
-has the model's own. `cost` is the number of tokens that go through the model, special tokens not counted, per token of
-the documents. The table at the end has the means over all collections and sizes, and the differences to naive pooling
-and to late pooling in the model's own window with 95 % intervals (paired bootstrap over questions). What the model
-computes is kept in evaluate's cache, so that a second run costs little.
+FOLDER and its questions are those of search_quality.py; everything else is `es-latechunk evaluate`. "96/32" are windows
+of 96 tokens with an overlap of 32; a row without windows has the model's own. `cost` is the number of tokens that go
+through the model, special tokens not counted, per token of the documents. The table at the end has the means over all
+collections and sizes, and the differences to naive pooling and to late pooling in the model's own window with 95 %
+intervals (paired bootstrap over questions). What the model computes is kept in evaluate's cache, so that a second run
+costs little.
 """
 
 from __future__ import annotations
