@@ -17,7 +17,7 @@ from indices import StableTokenizer, WordEncoder, made_up_documents
 
 from es_latechunk import ChunkVector, Document, DocumentError, embed_documents, raise_errors
 from es_latechunk.errors import UsageError
-from es_latechunk.evaluation.evaluate import Axes, evaluate
+from es_latechunk.evaluation.evaluate import Axes, measure_combinations
 from es_latechunk.evaluation.questions.read import (
     Question,
     check_questions,
@@ -186,6 +186,13 @@ def test_a_question_that_the_documents_cannot_answer_is_named() -> None:
     ]
 
 
+def test_a_question_s_document_is_relevant_unless_others_are_named() -> None:
+    assert Question("q", "?", "a").documents == {"a": 1}
+    assert Question("q", "?", "a", documents={"b": 2}).documents == {"b": 2}
+    [told] = list(check_questions([Question("q", "?")], [Document("a", "x")]))
+    assert str(told) == "question q: names no document that answers it; give doc_id"
+
+
 def question(name: str, doc_id: str, start: int, end: int) -> Question:
     return Question(name, "What?", doc_id, (ChunkSpan(start, end),), {doc_id: 1})
 
@@ -314,6 +321,29 @@ def test_vectors_of_several_windows_are_those_of_an_index_or_close_to_them(
         assert np.median(cosines) > 0.99
 
 
+@pytest.mark.parametrize("late_window", [None, 12])
+def test_the_tokens_of_a_variant_are_those_that_the_model_reads(
+    late_window: int | None, no_cache: ArrayCache
+) -> None:
+    """A blend reads a document of one chunk once if it fits the late half's window, else as both halves."""
+    variant = Variant(PoolingOptions("blend", late_window=late_window), shared=False)
+    documents = [
+        Document("one chunk", "One two three four five."),
+        Document("one chunk, two windows", "Words " * 14 + "end."),
+        *made_up_documents(2),
+    ]
+    encoder = WordEncoder(window=40)
+    [chunking], _ = cut_documents(
+        documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[16], on_progress=lambda *_: None
+    )
+    embedded = ChunkingVectors(
+        [chunking], [variant], VectorSource(encoder, no_cache), on_progress=lambda *_: None
+    )
+    indexing = WordEncoder(window=40)
+    list(embed_documents(documents, encoder=indexing, max_tokens=16, pooling=variant.options))
+    assert embedded.of(0, variant).tokens == indexing.tokens_encoded
+
+
 def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> None:
     documents = made_up_documents(6)
     axes = Axes(max_tokens=(7, 14), poolings=("late",), modes=("knn",))
@@ -321,7 +351,7 @@ def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> Non
     def tokens_read(axes: Axes) -> tuple[int, list[float]]:
         encoder = WordEncoder()
         cache = ArrayCache(tmp_path / "cache", max_bytes=10**8)
-        results = evaluate(
+        results = measure_combinations(
             documents, questions_of(documents), encoders=[encoder], cache=cache, axes=axes
         ).results
         return encoder.tokens_encoded, [float(one.in_corpus.ndcg.sum()) for one in results]

@@ -76,6 +76,11 @@ def embed_chunks(
     yield from vectors
 
 
+def is_read_once(chunked: ChunkedDocument, windows: Windows) -> bool:
+    """Return whether one pass gives both halves of a blend: the document is one chunk, and fits one of its windows."""
+    return len(chunked.spans) == 1 and len(chunked.tokens) <= windows.size
+
+
 @dataclass(frozen=True, slots=True)
 class _Header:
     """The tokens of a table's header; the rows below it are the tokens [body, end) of the document."""
@@ -172,7 +177,7 @@ def _pieces(
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         fits = len(owner) <= windows.size
-        both = fits and len(chunked.spans) == 1
+        both = is_read_once(chunked, windows)
         # Only what is read in parts may begin below a header; other documents are not searched for tables.
         headers = _headers(chunked) if not fits or (options.pooling != "late" and not both) else ()
         alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh)
