@@ -403,6 +403,23 @@ def test_back_before_the_first_query_is_the_empty_page(chromium: Page, articles:
     assert chromium.shown("#results")
 
 
+def test_a_query_too_long_for_an_address_is_answered(chromium: Page, plain: str) -> None:
+    chromium.open(f"{plain}/?q=Spree")
+    chromium.answered("Spree")
+    long = "umbrellas and ships " * 150
+    chromium.run("document.querySelector('#query').value = arguments[0]", long)
+    chromium.one("#search-form .line button").click()
+    chromium.wait("document.title.startsWith('umbrellas and ships')")
+    chromium.wait("document.querySelector('main').ariaBusy === 'false'")
+    assert address(chromium) == {}
+    chromium.one("#late .move a").click()
+    assert chromium.shown("#results")
+    assert chromium.one("#query").get_attribute("value") == long
+    chromium.driver.back()
+    chromium.driver.back()
+    chromium.answered("Spree")
+
+
 def test_markup_in_the_address_is_text(chromium: Page, plain: str) -> None:
     chromium.open(f"{plain}/?q=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%22%27&in=%3Cb%3E#%E0%A4%A")
     query = "<img src=x onerror=alert(1)>\"'"
