@@ -83,7 +83,7 @@ def find_objects(address: Address, selection: Selection) -> Iterator[RemoteFile 
 
 def _given(store: Store, address: Address) -> Entry:
     """Return what an address is; with a slash at its end, it is a folder, even beside an object of the same name."""
-    entry = store.entry(store.root)
+    entry = store.given()
     if entry.is_folder or not address.location.endswith("/"):
         return entry
     if not any(True for _ in store.entries("")):
