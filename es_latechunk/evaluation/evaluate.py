@@ -369,12 +369,10 @@ class _Search:
         document: list[list[Found]] = [[] for _ in asked]
         for block in blocks(len(self.questions), int(starts[-1])):
             texts = [question.text for question in self.questions[block]]
-            bm25 = words.scores(texts) if words else None
+            scores = Scores(None, words.scores(texts) if words else None)
             for place, (embedded, mode) in enumerate(asked):
-                cosines = None
                 if embedded is not None and queries is not None:
-                    cosines = queries[block] @ embedded.vectors.T
-                scores = Scores(cosines, bm25)
+                    scores = scores.with_cosines(queries[block] @ embedded.vectors.T)
                 ranked = scores.of(mode, k=self.k, bm25_weight=self.bm25_weight)
                 if self.relevance == "document":
                     corpus[place].append(best(by_document(ranked, starts[:-1]), self.k))

@@ -18,7 +18,7 @@ from es_latechunk.chunking.token_positions import (
     visible_characters,
 )
 from es_latechunk.errors import DocumentError
-from es_latechunk.evaluation.vectors.cache import ArrayCache, Arrays
+from es_latechunk.evaluation.vectors.cache import ArrayCache
 from es_latechunk.late import EmbeddedChunks, SifWeights, Windows, embed_chunks
 from es_latechunk.types import (
     ChunkedDocument,
@@ -33,6 +33,7 @@ from es_latechunk.types import (
 
 # Increase it when the same text and model give other token vectors: what was kept before is then not found.
 CACHE_VERSION = 2
+WEIGHED = "means by sif"  # the means of token vectors, of weighed ones, and of the weights
 
 Means = Mapping[TokenWeights, FloatArray]
 
@@ -61,8 +62,8 @@ class ReadDocument:
 class _Unfinished:
     """An encoder whose pooled vectors stay as they are: dense layers and the norm come after the chunks are pooled.
 
-    With `weigh`, it gives each token vector three times: as it is, times its weight, and the weight alone. The mean of
-    the second by the mean of the third is then the weighted mean, so that one pass serves both.
+    With `weigh`, it gives each token vector as it is, the same times its weight, and then the weight alone. The mean of
+    the second by the mean of the third is the weighted mean, so that one pass serves both.
     """
 
     def __init__(self, encoder: TokenEncoder, weigh: SifWeights | None = None) -> None:
@@ -85,9 +86,10 @@ class _Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of a document from the model or from the cache: of its smallest spans, or of its chunks."""
+    """Rows of a document from the model or from the cache; `name` says whether of its smallest spans or its chunks."""
 
     chunked: ChunkedDocument
+    name: str
     rows: FloatArray
     seconds: float
 
@@ -98,7 +100,7 @@ class VectorSource:
     With shared windows, a document goes through the model once, whatever the chunkings are: its token vectors are kept
     as float16 (a cosine changes by less than .0001), also within one run, so that a run gives the same figures with
     and without a filled cache. Chunks that are read alone, or in windows of their own, need the model once per
-    chunking, and their means are kept.
+    chunking, and their means are kept. Means that were weighed also are read in place of plain ones.
     """
 
     def __init__(self, encoder: Encoder, cache: ArrayCache) -> None:
@@ -120,7 +122,7 @@ class VectorSource:
         numbers = {chunked.document.id: number for number, chunked in enumerate(documents[0])}
         if not isinstance(encoder, TokenEncoder):
             for chunking, cut in enumerate(documents):
-                for item in self._rows(cut, reading, encoder, ""):
+                for item in self._rows(cut, reading, encoder, [""]):
                     if isinstance(item, DocumentError):
                         yield item
                     else:
@@ -147,7 +149,7 @@ class VectorSource:
         """Yield the means of each document's chunks; one pass serves all chunkings and weights."""
         numbers = {chunked.document.id: number for number, chunked in enumerate(documents[0])}
         split = (smallest_spans(chunked) for chunked in documents[0])
-        for item in self._rows(split, reading, _Unfinished(encoder), "tokens"):
+        for item in self._rows(split, reading, _Unfinished(encoder), ["tokens"]):
             if isinstance(item, DocumentError):
                 yield item
                 continue
@@ -175,11 +177,11 @@ class VectorSource:
     ) -> Iterator[tuple[int, _Rows, Means] | DocumentError]:
         """Yield the means of each document's chunks; one pass for each chunking serves all weights."""
         for chunking, cut in enumerate(documents):
-            name = "means" if weigh is None else "means by sif"
-            for item in self._rows(cut, reading, _Unfinished(encoder, weigh), name):
+            names = ["means", WEIGHED] if weigh is None else [WEIGHED]
+            for item in self._rows(cut, reading, _Unfinished(encoder, weigh), names):
                 if isinstance(item, DocumentError):
                     yield item
-                elif weigh is None:
+                elif item.name != WEIGHED:
                     yield chunking, item, {"none": item.rows}
                 else:
                     size = item.rows.shape[1] // 2
@@ -197,18 +199,25 @@ class VectorSource:
         return rows
 
     def _rows(
-        self, documents: Iterable[ChunkedDocument], reading: Reading, encoder: Encoder, name: str
+        self, documents: Iterable[ChunkedDocument], reading: Reading, encoder: Encoder, names: Sequence[str]
     ) -> Iterator[_Rows | DocumentError]:
+        """Yield the rows of each document: those that are kept under one of the names, or new ones, of the first."""
         keys: dict[str, str] = {}
         windows = None if reading.windows is None else asdict(reading.windows)
 
         def missing() -> Iterator[ChunkedDocument | _Rows]:
             for chunked in documents:
                 spans = [[span.start, span.end] for span in chunked.spans]
-                key = self._key([name, reading.alone, windows, spans, chunked.document.text])
-                keys[chunked.document.id] = key
-                arrays = self._cache.get(key)
-                yield chunked if arrays is None else _from_cache(chunked, arrays)
+                for name in reversed(names):
+                    key = self._key([name, reading.alone, windows, spans, chunked.document.text])
+                    arrays = self._cache.get(key)
+                    if arrays is not None:
+                        rows = arrays["rows"].astype(np.float32)
+                        yield _Rows(chunked, name, rows, float(arrays["seconds"]))
+                        break
+                else:
+                    keys[chunked.document.id] = key
+                    yield chunked
 
         blocks: list[FloatArray] = []
         seconds = 0.0
@@ -223,11 +232,11 @@ class VectorSource:
                 yield item
                 continue
             seconds += time.perf_counter() - started
-            blocks.append(_half(item.vectors) if name == "tokens" else item.vectors)
+            blocks.append(_half(item.vectors) if names[0] == "tokens" else item.vectors)
             if item.last:
                 rows = np.concatenate(blocks)
                 self._cache.put(keys[item.chunked.document.id], {"rows": rows, "seconds": np.array(seconds)})
-                yield _Rows(item.chunked, rows.astype(np.float32), seconds)
+                yield _Rows(item.chunked, names[0], rows.astype(np.float32), seconds)
                 blocks, seconds = [], 0.0
 
     def _key(self, encoded: Sequence[object]) -> str:
@@ -251,10 +260,6 @@ def _half(rows: FloatArray) -> FloatArray:
     with np.errstate(over="ignore"):
         half = rows.astype(np.float16)
     return half if np.isfinite(half).all() else rows  # type: ignore[return-value]
-
-
-def _from_cache(chunked: ChunkedDocument, arrays: Arrays) -> _Rows:
-    return _Rows(chunked, arrays["rows"].astype(np.float32), float(arrays["seconds"]))
 
 
 def smallest_spans(chunked: ChunkedDocument) -> ChunkedDocument:
