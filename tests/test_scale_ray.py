@@ -33,9 +33,18 @@ from faults import (
     whole_new_chunks,
     whole_state,
 )
-from ray_encoders import POISON, PYTHONPATH, loader, ray_of_two_processors, started, wait_for
+from ray_encoders import (
+    LINGER,
+    POISON,
+    PYTHONPATH,
+    RELEASED,
+    loader,
+    ray_of_two_processors,
+    started,
+    wait_for,
+)
 
-from es_latechunk import Document, DocumentError, Index, IngestReport, RayCluster, connect, ingest
+from es_latechunk import Document, DocumentError, Index, IngestReport, IngestRun, RayCluster, connect, ingest
 from es_latechunk.scale import parts
 
 TWO = RayCluster(encoders=2)
@@ -174,6 +183,33 @@ def test_a_document_that_kills_its_encoders_is_named_and_the_others_are_written(
         document.id for document in faults.OLD
     } - {document.id for document in faults.NEW}
     assert set(written) == set(clean["chunks"])
+
+
+@pytest.mark.usefixtures("ray_address", "small_parts")
+def test_a_very_long_document_does_not_hold_up_the_others(
+    client: Elasticsearch, elasticsearch_url: str, clean: dict[str, Any], index_name: str, tmp_path: Path
+) -> None:
+    """Its encoder waits in the middle of it until all of the others have been written."""
+    words = "A sentence of seven words and more. "
+    long = Document("long", f"{words * 40} Here some {LINGER} longer. {words * 40}")
+    make_old(client, index_name)
+    done = []
+    with connect(url=elasticsearch_url) as ours:
+        load = IngestRun(
+            [*faults.NEW[:5], long, *faults.NEW[5:]],
+            index=index_name,
+            client=ours,
+            encoder=loader(tmp_path),
+            cluster=TWO,
+        )
+        for result in load:
+            done.append(result.doc_id)
+            if len(done) == len(faults.NEW):
+                assert "long" not in done
+                (tmp_path / RELEASED).touch()
+    assert (done[-1], load.report.failed) == ("long", 0)
+    assert set(done[:-1]) == {document.id for document in faults.NEW}
+    assert set(clean["chunks"]) <= set(whole_state(client, index_name)["chunks"])
 
 
 def test_the_command_fills_an_alias_with_the_real_model(
