@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -189,7 +190,7 @@ def test_a_document_that_kills_its_encoders_is_named_and_the_others_are_written(
 def test_a_very_long_document_does_not_hold_up_the_others(
     client: Elasticsearch, elasticsearch_url: str, clean: dict[str, Any], index_name: str, tmp_path: Path
 ) -> None:
-    """Its encoder waits in the middle of it until all of the others have been written."""
+    """Its encoder waits in the middle of it until all of the others are written; the progress shows it meanwhile."""
     words = "A sentence of seven words and more. "
     long = Document("long", f"{words * 40} Here some {LINGER} longer. {words * 40}")
     make_old(client, index_name)
@@ -202,12 +203,21 @@ def test_a_very_long_document_does_not_hold_up_the_others(
             encoder=loader(tmp_path),
             cluster=TWO,
         )
+        planned = []
+
+        def release() -> None:
+            wait_for(
+                lambda: len(done) == len(faults.NEW) and load.progress.planned_tokens > load.report.tokens
+            )
+            planned.append(load.progress.planned_documents)
+            (tmp_path / RELEASED).touch()
+
+        threading.Thread(target=release, daemon=True).start()
         for result in load:
             done.append(result.doc_id)
-            if len(done) == len(faults.NEW):
-                assert "long" not in done
-                (tmp_path / RELEASED).touch()
     assert (done[-1], load.report.failed) == ("long", 0)
+    assert planned == [load.progress.planned_documents]
+    assert load.progress.planned_tokens == load.report.tokens == pytest.approx(load.progress.encoded_tokens)
     assert set(done[:-1]) == {document.id for document in faults.NEW}
     assert set(clean["chunks"]) <= set(whole_state(client, index_name)["chunks"])
 
