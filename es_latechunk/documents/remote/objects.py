@@ -53,7 +53,8 @@ def check_address(address: Address) -> None:
         raise PreconditionError(f"{address.shown} {error}") from error
     except LostError as error:
         raise PreconditionError(
-            f"{address.shown} cannot be reached ({error}); check the address, the network and the store's settings"
+            f"{address.shown} cannot be reached ({error}); check the address, the network and how you sign in "
+            "(docs/sources.md)"
         ) from error
 
 
