@@ -67,8 +67,8 @@ def embed_chunks(
     pooled: Iterator[PooledChunks | DocumentError | T]
     if isinstance(encoder, TokenEncoder):
         windows = windows or choose_windows(encoder, late_window=options.late_window)
-        pieces = clock.timed("chunk", _pieces(documents, encoder, options, windows))
-        pooled = _embed_pieces(pieces, encoder, clock)
+        unit_windows = clock.timed("chunk", _unit_windows(documents, encoder, options, windows))
+        pooled = _embed_windows(unit_windows, encoder, clock)
     else:
         chunked = clock.timed("chunk", documents)
         pooled = _embed_remotely(chunked, cast("ChunkEncoder", encoder), options.pooling, clock)
@@ -115,17 +115,17 @@ class _Unit:
     both: bool = False  # read alone and in a window of the document, as it is one chunk and fits the window
     accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
 
-    def pieces(self, windows: Windows) -> Iterator[_Piece]:
+    def windows(self, windows: Windows) -> Iterator[_UnitWindow]:
         """Yield the windows of this unit; one that begins below a table's header has the header too."""
         headers = [header for header in self.headers if len(header.ids) <= windows.size // HEADER_SHARE]
         windows = windows.shortened(max((len(header.ids) for header in headers), default=0))
         starts = np.flatnonzero(np.diff(self.owner, prepend=-1))
         for window in windows.plan(len(self.ids), starts):
-            yield _Piece(self, window, _header_above(headers, window.start))
+            yield _UnitWindow(self, window, _header_above(headers, window.start))
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _UnitWindow:
     """One window of a unit. The model reads the `header` of a table before it, which belongs to no chunk."""
 
     unit: _Unit
@@ -153,12 +153,12 @@ class _Piece:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def _pieces(
+def _unit_windows(
     documents: Iterable[ChunkedDocument | T],
     encoder: TokenEncoder,
     options: PoolingOptions,
     windows: Windows,
-) -> Iterator[_Piece | T]:
+) -> Iterator[_UnitWindow | T]:
     """Yield the windows that the pooling needs of each document.
 
     For a blend, a chunk alone comes soon after the last window that holds a part of it, so that few halves wait. It has
@@ -172,23 +172,23 @@ def _pieces(
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         fits = len(owner) <= windows.size
-        # What is read in pieces may begin below a header; a document in one window alone is not searched for tables.
+        # What is read in parts may begin below a header; a document in one window alone is not searched for tables.
         headers = _headers(chunked) if options.pooling != "late" or not fits else ()
         alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh)
         if options.pooling == "naive":
             for unit in alone:
-                yield from unit.pieces(windows)
+                yield from unit.windows(windows)
             continue
         both = fits and len(chunked.spans) == 1
         cut_headers = () if fits else headers
         whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both)
         sent = 0
-        for piece in whole.pieces(windows):
-            yield piece
-            complete = len(chunked.spans) if piece.last else int(owner[piece.window.keep_end])
+        for window in whole.windows(windows):
+            yield window
+            complete = len(chunked.spans) if window.last else int(owner[window.window.keep_end])
             if options.pooling == "blend" and not both:
                 for unit in islice(alone, complete - sent):
-                    yield from unit.pieces(alone_windows)
+                    yield from unit.windows(alone_windows)
                 sent = complete
 
 
@@ -209,19 +209,19 @@ def _chunks_alone(
         yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal, weigh, alone=True)
 
 
-def _embed_pieces(
-    pieces: Iterable[_Piece | T], encoder: TokenEncoder, clock: StageClock
+def _embed_windows(
+    unit_windows: Iterable[_UnitWindow | T], encoder: TokenEncoder, clock: StageClock
 ) -> Iterator[PooledChunks | T]:
     budget = encoder.batch_tokens  # the first group is small, so that the model begins early
-    group: list[_Piece] = []
+    group: list[_UnitWindow] = []
     held = 0
     with _EncodingThread(encoder, clock) as ahead:
-        for piece in pieces:
-            if not isinstance(piece, _Piece):
-                yield piece
+        for window in unit_windows:
+            if not isinstance(window, _UnitWindow):
+                yield window
                 continue
-            group.append(piece)
-            held += len(piece)
+            group.append(window)
+            held += len(window)
             if held >= budget:
                 yield from clock.timed("encode", _pooled(ahead.swap(group), encoder))
                 group, held = [], 0
@@ -245,7 +245,7 @@ class _EncodingThread:
         self._encoder = encoder
         self._clock = clock
         self._stopped = threading.Event()
-        self._running: tuple[list[_Piece], Call[list[PartialSums]]] | None = None
+        self._running: tuple[list[_UnitWindow], Call[list[PartialSums]]] | None = None
 
     def __enter__(self) -> _EncodingThread:
         return self
@@ -255,36 +255,39 @@ class _EncodingThread:
     ) -> None:
         self._stopped.set()
 
-    def swap(self, pieces: list[_Piece]) -> tuple[list[_Piece], list[PartialSums]]:
+    def swap(self, windows: list[_UnitWindow]) -> tuple[list[_UnitWindow], list[PartialSums]]:
         """Wait for the group that was given before, start on this one, and give back what the earlier one became."""
         done = self._running
         sums = [] if done is None else done[1].result()
-        self._running = (pieces, self._start(pieces)) if pieces else None
+        self._running = (windows, self._start(windows)) if windows else None
         return ([], []) if done is None else (done[0], sums)
 
-    def _start(self, pieces: list[_Piece]) -> Call[list[PartialSums]]:
+    def _start(self, windows: list[_UnitWindow]) -> Call[list[PartialSums]]:
         def sums() -> list[PartialSums]:
             with self._clock.measure("encode"):
-                return _sum_windows(pieces, self._encoder, stopped=self._stopped)
+                return _sum_windows(windows, self._encoder, stopped=self._stopped)
 
         call = Call(sums)
         call.start()
         return call
 
 
-def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[PooledChunks]:
+def _pooled(
+    group: tuple[list[_UnitWindow], list[PartialSums]], encoder: TokenEncoder
+) -> Iterator[PooledChunks]:
     """The vectors of all chunks that a group of windows completes, in order."""
-    pieces, parts = group
-    if not pieces:
+    windows, parts = group
+    if not windows:
         return
     completed = [
-        piece.unit.accumulator.add(part, last=piece.last) for piece, part in zip(pieces, parts, strict=True)
+        window.unit.accumulator.add(part, last=window.last)
+        for window, part in zip(windows, parts, strict=True)
     ]
     vectors = encoder.finish(np.concatenate([means for _, means in completed]))
     row = 0
-    for piece, (first, means) in zip(pieces, completed, strict=True):
+    for window, (first, means) in zip(windows, completed, strict=True):
         if len(means):
-            unit = piece.unit
+            unit = window.unit
             yield PooledChunks(
                 unit.chunked,
                 unit.first + first,
@@ -296,17 +299,17 @@ def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder
 
 
 def _sum_windows(
-    pieces: list[_Piece], encoder: TokenEncoder, *, stopped: threading.Event | None = None
+    windows: list[_UnitWindow], encoder: TokenEncoder, *, stopped: threading.Event | None = None
 ) -> list[PartialSums]:
     """The sums by chunk of each window's kept tokens; ends early if nobody waits for them any more."""
     parts: dict[int, PartialSums] = {}
-    for batch in plan_batches([len(piece) for piece in pieces], encoder.batch_tokens):
+    for batch in plan_batches([len(window) for window in windows], encoder.batch_tokens):
         if stopped is not None and stopped.is_set():
             return []
-        token_vectors = encoder.encode_windows([pieces[index].ids for index in batch])
+        token_vectors = encoder.encode_windows([windows[index].ids for index in batch])
         for index, vectors in zip(batch, token_vectors, strict=True):
-            parts[index] = pieces[index].sums(vectors)
-    return [parts[index] for index in range(len(pieces))]
+            parts[index] = windows[index].sums(vectors)
+    return [parts[index] for index in range(len(windows))]
 
 
 def _embed_remotely(
