@@ -23,8 +23,8 @@ from window_overlap import in_document, ndcg, relevant
 
 from es_latechunk import ChunkVector, Document, embed_documents, load_encoder, raise_errors
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT
-from es_latechunk.evaluation.bm25 import ContextualBM25
-from es_latechunk.evaluation.ranking import Scores, blocks
+from es_latechunk.evaluation.search.bm25 import ContextualBM25
+from es_latechunk.evaluation.search.ranking import Scores, blocks
 from es_latechunk.late.combine import blend, mix_neighbours
 from es_latechunk.types import IntArray, PoolingOptions, TokenEncoder, TokenWeights
 

@@ -15,12 +15,13 @@ import click
 import numpy as np
 
 from es_latechunk import Document, load_encoder, raise_errors, read_documents
-from es_latechunk.evaluation.cache import ArrayCache, default_cache_folder
-from es_latechunk.evaluation.evaluate import Axes, CombinationResult, evaluate
-from es_latechunk.evaluation.measures import intervals
-from es_latechunk.evaluation.pseudo_queries import make_pseudo_queries
-from es_latechunk.evaluation.questions import Question, check_questions, find_collection, read_questions
-from es_latechunk.evaluation.recommendation import shown
+from es_latechunk.evaluation.evaluate import Axes, evaluate
+from es_latechunk.evaluation.questions.pseudo_queries import make_pseudo_queries
+from es_latechunk.evaluation.questions.read import Question, check_questions, find_collection, read_questions
+from es_latechunk.evaluation.results.combinations import CombinationResult
+from es_latechunk.evaluation.results.measures import intervals
+from es_latechunk.evaluation.results.recommendation import shown
+from es_latechunk.evaluation.vectors.cache import ArrayCache, default_cache_folder
 from es_latechunk.types import Pooling
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
     from es_latechunk.elastic.index.admin import IndexRecord
+    from es_latechunk.elastic.index.identity import IndexIdentity
     from es_latechunk.elastic.index.ownership import IndexState
 
 PACKED_VECTORS_SINCE = (9, 3)
@@ -38,6 +39,13 @@ class Target:
     retry_for: float
 
 
+def recorded_chunking(identity: IndexIdentity, encoder: Encoder) -> tuple[Chunker, Windows | None]:
+    """Return the chunker and the windows that an index records; a hosted encoder has windows of its own (None)."""
+    chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
+    windows = recorded_windows(encoder, identity.overlap, late_window=identity.pooling.late_window)
+    return chunker, windows
+
+
 def open_target(
     client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
 ) -> Target:
@@ -53,11 +61,10 @@ def open_target(
     identity = record.identity
     encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
-    chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
+    chunker, windows = recorded_chunking(identity, encoder)
     version = retry_transient(lambda: server_version(client), retry_for=retry_for, retry_unreachable=False)
     if version is None:
         log.info("no right to see the server's version (monitor), so vectors are sent as lists of numbers")
     # As base64 they are shorter and parsed faster, but every node has to accept them.
     packed = version is not None and version >= PACKED_VECTORS_SINCE
-    windows = recorded_windows(encoder, identity.overlap, late_window=identity.pooling.late_window)
     return Target(record, encoder, windows, chunker, identity.digest(), packed, retry_for)

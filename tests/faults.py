@@ -343,9 +343,10 @@ def ingester(*words: str) -> None:
         with connect(url=words[0]) as client:
             load_new(client, words[1])
         return
-    from es_latechunk.cli import main, options
+    from es_latechunk.cli import main
+    from es_latechunk.cli.options import shared
 
-    options.load_recorded = lambda *_, **__: encoder()
+    shared.load_recorded = lambda *_, **__: encoder()
     main(words)
 
 

@@ -34,8 +34,10 @@ def models(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def recorded(identity: Any, *, name: str | None, **_: Any) -> WordEncoder:
         return MODELS[name or identity.model]
 
-    monkeypatch.setattr("es_latechunk.cli.options.load_encoder", lambda name, **_: MODELS[name or "old"])
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", recorded)
+    monkeypatch.setattr(
+        "es_latechunk.cli.options.shared.load_encoder", lambda name, **_: MODELS[name or "old"]
+    )
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", recorded)
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 
@@ -148,7 +150,7 @@ def test_a_load_that_broke_off_is_taken_up_again(
             if next(sent, "end") == "end":
                 raise KeyboardInterrupt
 
-        patch.setattr("es_latechunk.cli.output.UnreadableNotes.result", interrupted)
+        patch.setattr("es_latechunk.cli.output.messages.UnreadableNotes.result", interrupted)
         broken = run("ingest", source, "--alias", alias)
     assert broken.exit_code == 130
     refused = error_of(run("index", "promote", alias), 2)

@@ -38,10 +38,12 @@ EDGES = (
     "__main__",
 )
 ORDER = (*FOUNDATION, *ROOMS, *EDGES)
-# The same inside the two largest rooms; a file of theirs that stands in no room of its own may use all of these.
+# The same inside the largest rooms; a file of theirs that stands in no room of its own may use all of these.
 INNER_ROOMS = {
     "elastic": ("connection", "retry", "index", "write", "search"),
     "models": ("registry", "hardware", "checkpoint", "native", "local"),
+    "evaluation": ("questions", "vectors", "search", "results", "html"),
+    "cli": ("output", "options"),
 }
 
 TORCH = {"torch", "transformers", "sentence_transformers", "safetensors", "tokenizers"}

@@ -167,7 +167,7 @@ def test_a_path_that_is_not_there_is_refused_before_a_server_is_asked_or_a_model
     command: list[str], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("load_encoder", "load_recorded"):
-        monkeypatch.setattr(f"es_latechunk.cli.options.{name}", None)
+        monkeypatch.setattr(f"es_latechunk.cli.options.shared.{name}", None)
     assert f"{path} cannot be found" in error_of(run(*command, path), 2)
 
 

@@ -19,7 +19,7 @@ from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
 
 from es_latechunk.cli import main
-from es_latechunk.cli.help import GROUPS, Command
+from es_latechunk.cli.options.help import GROUPS, Command
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -79,7 +79,7 @@ def letters(
     load(client, index_name, LETTERS, encoder)
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
     for name in ("load_encoder", "load_recorded"):
-        monkeypatch.setattr(f"es_latechunk.cli.options.{name}", lambda *_, **__: encoder)
+        monkeypatch.setattr(f"es_latechunk.cli.options.shared.{name}", lambda *_, **__: encoder)
     return index_name
 
 

@@ -19,7 +19,7 @@ from indices import LETTERS, WordEncoder, load, make_index
 from rich.cells import cell_len
 from rich.console import Console
 
-from es_latechunk.cli.hits import screen_of
+from es_latechunk.cli.output.hits import screen_of
 from es_latechunk.types import Hit, Passage
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")

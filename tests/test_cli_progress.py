@@ -15,7 +15,7 @@ from elasticsearch import Elasticsearch
 from fakes import WordTokenizer
 
 from es_latechunk.chunking import chunk_document, make_chunker
-from es_latechunk.cli.progress import SourceProgress, describe, estimate_tokens
+from es_latechunk.cli.output.progress import SourceProgress, describe, estimate_tokens
 from es_latechunk.report import IngestCounts
 from es_latechunk.types import ChunkedDocument, Document
 

@@ -26,8 +26,8 @@ STAGES = ["read", "chunk", "encode", "write"]
 def encoder(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
     """The encoder of words in the place of every model; the server is named by the environment."""
     encoder = WordEncoder(query_prefix="")
-    monkeypatch.setattr("es_latechunk.cli.options.load_encoder", lambda *_, **__: encoder)
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder)
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: encoder)
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
     return encoder
 

@@ -73,7 +73,7 @@ def test_a_device_keeps_its_mode() -> None:
 
 @pytest.fixture(autouse=True)
 def words(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder())
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: encoder())
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 

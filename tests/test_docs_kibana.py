@@ -163,7 +163,7 @@ def test_what_the_server_would_fuse_is_what_the_command_asks() -> None:
 def test_the_command_that_prints_a_request(
     notes: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: notes[1])
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: notes[1])
     [command] = re.findall(r'^es-latechunk search "(.+)" (.+)$', TOUR.read_text("utf-8"), re.MULTILINE)
     shown = run("search", command[0], *command[1].split(), "--url", elasticsearch_url).stdout
     head, _, body = shown.partition("\n")

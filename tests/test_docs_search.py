@@ -27,9 +27,9 @@ BY_HAND, RERANKING = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 def notes(client: Elasticsearch, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     encoder = make_index(client, "notes", WordEncoder())
     load(client, "notes", [replace(document, id=f"{document.id}.txt") for document in LETTERS], encoder)
-    for place in ("cli.options", "models.load"):
+    for place in ("cli.options.shared", "models.load"):
         monkeypatch.setattr(f"es_latechunk.{place}.load_recorded", lambda *_, **__: encoder)
-    monkeypatch.setattr("es_latechunk.cli.options.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_encoder", lambda *_, **__: encoder)
     monkeypatch.setattr("es_latechunk.models.rerank.load_reranker", lambda *_, **__: Longest())
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
     yield "notes"

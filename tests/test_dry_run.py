@@ -163,7 +163,7 @@ def test_the_size_is_of_the_right_order(
 
 @pytest.fixture
 def words(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder())
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: encoder())
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
     return encoder()
 

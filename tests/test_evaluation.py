@@ -17,18 +17,18 @@ from indices import StableTokenizer, WordEncoder, made_up_documents
 
 from es_latechunk import ChunkVector, Document, DocumentError, embed_documents, raise_errors
 from es_latechunk.errors import UsageError
-from es_latechunk.evaluation.cache import ArrayCache
-from es_latechunk.evaluation.chunkings import ChunkingVectors, Variant, cut_documents
 from es_latechunk.evaluation.evaluate import Axes, evaluate
-from es_latechunk.evaluation.measures import intervals, measure
-from es_latechunk.evaluation.questions import (
+from es_latechunk.evaluation.questions.read import (
     Question,
     check_questions,
     find_collection,
     read_questions,
 )
-from es_latechunk.evaluation.relevance import choose_relevance, relevant_chunks
-from es_latechunk.evaluation.vectors import VectorSource
+from es_latechunk.evaluation.questions.relevance import choose_relevance, relevant_chunks
+from es_latechunk.evaluation.results.measures import intervals, measure
+from es_latechunk.evaluation.vectors.cache import ArrayCache
+from es_latechunk.evaluation.vectors.chunkings import ChunkingVectors, Variant, cut_documents
+from es_latechunk.evaluation.vectors.source import VectorSource
 from es_latechunk.types import ChunkedDocument, ChunkSpan, PoolingOptions, Tokens
 
 NO_TOKENS = Tokens(np.empty(0, dtype=np.int32), np.empty((0, 2), dtype=np.int32))

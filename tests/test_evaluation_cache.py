@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from es_latechunk.evaluation.cache import ArrayCache, default_cache_folder
+from es_latechunk.evaluation.vectors.cache import ArrayCache, default_cache_folder
 
 LIMIT = 1_000_000
 

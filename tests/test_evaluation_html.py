@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(autouse=True)
 def _encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in ("evaluate", "options"):
+    for command in ("evaluate", "options.shared"):
         monkeypatch.setattr(f"es_latechunk.cli.{command}.load_encoder", lambda *_, **__: WordEncoder())
 
 

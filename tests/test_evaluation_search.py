@@ -20,13 +20,13 @@ from es_latechunk import Document, search
 from es_latechunk.elastic.search.fusion import Candidate, convex_sum
 from es_latechunk.elastic.search.query import Mode
 from es_latechunk.errors import UsageError
-from es_latechunk.evaluation.bm25 import ChunkText, ContextualBM25, analyse, stored_length
-from es_latechunk.evaluation.cache import ArrayCache
-from es_latechunk.evaluation.chunkings import Chunking, ChunkingVectors, Variant, cut_documents
-from es_latechunk.evaluation.questions import Question
-from es_latechunk.evaluation.ranking import Scores, best, by_document
-from es_latechunk.evaluation.real_index import RealIndex, check_no_pseudo_queries
-from es_latechunk.evaluation.vectors import VectorSource
+from es_latechunk.evaluation.questions.read import Question
+from es_latechunk.evaluation.search.bm25 import ChunkText, ContextualBM25, analyse, stored_length
+from es_latechunk.evaluation.search.ranking import Scores, best, by_document
+from es_latechunk.evaluation.search.real_index import RealIndex, check_no_pseudo_queries
+from es_latechunk.evaluation.vectors.cache import ArrayCache
+from es_latechunk.evaluation.vectors.chunkings import Chunking, ChunkingVectors, Variant, cut_documents
+from es_latechunk.evaluation.vectors.source import VectorSource
 from es_latechunk.types import FloatArray, PoolingOptions
 
 NOWHERE = Path("nowhere")  # a cache of no bytes writes nothing

@@ -331,7 +331,7 @@ def shop(path: Path) -> Path:
 def commands(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
     for name in ("load_encoder", "load_recorded"):
-        monkeypatch.setattr(f"es_latechunk.cli.options.{name}", lambda *_, **__: WordEncoder())
+        monkeypatch.setattr(f"es_latechunk.cli.options.shared.{name}", lambda *_, **__: WordEncoder())
 
 
 TYPED = ("--metadata", "price=double", "--metadata", "published=date")

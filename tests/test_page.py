@@ -251,7 +251,7 @@ def test_the_command_refuses_what_it_cannot_compare(
     filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "es_latechunk.cli.options.load_recorded", lambda *_, **__: WordEncoder(weights="sha256:b")
+        "es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: WordEncoder(weights="sha256:b")
     )
     there = ("--url", elasticsearch_url, "--port", 0)
     assert "index nowhere does not exist" in error_of(run("serve", "--index", "nowhere", *there), 2)

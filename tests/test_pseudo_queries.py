@@ -13,8 +13,8 @@ from indices import StableTokenizer, WordEncoder
 from test_evaluation import write_rows
 
 from es_latechunk import Document
-from es_latechunk.evaluation.pseudo_queries import PseudoQueries, make_pseudo_queries
-from es_latechunk.evaluation.questions import Question, check_questions
+from es_latechunk.evaluation.questions.pseudo_queries import PseudoQueries, make_pseudo_queries
+from es_latechunk.evaluation.questions.read import Question, check_questions
 
 SECTION = "\n".join(
     [

@@ -15,17 +15,17 @@ from commands import run
 from indices import WordEncoder, made_up_documents
 from test_evaluation import questions_of, write_rows
 
-from es_latechunk.cli.evaluate_output import recommended_commands
 from es_latechunk.cli.index import create
 from es_latechunk.cli.ingest import ingest
-from es_latechunk.cli.options import PoolingChoice
+from es_latechunk.cli.options.shared import PoolingChoice
+from es_latechunk.cli.output.evaluation import recommended_commands
 from es_latechunk.cli.search import search
-from es_latechunk.evaluation.differences import find_baseline
-from es_latechunk.evaluation.evaluate import Combination, CombinationResult, Evaluation
-from es_latechunk.evaluation.measures import QuestionScores
-from es_latechunk.evaluation.questions import Question
-from es_latechunk.evaluation.ranking import Found
-from es_latechunk.evaluation.recommendation import recommend
+from es_latechunk.evaluation.questions.read import Question
+from es_latechunk.evaluation.results.combinations import Combination, CombinationResult, Evaluation
+from es_latechunk.evaluation.results.differences import find_baseline
+from es_latechunk.evaluation.results.measures import QuestionScores
+from es_latechunk.evaluation.results.recommendation import recommend
+from es_latechunk.evaluation.search.ranking import Found
 from es_latechunk.types import PoolingOptions
 
 QUESTIONS = 200

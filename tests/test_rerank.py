@@ -211,7 +211,7 @@ def test_the_window_lies_between_k_and_the_candidates() -> None:
 def command(
     filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: filled[1])
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: filled[1])
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 

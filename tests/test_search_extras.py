@@ -36,7 +36,7 @@ def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]
 def model(
     filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: filled[1])
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: filled[1])
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 

@@ -108,7 +108,7 @@ def test_many_queries_with_large_metadata(
     tmp_path: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: large[1])
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: large[1])
     path = tmp_path / "queries.txt"
     path.write_text("\n".join(f"{first} {second}" for first in WORDS for second in WORDS[:4]))
     result = run("search", "--from-file", path, "--index", "large", "--json", "--url", elasticsearch_url)

@@ -40,7 +40,7 @@ def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]
 def model(
     filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: filled[1])
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: filled[1])
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
 
 
@@ -299,7 +299,7 @@ def test_another_fault_is_not_blamed_on_the_fusion() -> None:
 
 
 def test_an_unknown_language_is_refused(index_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_latechunk.cli.options.load_encoder", lambda *_, **__: WordEncoder())
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_encoder", lambda *_, **__: WordEncoder())
     message = error_of(run("index", "create", index_name, "--language", "klingon"), 2)
     assert f"index {index_name}: the cluster does not have this analyzer" in message
     assert "klingon" in message

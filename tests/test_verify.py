@@ -284,7 +284,7 @@ def shell(
     for document in documents:
         (tmp_path / document.id).write_text(document.text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("es_latechunk.cli.options.load_recorded", lambda *_, **__: encoder)
+    monkeypatch.setattr("es_latechunk.cli.options.shared.load_recorded", lambda *_, **__: encoder)
     monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
     assert run("ingest", ".", "--index", index_name).exit_code == 0
     return tmp_path

@@ -72,7 +72,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except LateChunkError as error:
-            from es_latechunk.cli.output import complain
+            from es_latechunk.cli.output.messages import complain
 
             complain(error)
             ctx.exit(error.exit_code)

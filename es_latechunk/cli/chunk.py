@@ -5,16 +5,16 @@ from __future__ import annotations
 import click
 
 from es_latechunk.chunking import chunk_document, make_chunker
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import (
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import (
     ModelChoice,
     chunker_option,
     json_option,
     max_tokens_option,
     model_options,
 )
-from es_latechunk.cli.output import Failures, UnreadableNotes, chunk_rows, print_json
-from es_latechunk.cli.sources import Reader, reader_options
+from es_latechunk.cli.options.sources import Reader, reader_options
+from es_latechunk.cli.output.messages import Failures, UnreadableNotes, chunk_rows, print_json
 from es_latechunk.documents import unique_documents
 from es_latechunk.errors import DocumentError
 

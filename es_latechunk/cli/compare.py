@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import (
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import (
     ModelChoice,
     PoolingChoice,
     chunker_option,
@@ -19,8 +19,8 @@ from es_latechunk.cli.options import (
     overlap_option,
     pooling_options,
 )
-from es_latechunk.cli.output import Failures, UnreadableNotes, note, on_screen, print_json
-from es_latechunk.cli.sources import Reader, reader_options
+from es_latechunk.cli.options.sources import Reader, reader_options
+from es_latechunk.cli.output.messages import Failures, UnreadableNotes, note, on_screen, print_json
 from es_latechunk.documents import printable, unique_documents
 from es_latechunk.evaluation import compare as run_compare
 from es_latechunk.evaluation.compare import ComparedSentences, compare_sentences

@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import (
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import (
     ModelChoice,
     PoolingChoice,
     chunker_option,
@@ -17,9 +17,9 @@ from es_latechunk.cli.options import (
     overlap_option,
     pooling_options,
 )
-from es_latechunk.cli.output import Failures, UnreadableNotes, print_json
-from es_latechunk.cli.progress import EmbedProgress, SourceProgress, bytes_of, progress_bar
-from es_latechunk.cli.sources import Reader, reader_options
+from es_latechunk.cli.options.sources import Reader, reader_options
+from es_latechunk.cli.output.messages import Failures, UnreadableNotes, print_json
+from es_latechunk.cli.output.progress import EmbedProgress, SourceProgress, bytes_of, progress_bar
 from es_latechunk.documents import unique_documents
 from es_latechunk.embed import embed_documents
 from es_latechunk.errors import DocumentError

@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.evaluate_output import (
-    flags,
-    print_recommendation,
-    print_results,
-    progress,
-    recommended_commands,
-    result_row,
-)
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import (
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import (
     MODEL,
     MODEL_NAME,
     MODEL_SETTINGS,
@@ -31,13 +23,21 @@ from es_latechunk.cli.options import (
     json_option,
     optional_connection,
 )
-from es_latechunk.cli.output import Failures, note, print_json
-from es_latechunk.cli.sources import NAMES, Reader, reader_options
+from es_latechunk.cli.options.sources import NAMES, Reader, reader_options
+from es_latechunk.cli.output.evaluation import (
+    flags,
+    print_recommendation,
+    print_results,
+    progress,
+    recommended_commands,
+    result_row,
+)
+from es_latechunk.cli.output.messages import Failures, note, print_json
 from es_latechunk.documents import printable, unique_documents
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
 from es_latechunk.errors import UsageError, setting
-from es_latechunk.evaluation.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
-from es_latechunk.evaluation.relevance import RELEVANCES
+from es_latechunk.evaluation.questions.relevance import RELEVANCES
+from es_latechunk.evaluation.vectors.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
 from es_latechunk.models import EncoderLoader, load_encoder, load_recorded
 from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS
 
@@ -279,15 +279,15 @@ def evaluate(
     documents, in-document only the one that the question is about. Differences to the baseline have 95 % intervals
     (paired bootstrap over questions). Scores are exact and computed in memory: no server is needed.
     """
-    from es_latechunk.evaluation.differences import differences, find_baseline
     from es_latechunk.evaluation.evaluate import Axes
     from es_latechunk.evaluation.evaluate import evaluate as run_evaluate
     from es_latechunk.evaluation.html import check_target, report_page, write_page
-    from es_latechunk.evaluation.measures import check_installed
-    from es_latechunk.evaluation.pseudo_queries import make_pseudo_queries
-    from es_latechunk.evaluation.questions import read_questions
-    from es_latechunk.evaluation.real_index import RealIndex
-    from es_latechunk.evaluation.recommendation import recommend
+    from es_latechunk.evaluation.questions.pseudo_queries import make_pseudo_queries
+    from es_latechunk.evaluation.questions.read import read_questions
+    from es_latechunk.evaluation.results.differences import differences, find_baseline
+    from es_latechunk.evaluation.results.measures import check_installed
+    from es_latechunk.evaluation.results.recommendation import recommend
+    from es_latechunk.evaluation.search.real_index import RealIndex
 
     check_installed()
     if report is not None:
@@ -399,7 +399,7 @@ class Source:
 
 
 def _source(paths: Sequence[str], questions: Path | None, reader: Reader, *, needs_questions: bool) -> Source:
-    from es_latechunk.evaluation.questions import find_collection
+    from es_latechunk.evaluation.questions.read import find_collection
 
     collection = find_collection(Path(paths[0])) if len(paths) == 1 else None
     if collection is None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from es_latechunk.bootstrap import create_index
-from es_latechunk.cli.completion import complete_index
-from es_latechunk.cli.help import Group
-from es_latechunk.cli.options import (
+from es_latechunk.cli.options.completion import complete_index
+from es_latechunk.cli.options.help import Group
+from es_latechunk.cli.options.shared import (
     ModelChoice,
     PoolingChoice,
     chunker_option,
@@ -22,7 +22,7 @@ from es_latechunk.cli.options import (
     overlap_option,
     pooling_options,
 )
-from es_latechunk.cli.output import note, on_screen, print_json
+from es_latechunk.cli.output.messages import note, on_screen, print_json
 from es_latechunk.elastic.index.metadata import mapping_of
 from es_latechunk.elastic.index.template import QUANTIZATIONS
 from es_latechunk.errors import UsageError

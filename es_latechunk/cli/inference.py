@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_latechunk.cli.help import Group
-from es_latechunk.cli.options import connection_options, json_option
-from es_latechunk.cli.output import note, on_screen, print_json
+from es_latechunk.cli.options.help import Group
+from es_latechunk.cli.options.shared import connection_options, json_option
+from es_latechunk.cli.output.messages import note, on_screen, print_json
 from es_latechunk.types import DEFAULT_RETRY_FOR
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from es_latechunk.cli.completion import index_option
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import (
+from es_latechunk.cli.options.completion import index_option
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import ModelChoice, connection_options, json_option, model_options
+from es_latechunk.cli.options.sources import Reader, reader_options
+from es_latechunk.cli.output.messages import (
     Failures,
     UnreadableNotes,
     log_format_option,
@@ -22,8 +23,7 @@ from es_latechunk.cli.output import (
     note,
     print_json,
 )
-from es_latechunk.cli.progress import SourceProgress, bytes_of, counted_results, progress_bar
-from es_latechunk.cli.sources import Reader, reader_options
+from es_latechunk.cli.output.progress import SourceProgress, bytes_of, counted_results, progress_bar
 from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.errors import DocumentError, UsageError
 from es_latechunk.report import IngestCounts

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import json_option
-from es_latechunk.cli.output import print_json
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import json_option
+from es_latechunk.cli.output.messages import print_json
 from es_latechunk.models import find_local
 
 if TYPE_CHECKING:

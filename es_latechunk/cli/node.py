@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from es_latechunk.cli.help import Group
+from es_latechunk.cli.options.help import Group
 from es_latechunk.errors import NodeError
 
 _name = click.option("--name", default="default", show_default=True, help="Name of the node.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from es_latechunk.cli.help import Command
+from es_latechunk.cli.options.help import Command
 from es_latechunk.documents import read_documents
 from es_latechunk.errors import raise_errors
 from es_latechunk.models import load_encoder

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.completion import index_option
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.hits import (
+from es_latechunk.cli.options.completion import index_option
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import ModelChoice, connection_options, json_option, model_options
+from es_latechunk.cli.output.hits import (
     on_terminal,
     print_hit_lines,
     print_hit_rows,
     screen_of,
     show_in_pager,
 )
-from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import logged_notes, note, on_screen
+from es_latechunk.cli.output.messages import logged_notes, note, on_screen
 from es_latechunk.elastic.console import console_msearch, console_request
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, FUSIONS, MODES, SearchOptions
 from es_latechunk.errors import UsageError

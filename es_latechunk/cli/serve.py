@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import ModelChoice, add_options, json_option, model_options, optional_connection
-from es_latechunk.cli.output import note, print_json
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import (
+    ModelChoice,
+    add_options,
+    json_option,
+    model_options,
+    optional_connection,
+)
+from es_latechunk.cli.output.messages import note, print_json
 from es_latechunk.errors import PreconditionError, UsageError
 from es_latechunk.serve.limits import Limits
 from es_latechunk.types import TokenEncoder

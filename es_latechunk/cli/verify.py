@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.completion import index_option
-from es_latechunk.cli.help import Command
-from es_latechunk.cli.options import ModelChoice, connection_options, json_option, model_options
-from es_latechunk.cli.output import logged_notes, note, on_screen, print_json
+from es_latechunk.cli.options.completion import index_option
+from es_latechunk.cli.options.help import Command
+from es_latechunk.cli.options.shared import ModelChoice, connection_options, json_option, model_options
+from es_latechunk.cli.options.sources import Reader, reader_options
+from es_latechunk.cli.output.messages import logged_notes, note, on_screen, print_json
 from es_latechunk.cli.search import read_queries
-from es_latechunk.cli.sources import Reader, reader_options
 from es_latechunk.errors import UsageError
 from es_latechunk.evaluation import StoredProblem, VerifyReport
 from es_latechunk.evaluation import verify as run_verify

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -16,17 +15,15 @@ from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.dry_run import TEXT_FACTOR, vector_bytes
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES, Mode
 from es_latechunk.errors import DocumentError, UsageError, setting
-from es_latechunk.evaluation.bm25 import ContextualBM25
-from es_latechunk.evaluation.cache import ArrayCache
-from es_latechunk.evaluation.chunkings import (
-    Chunking,
-    ChunkingVectors,
-    Embedded,
-    OnProgress,
-    Variant,
-    cut_documents,
+from es_latechunk.evaluation.questions.read import Question, check_questions
+from es_latechunk.evaluation.questions.relevance import (
+    Relevance,
+    choose_relevance,
+    chunk_qrels,
+    document_qrels,
 )
-from es_latechunk.evaluation.measures import (
+from es_latechunk.evaluation.results.combinations import Combination, CombinationResult, Evaluation, file_name
+from es_latechunk.evaluation.results.measures import (
     NDCG_CUTOFF,
     Qrels,
     QuestionScores,
@@ -35,11 +32,19 @@ from es_latechunk.evaluation.measures import (
     write_qrels,
     write_run,
 )
-from es_latechunk.evaluation.questions import Question, check_questions
-from es_latechunk.evaluation.ranking import Found, Scores, best, blocks, by_document
-from es_latechunk.evaluation.real_index import RealIndex, check_no_pseudo_queries, scopes_of
-from es_latechunk.evaluation.relevance import Relevance, choose_relevance, chunk_qrels, document_qrels
-from es_latechunk.evaluation.vectors import VectorSource
+from es_latechunk.evaluation.search.bm25 import ContextualBM25
+from es_latechunk.evaluation.search.ranking import Found, Scores, best, blocks, by_document
+from es_latechunk.evaluation.search.real_index import RealIndex, check_no_pseudo_queries, scopes_of
+from es_latechunk.evaluation.vectors.cache import ArrayCache
+from es_latechunk.evaluation.vectors.chunkings import (
+    Chunking,
+    ChunkingVectors,
+    Embedded,
+    OnProgress,
+    Variant,
+    cut_documents,
+)
+from es_latechunk.evaluation.vectors.source import VectorSource
 from es_latechunk.models import measured_pooling
 from es_latechunk.types import (
     Document,
@@ -52,51 +57,6 @@ from es_latechunk.types import (
 
 INDEX_TYPE = "int8_hnsw"  # that of an index made by default
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Combination:
-    """One way to index and search; `pooling` is "" for BM25, which needs no vectors. None is the default.
-
-    `index` is the name of a real index, or "" for exact scores in memory.
-    """
-
-    model: str
-    window: int
-    chunker: str
-    max_tokens: int
-    pooling: str
-    token_weights: str
-    neighbour_share: float
-    late_window: int | None
-    overlap: int | None
-    mode: Mode
-    index: str = ""
-
-    @property
-    def vectors(self) -> str:
-        """The pooling and its settings in words; "" for BM25. What is left out is the default."""
-        words = [self.pooling, "" if self.token_weights == "none" else self.token_weights]  # noqa: S105
-        words.append(f"neighbours={self.neighbour_share:g}" if self.neighbour_share else "")
-        windows = (("late-window", self.late_window), ("overlap", self.overlap))
-        words += [f"{name}={value}" for name, value in windows if value is not None]
-        return " ".join(filter(None, words))
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The settings as words, in the order in which a table has them."""
-        words = [
-            self.model,
-            str(self.window),
-            self.chunker,
-            str(self.max_tokens),
-            *self.vectors.split(),
-            self.mode,
-        ]
-        return (*words, f"index={self.index}") if self.index else tuple(words)
-
-    def __str__(self) -> str:
-        return " ".join(self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,51 +105,6 @@ class Axes:
             if mode not in MODES:
                 names = ", ".join(MODES)
                 raise UsageError(f"{setting('mode')}: {mode!r} is not known; choose one of {names}")
-
-
-@dataclass(frozen=True, slots=True)
-class CombinationResult:
-    """The measures of one combination, what it finds in all documents, and what it costs.
-
-    `in_document` searches only the question's own document; it is None where relevance is by document. `tokens` is the
-    number of tokens that the model reads to index the documents, `seconds` how long it took on the machine that
-    computed the vectors, and `index_bytes` an estimate for an index with int8 vectors.
-    """
-
-    combination: Combination
-    chunking: Chunking
-    in_corpus: QuestionScores
-    in_document: QuestionScores | None
-    found: Found
-    tokens: int
-    seconds: float
-    index_bytes: int
-
-    @property
-    def chunks(self) -> int:
-        return sum(len(chunked.spans) for chunked in self.chunking.documents)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The results of all combinations on the same questions, and what could not be used."""
-
-    questions: Sequence[Question]
-    relevance: Relevance
-    k: int
-    results: Sequence[CombinationResult]
-    errors: Sequence[DocumentError]
-
-    @property
-    def asked(self) -> str:
-        """How many questions of which kind there are, such as "300 pseudo-queries"."""
-        count = len(self.questions)
-        return f"{count} {'pseudo-queries' if self.pseudo else 'questions'}"
-
-    @property
-    def pseudo(self) -> bool:
-        """True if a question was made from the text instead of asked by somebody."""
-        return any(question.pseudo for question in self.questions)
 
 
 def evaluate(
@@ -417,8 +332,3 @@ class _Search:
             write_run(self.runs / f"{file_name(combination)}.{scope}.run", run, "es-latechunk")
             write_qrels(self.runs / f"{file_name(combination)}.qrels", qrels)
         return measure(run, qrels, names, k=self.k)
-
-
-def file_name(combination: Combination) -> str:
-    """Return the combination as one word, for the name of a file."""
-    return "_".join(re.sub(r"[^\w.-]+", "-", word) for word in combination.words)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from es_latechunk.chunking import chunk_document, make_chunker
+from es_latechunk.chunking import chunk_document
 from es_latechunk.documents import document_hash, printable, unique_documents
 from es_latechunk.errors import DocumentError, UsageError, setting
-from es_latechunk.late import EmbeddedChunks, embed_chunks, recorded_windows
+from es_latechunk.late import EmbeddedChunks, embed_chunks
 from es_latechunk.models import EncoderLoader, choose_encoder
+from es_latechunk.target import recorded_chunking
 from es_latechunk.types import (
     DEFAULT_RETRY_FOR,
     ChunkedDocument,
@@ -218,7 +219,7 @@ def _embed_again(
 ) -> Iterator[StoredProblem]:
     """Choose `sample` documents, embed them as the index records, and yield a problem for each that cannot be read."""
     chosen, errors = _choose(unique_documents(documents), sample, seed)
-    chunker = make_chunker(identity.chunker, tokenizer=encoder.tokenizer, max_tokens=identity.max_tokens)
+    chunker, windows = recorded_chunking(identity, encoder)
 
     def chunked() -> Iterator[ChunkedDocument | DocumentError]:
         for document in chosen:
@@ -228,7 +229,6 @@ def _embed_again(
                 yield error
 
     blocks: dict[str, list[EmbeddedChunks]] = {}
-    windows = recorded_windows(encoder, identity.overlap, late_window=identity.pooling.late_window)
     for block in embed_chunks(chunked(), encoder=encoder, pooling=identity.pooling, windows=windows):
         if isinstance(block, DocumentError):
             errors.append(block)

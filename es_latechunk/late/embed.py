@@ -172,14 +172,14 @@ def _unit_windows(
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         fits = len(owner) <= windows.size
-        # What is read in parts may begin below a header; a document in one window alone is not searched for tables.
-        headers = _headers(chunked) if options.pooling != "late" or not fits else ()
+        both = fits and len(chunked.spans) == 1
+        # Only what is read in parts may begin below a header; other documents are not searched for tables.
+        headers = _headers(chunked) if not fits or (options.pooling != "late" and not both) else ()
         alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh)
         if options.pooling == "naive":
             for unit in alone:
                 yield from unit.windows(windows)
             continue
-        both = fits and len(chunked.spans) == 1
         cut_headers = () if fits else headers
         whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both)
         sent = 0

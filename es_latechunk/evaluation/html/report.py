@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from es_latechunk.evaluation.differences import Difference
-from es_latechunk.evaluation.evaluate import CombinationResult, Evaluation
 from es_latechunk.evaluation.html.charts import Point, category_chart, cost_chart, legend, value_range
 from es_latechunk.evaluation.html.page import escaped, page, quoted, table
-from es_latechunk.evaluation.measures import CONFIDENCE, QuestionScores, intervals
-from es_latechunk.evaluation.questions import Question
-from es_latechunk.evaluation.recommendation import Recommendation, described, shown
-from es_latechunk.evaluation.relevance import relevant_chunks
+from es_latechunk.evaluation.questions.read import Question
+from es_latechunk.evaluation.questions.relevance import relevant_chunks
+from es_latechunk.evaluation.results.combinations import CombinationResult, Evaluation
+from es_latechunk.evaluation.results.differences import Difference
+from es_latechunk.evaluation.results.measures import CONFIDENCE, QuestionScores, intervals
+from es_latechunk.evaluation.results.recommendation import Recommendation, described, shown
 
 WORST = 10  # questions
 LISTED = 5  # hits of each list

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.output import on_screen
+from es_latechunk.cli.output.messages import on_screen
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from es_latechunk.evaluation.chunkings import OnProgress
-    from es_latechunk.evaluation.differences import Difference
-    from es_latechunk.evaluation.evaluate import Combination, CombinationResult, Evaluation
-    from es_latechunk.evaluation.measures import Interval, QuestionScores
-    from es_latechunk.evaluation.recommendation import Recommendation
+    from es_latechunk.evaluation.results.combinations import Combination, CombinationResult, Evaluation
+    from es_latechunk.evaluation.results.differences import Difference
+    from es_latechunk.evaluation.results.measures import Interval, QuestionScores
+    from es_latechunk.evaluation.results.recommendation import Recommendation
+    from es_latechunk.evaluation.vectors.chunkings import OnProgress
 
 SETTINGS = ("model", "window", "chunker", "max_tokens", "vectors", "mode", "index")
 FILE_WIDTH = 120  # characters of a line, if the output is no terminal
@@ -82,7 +82,7 @@ def print_results(evaluation: Evaluation, gains: Sequence[Difference], baseline:
     """Print a table of what is found, and one of what it costs."""
     from rich.console import Console
 
-    from es_latechunk.evaluation.measures import CONFIDENCE
+    from es_latechunk.evaluation.results.measures import CONFIDENCE
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -132,7 +132,7 @@ def _table(settings: Sequence[str], columns: Sequence[str]) -> Table:
 
 
 def _gain(interval: Interval | None, is_baseline: bool) -> str:
-    from es_latechunk.evaluation.recommendation import shown
+    from es_latechunk.evaluation.results.recommendation import shown
 
     if interval is None or is_baseline:
         return "baseline" if is_baseline else ""
@@ -153,7 +153,7 @@ def recommended_commands(
 
     `model`, `source` and `search` are words of the command line that choose the model, the documents and the search.
     """
-    from es_latechunk.evaluation.differences import DEFAULTS
+    from es_latechunk.evaluation.results.differences import DEFAULTS
 
     # Named even if they are the defaults: what they do is then seen, and stays when a default changes.
     chosen: dict[str, object] = {"max_tokens": combination.max_tokens}

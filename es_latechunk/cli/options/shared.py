@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from es_latechunk.chunking import CHUNKERS, DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
-from es_latechunk.cli.output import note
+from es_latechunk.cli.output.messages import note
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.hidden_imports import hidden_imports
 from es_latechunk.models import DTYPES, ENGINES, LoadKeywords, load_encoder, load_recorded, measured_pooling

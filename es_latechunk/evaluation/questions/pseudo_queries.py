@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from es_latechunk.chunking.blocks import find_blocks
 from es_latechunk.chunking.chunkers import sentence_spans
 from es_latechunk.chunking.sentences import TerminatorIds
-from es_latechunk.evaluation.questions import Question
+from es_latechunk.evaluation.questions.read import Question
 from es_latechunk.types import ChunkSpan, Document, Tokenizer
 
 FEWEST_WORDS, MOST_WORDS = 8, 40  # of a sentence; shorter ones ask for nothing, longer ones are lists

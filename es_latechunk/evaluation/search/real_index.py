@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.elastic.search.query import Mode
 from es_latechunk.errors import PreconditionError, UsageError, setting
-from es_latechunk.evaluation.chunkings import Chunking, OnProgress, cut_documents
-from es_latechunk.evaluation.questions import Question
-from es_latechunk.evaluation.ranking import Found
-from es_latechunk.evaluation.relevance import Relevance
+from es_latechunk.evaluation.questions.read import Question
+from es_latechunk.evaluation.questions.relevance import Relevance
+from es_latechunk.evaluation.search.ranking import Found
+from es_latechunk.evaluation.vectors.chunkings import Chunking, OnProgress, cut_documents
 from es_latechunk.models import EncoderLoader, choose_encoder
 from es_latechunk.search import search_many
 from es_latechunk.types import Document, Encoder, Hit

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from es_latechunk.cli.output import note, with_flags
+from es_latechunk.cli.output.messages import note, with_flags
 from es_latechunk.documents import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     FORMATS,

@@ -9,8 +9,8 @@ import numpy as np
 
 from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.errors import UsageError, setting
-from es_latechunk.evaluation.evaluate import CombinationResult, Evaluation
-from es_latechunk.evaluation.measures import Interval, Values, intervals
+from es_latechunk.evaluation.results.combinations import CombinationResult, Evaluation
+from es_latechunk.evaluation.results.measures import Interval, Values, intervals
 from es_latechunk.models import measured_pooling
 
 # The settings of a new index and of a plain search, for a model that nobody measured.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from es_latechunk.evaluation.evaluate import Combination, CombinationResult, Evaluation
-from es_latechunk.evaluation.measures import CONFIDENCE, Interval, Values, intervals
+from es_latechunk.evaluation.results.combinations import Combination, CombinationResult, Evaluation
+from es_latechunk.evaluation.results.measures import CONFIDENCE, Interval, Values, intervals
 
 # With fewer, the bootstrap sees too few different questions: its intervals are too narrow.
 FEWEST_QUESTIONS = 20

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import DocumentError
-from es_latechunk.evaluation.bm25 import ChunkText
-from es_latechunk.evaluation.vectors import Reading, VectorSource
+from es_latechunk.evaluation.vectors.source import Reading, VectorSource
 from es_latechunk.late import choose_windows
 from es_latechunk.late.combine import blend, mix_neighbours
 from es_latechunk.types import (
@@ -30,6 +29,15 @@ from es_latechunk.types import (
 # Shared windows tear chunks, and those of an index do not. This overlap makes up for it best: see docs/evaluation.md.
 SHARED_OVERLAP_SHARE = 4
 OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """What is searched of a chunk."""
+
+    content: str
+    title: str = ""
+    headings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

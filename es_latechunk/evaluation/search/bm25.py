@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from es_latechunk.elastic.index.template import load_template
 from es_latechunk.elastic.search.query import CONTEXT_WEIGHTS
+from es_latechunk.evaluation.vectors.chunkings import ChunkText
 from es_latechunk.types import FloatArray
 
 # Lucene's set for the English language.
@@ -59,15 +59,6 @@ def analyse(text: str) -> list[str]:
     if any(len(word) > LONGEST_WORD for word in words):
         words = [word[i : i + LONGEST_WORD] for word in words for i in range(0, len(word), LONGEST_WORD)]
     return [word for word in words if word not in STOPWORDS]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkText:
-    """What is searched of a chunk."""
-
-    content: str
-    title: str = ""
-    headings: Sequence[str] = ()
 
 
 class ContextualBM25:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from es_latechunk.errors import UsageError, setting
-from es_latechunk.evaluation.questions import Question
+from es_latechunk.evaluation.questions.read import Question
 from es_latechunk.types import ChunkedDocument
 
 Relevance = Literal["span", "document"]

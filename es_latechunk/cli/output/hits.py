@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from es_latechunk.cli.output import on_screen, print_json
+from es_latechunk.cli.output.messages import on_screen, print_json
 from es_latechunk.types import Hit
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from es_latechunk.chunking.token_positions import (
     visible_characters,
 )
 from es_latechunk.errors import DocumentError
-from es_latechunk.evaluation.cache import ArrayCache, Arrays
+from es_latechunk.evaluation.vectors.cache import ArrayCache, Arrays
 from es_latechunk.late import EmbeddedChunks, SifWeights, Windows, embed_chunks
 from es_latechunk.types import (
     ChunkedDocument,

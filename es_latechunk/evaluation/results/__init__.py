@@ -1,0 +1,1 @@
+"""What every combination is worth: measures, differences with intervals, and the recommendation."""
