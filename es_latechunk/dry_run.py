@@ -16,7 +16,7 @@ from es_latechunk.ingest import (
     check_shares,
     count_stale,
 )
-from es_latechunk.late import embed_chunks
+from es_latechunk.late import count_vectors, embed_chunks
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.target import Target, open_target
@@ -105,12 +105,13 @@ class DryRun:
         session = LoadSession(self._client, state)
         counts = IngestCounts()
         sample: list[ChunkedDocument] = []
-        sampled = size = 0
+        sampled = size = vectors = 0
         with SeenIds() as seen:
             for item in changed_documents(self._documents, target, session, seen, counts.clock):
                 result = _planned(item) if isinstance(item, ChangedDocument) else item
                 if isinstance(item, ChangedDocument):
                     size += len(item.chunked.document.text.encode())
+                    vectors += count_vectors(item.chunked, target.record.identity.pooling)
                     if sampled < SAMPLE_TOKENS:
                         sample.append(item.chunked)
                         sampled += len(item.chunked.tokens)
@@ -130,7 +131,7 @@ class DryRun:
             failed=counts.failed,
             tokens=counts.tokens,
             estimated_seconds=round(counts.tokens * _seconds_per_token(sample, target), 1),
-            estimated_bytes=round(size * TEXT_FACTOR) + counts.indexed * vector,
+            estimated_bytes=round(size * TEXT_FACTOR) + vectors * vector,
             unknown_tokens=counts.unknown_tokens,
         )
 

@@ -16,6 +16,14 @@ import numpy as np
 from es_latechunk.chunking import table_headers, token_owner
 from es_latechunk.errors import DocumentError
 from es_latechunk.late.combine import EmbeddedChunks, PooledChunks, combine
+from es_latechunk.late.pieces import (
+    ChunkRows,
+    Pieces,
+    cut_pieces,
+    join_rows,
+    rows_without_pieces,
+    spread_evenly,
+)
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
 from es_latechunk.late.token_weights import SifWeights
 from es_latechunk.late.windows import Windows, choose_windows, plan_batches
@@ -113,7 +121,12 @@ class _Unit:
     headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
     alone: bool = False
     both: bool = False  # read alone and in a window of the document, as it is one chunk and fits the window
-    accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
+    pieces: Pieces | None = None  # of its chunks, if they have vectors too
+    accumulator: ChunkAccumulator = field(init=False)
+
+    def __post_init__(self) -> None:
+        edges = None if self.pieces is None else self.pieces.edges
+        object.__setattr__(self, "accumulator", ChunkAccumulator(edges))
 
     def windows(self, windows: Windows) -> Iterator[_UnitWindow]:
         """Yield the windows of this unit; one that begins below a table's header has the header too."""
@@ -140,8 +153,9 @@ class _UnitWindow:
         return np.concatenate([self.header, self.unit.ids[self.window.start : self.window.end]])
 
     def sums(self, vectors: FloatArray) -> PartialSums:
-        """Add up the vectors (T, dim) of the window's kept tokens by chunk."""
-        window, owner = self.window, self.unit.owner
+        """Add up the vectors (T, dim) of the window's kept tokens by chunk, or by piece if there are pieces."""
+        window, pieces = self.window, self.unit.pieces
+        owner = self.unit.owner if pieces is None else pieces.owner
         first = len(self.header) - window.start
         kept = slice(window.keep_start, window.keep_end)
         weigh = self.unit.weigh
@@ -175,13 +189,16 @@ def _unit_windows(
         both = fits and len(chunked.spans) == 1
         # Only what is read in parts may begin below a header; other documents are not searched for tables.
         headers = _headers(chunked) if not fits or (options.pooling != "late" and not both) else ()
-        alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh)
+        pieces = None if options.pieces is None else cut_pieces(owner, options.pieces)
+        alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh, pieces)
         if options.pooling == "naive":
             for unit in alone:
                 yield from unit.windows(windows)
             continue
         cut_headers = () if fits else headers
-        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both)
+        whole = _Unit(
+            chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both, pieces=pieces
+        )
         sent = 0
         for window in whole.windows(windows):
             yield window
@@ -198,15 +215,23 @@ def _chunks_alone(
     headers: Sequence[_Header],
     tokenizer: Tokenizer,
     weigh: SifWeights | None,
+    pieces: Pieces | None,
 ) -> Iterator[_Unit]:
-    """Yield the chunks of a document as texts of their own, in order; a cut table's header comes before its rows."""
+    """Yield the chunks of a document as texts of their own, in order; a cut table's header comes before its rows.
+
+    A chunk has as many pieces as in the document, though alone it may have a token more or fewer. The header belongs
+    to its first piece.
+    """
     for ordinal, span in enumerate(chunked.spans):
         ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
-        if not len(ids):  # some characters give a token only next to their neighbours
+        count = 1 if pieces is None else int(pieces.edges[ordinal + 1] - pieces.edges[ordinal])
+        if len(ids) < count:  # some characters give a token only next to their neighbours
             ids = chunked.tokens.ids[owner == ordinal]
         header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
+        own = None if pieces is None else spread_evenly(len(ids), count, before=len(header))
         ids = np.concatenate([header, ids])
-        yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal, weigh, alone=True)
+        chunk = np.zeros(len(ids), dtype=np.int32)
+        yield _Unit(chunked, ids, chunk, ordinal, weigh, alone=True, pieces=own)
 
 
 def _embed_windows(
@@ -283,19 +308,16 @@ def _pooled(
         window.unit.accumulator.add(part, last=window.last)
         for window, part in zip(windows, parts, strict=True)
     ]
-    vectors = encoder.finish(np.concatenate([means for _, means in completed]))
-    row = 0
-    for window, (first, means) in zip(windows, completed, strict=True):
-        if len(means):
+    means = join_rows([rows for _, rows in completed])
+    finished = encoder.finish(np.concatenate([means.vectors, means.pieces]))
+    vectors = ChunkRows(finished[: len(means)], finished[len(means) :], means.counts)
+    done = 0
+    for window, (first, rows) in zip(windows, completed, strict=True):
+        if len(rows):
             unit = window.unit
-            yield PooledChunks(
-                unit.chunked,
-                unit.first + first,
-                vectors[row : row + len(means)],
-                alone=unit.alone,
-                both=unit.both,
-            )
-            row += len(means)
+            own = vectors.part(done, done + len(rows))
+            yield PooledChunks(unit.chunked, unit.first + first, own, alone=unit.alone, both=unit.both)
+            done += len(rows)
 
 
 def _sum_windows(
@@ -338,5 +360,5 @@ def _embed_remotely(
             if isinstance(answer, DocumentError):
                 yield answer
             else:
-                yield PooledChunks(chunked, 0, answer, alone=pooling == "naive")
+                yield PooledChunks(chunked, 0, rows_without_pieces(answer), alone=pooling == "naive")
         yield from cast("deque[T]", asked)

@@ -16,7 +16,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "from_index", "format", "include", "exclude", "encoding", "text_field", "id_field", "max_document_bytes",
     ),
     "Chunks": (
-        "chunker", "max_tokens", "pooling", "token_weights", "neighbour_share", "late_window", "overlap",
+        "chunker", "max_tokens", "pooling", "token_weights", "neighbour_share", "late_window", "pieces", "overlap",
     ),
     "Elasticsearch": ("quantization", "shards", "replicas", "no_context_fields", "language", "metadata", "mapping"),
     "Limits": ("max_body_bytes", "max_inputs", "max_connections", "max_request_tokens", "max_queue_tokens"),
