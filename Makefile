@@ -19,7 +19,7 @@ pytest_of = $(1)/bin/python -m pytest
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-browser test-frameworks lint bench bench-knn wheel up connection down clean
+.PHONY: help quickstart test test-browser test-frameworks lint screens bench bench-knn wheel up connection down clean
 
 help: ## List what make can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,7 @@ test-browser: $(VENV)/dev-is-installed ## Test the page of `serve` in Chromium, 
 # LangChain, LlamaIndex and Haystack bring elasticsearch 8, so they have an environment of their own, and a part
 # of the other tests runs with that client as well: an index's life, loading it, every way to search it.
 test-frameworks: export ES_LATECHUNK_TEST_VERSIONS ?= 9.2.4
+test-frameworks: export HAYSTACK_TELEMETRY_ENABLED = False
 test-frameworks: $(FRAMEWORKS)/is-installed ## Run docs/frameworks.md, and a part of the tests on elasticsearch 8
 	$(call pytest_of,$(FRAMEWORKS)) tests/frameworks tests/test_elastic_index.py tests/test_search_modes.py $(ARGS)
 
@@ -44,6 +45,9 @@ lint: $(VENV)/dev-is-installed ## Check style, types and docker-compose.yml
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+screens: $(VENV)/dev-is-installed ## Write docs/screens.md anew, with what the commands print
+	WRITE_SCREENS=1 $(call pytest_of,$(VENV)) tests/test_docs_screens.py $(ARGS)
 
 bench: $(VENV)/local-is-installed $(PEERS)/is-installed $(PEERS_OPENVINO)/is-installed ## Measure speed and memory next to other libraries' for docs/performance.md (ARGS=--quick)
 	$(BIN)/python benchmarks/performance/run.py $(ARGS)

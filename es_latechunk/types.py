@@ -36,7 +36,8 @@ class ChunkSpan:
 class Document:
     """One text to be chunked. `spans`, if given, are the chunks that the caller has cut already.
 
-    `pages`, if the source has any, are the characters at which its pages begin, including the first page.
+    `pages`, if the source has any, are the characters at which its pages begin, including the first page. If
+    `plain_text` is true, a line that begins with `# ` is no heading: it may be a comment.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     spans: tuple[ChunkSpan, ...] | None = None
     pages: tuple[int, ...] = ()
+    plain_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,18 @@ def test_a_document_is_cut_and_keeps_its_tokens() -> None:
     assert chunked.tokens.ids.tolist() == MINI_LM.tokenize("One fox runs. Two").ids.tolist()
 
 
+def test_a_comment_in_a_plain_text_is_no_heading_and_the_chunks_stay() -> None:
+    text = "# retry twice\n\nOne fox runs. Two dogs run."
+    chunker = make_chunker("sentences", tokenizer=MINI_LM, max_tokens=8)
+    markdown, plain = (
+        chunk_document(Document("doc", text, plain_text=plain), chunker=chunker, tokenizer=MINI_LM)
+        for plain in (False, True)
+    )
+    assert set(markdown.headings) == {("retry twice",)}
+    assert plain.headings == ((),) * len(plain.spans)
+    assert plain.spans == markdown.spans, "so that the vectors of existing indices stay"
+
+
 def test_spans_of_the_caller_are_used_as_they_are() -> None:
     assert chunk("One fox runs. Two", (0, 4), (4, 17)).spans == (ChunkSpan(0, 4), ChunkSpan(4, 17))
 

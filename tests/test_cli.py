@@ -383,3 +383,49 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()  # type: ignore[union-attr]
         err = process.stderr.read()  # type: ignore[union-attr]
     assert b"Traceback" not in err
+
+
+def test_a_misspelt_command_is_named_with_the_one_that_is_meant() -> None:
+    result = run("serach", "x")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "Error: No such command 'serach'. Did you mean 'search'?"
+    assert run("xyz").stderr.splitlines()[-1] == "Error: No such command 'xyz'."
+
+
+@pytest.mark.parametrize("words", [("How", "many", "people"), ("“How", "many", "people”")])
+def test_a_query_without_quotation_marks_is_refused_with_them(words: tuple[str, ...]) -> None:
+    told = error_of(run("search", *words, "--index", "notes", "--url", "http://127.0.0.1:9"), 2)
+    assert told == f'the query is 3 words without quotation marks: write "{" ".join(words).strip("“”")}"'
+
+
+@pytest.mark.parametrize("command", [("chunk",), ("embed",), ("compare", "--query", "x")])
+def test_a_folder_without_documents_is_said(command: tuple[str, ...], tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = run(*command, empty)
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        f"warning: no document was found in {empty}; check the path and the patterns"
+    ]
+
+
+def test_pseudo_queries_of_documents_that_are_too_short_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("One sentence.")
+    told = error_of(run("evaluate", "--documents", tmp_path, "--make-questions", "5"), 2)
+    assert told.startswith("--make-questions: no heading or sentence can be taken out of these documents")
+
+
+@pytest.mark.parametrize(
+    ("short", "whole"),
+    [
+        ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("jina-embeddings-v2-small-en", "jinaai/jina-embeddings-v2-small-en"),
+    ],
+)
+def test_a_model_without_its_owner_is_named_whole(short: str, whole: str, document: Path) -> None:
+    """Before the hub is asked, which knows no such model."""
+    told = error_of(run("embed", document, "--model", short), 2)
+    assert told == f"model {short}: no such folder, and a hub id has an owner; write {whole}"
+    shown = run("models", short)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert shown.stdout.splitlines()[0].split() == ["model", whole]

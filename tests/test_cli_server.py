@@ -102,10 +102,10 @@ def test_an_index_shows_the_pooling_that_was_chosen(
     ]
     shown = run("index", "show", index_name).stdout.splitlines()
     for line in (
-        "pooling          blend",
-        "token_weights    sif",
-        "neighbour_share  0.2",
-        "late_window      24",
+        "pooling             blend",
+        "token_weights       sif",
+        "neighbour_share     0.2",
+        "late_window         24",
     ):
         assert line in shown
     again = run("index", "create", index_name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from commands import run
+from devtools import requests_of, send
 from elasticsearch import Elasticsearch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,17 +44,6 @@ def printed(*arguments: str, fused_here: bool = False) -> str:
     assert result.exit_code == 0
     assert ("es-latechunk fuses them afterwards" in result.stderr) == fused_here == bool(result.stderr)
     return result.stdout
-
-
-def send(client: Elasticsearch, text: str) -> Any:
-    """A request in Dev Tools' syntax, as Kibana would send it."""
-    head, _, body = text.partition("\n")
-    method, path = head.split(" ", 1)
-    many = path.endswith("_msearch")
-    kind = "application/x-ndjson" if many else "application/json"
-    headers = {"content-type": kind, "accept": "application/json"}
-    lines: Any = [json.loads(line) for line in body.splitlines()] if many else json.loads(body or "null")
-    return client.perform_request(method, path, headers=headers, body=lines).body
 
 
 def hits_of(answer: Any) -> list[tuple[str, float, str]]:
@@ -128,7 +118,7 @@ def test_the_tour_through_an_index_can_be_pasted(filled: tuple[Elasticsearch, Wo
     assert (shown.exit_code, shown.stderr) == (0, "")
     blocks = shown.stdout.rstrip("\n").split("\n\n")
     assert all(block.startswith("# ") for block in blocks)
-    answers = [send(client, block.partition("\n")[2]) for block in blocks]
+    answers = [send(client, request) for request in requests_of(shown.stdout)]
     mapping, count, counts, [size], chunks, vector, nearest, collapsed, words, both = answers
     assert mapping[INDEX]["mappings"]["_meta"]["es_latechunk"]["model"] == "fake/words"
     assert (count["count"], size["docs.count"]) == (144, "144")
@@ -152,5 +142,5 @@ def test_the_tour_of_an_empty_index_is_short(client: Elasticsearch, index_name: 
     make_index(client, index_name)
     shown = run("index", "show", index_name, "--console").stdout
     assert shown.count("\n# ") == 3
-    for block in shown.rstrip("\n").split("\n\n"):
-        send(client, block.partition("\n")[2])
+    for request in requests_of(shown):
+        send(client, request)

@@ -37,6 +37,7 @@ DOCUMENTS = st.builds(
     spans=st.none()
     | st.lists(st.builds(ChunkSpan, st.integers(0, 99), st.integers(0, 99)), max_size=4).map(tuple),
     pages=st.lists(st.integers(0, 99), max_size=3).map(tuple),
+    plain_text=st.booleans(),
 )
 
 

@@ -52,6 +52,18 @@ def test_the_title_of_markdown_is_its_first_heading(tmp_path: Path, text: str, t
     assert [document.title for document in read(path)[0]] == [title]
 
 
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("a.txt", True), ("a.text", True), ("a.md", False), ("a.html", False), ("a.csv", False)],
+)
+def test_the_format_says_whether_a_line_with_a_number_sign_may_be_a_comment(
+    tmp_path: Path, name: str, plain: bool
+) -> None:
+    path = tmp_path / name
+    path.write_text("text\n# a\n")
+    assert {document.plain_text for document in read(path)[0]} == {plain}
+
+
 def test_a_text_file_has_no_title(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("# Not a heading here\n")

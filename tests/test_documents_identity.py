@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from es_latechunk.chunking.headings import heading_paths
 from es_latechunk.documents import SeenIds, document_hash
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkSpan, Document
@@ -46,6 +47,17 @@ def test_the_hash_changes_with_each_part(document: Document, data: st.DataObject
 def test_the_hash_depends_on_nothing_else(document: Document) -> None:
     turned = dict(reversed(document.metadata.items()))
     assert document_hash(replace(document, id="other", metadata=turned)) == document_hash(document)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [("# a", True), ("a\r### b", True), ("a\n \u3000# b", True), ("a # b", False), ("#a\n#", False)],
+)
+def test_a_plain_text_is_written_anew_only_if_its_headings_change(text: str, changes: bool) -> None:
+    plain, markdown = Document("a", text, plain_text=True), Document("a", text)
+    assert (document_hash(plain) != document_hash(markdown)) == changes
+    # Without a line that may be a heading, there is no path in either case.
+    assert changes or heading_paths(text, [ChunkSpan(len(text) - 1, len(text))]) == ((),)
 
 
 def test_text_cannot_move_between_the_parts_unnoticed() -> None:

@@ -117,12 +117,12 @@ def test_stdin_that_begins_with_a_brace_is_jsonl(monkeypatch: pytest.MonkeyPatch
 
 def test_other_stdin_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_stdin(monkeypatch, b"\xef\xbb\xbfOne.\r\n{Two}.") == [
-        Document("stdin", "\ufeffOne.\r\n{Two}.")
+        Document("stdin", "\ufeffOne.\r\n{Two}.", plain_text=True)
     ]
 
 
 def test_the_format_of_stdin_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_stdin(monkeypatch, b"{a}", "text") == [Document("stdin", "{a}")]
+    assert read_stdin(monkeypatch, b"{a}", "text") == [Document("stdin", "{a}", plain_text=True)]
     assert read_stdin(monkeypatch, b"# T\n", "markdown") == [Document("stdin", "# T\n", "T")]
 
 

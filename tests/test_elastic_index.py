@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
 from indices import LETTERS, WordEncoder, load, make_index
+from logs import warnings_told
 
 from es_latechunk import Document, create_index, embed_documents, ingest, promote, raise_errors, search
 from es_latechunk.chunking import chunk_document, make_chunker
@@ -362,8 +363,7 @@ def test_an_index_whose_neighbours_words_are_not_searched_says_so_once(
     load(client, index_name, [Document("a", "one two three")], encoder)
     for _ in range(2):
         assert search("two", index=index_name, client=client, encoder=encoder)
-    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
-    message = warning.getMessage()
+    [message] = warnings_told(caplog)
     assert message.startswith(f"index {index_name}: its fields near and far ")
     assert "es-latechunk index create" in message
     assert "es-latechunk ingest --alias" in message
@@ -387,7 +387,7 @@ def test_a_new_index_for_an_alias_has_the_fields_of_today(
     mapping = next(iter(client.indices.get_mapping(index=index_name).values()))["mappings"]
     assert mapping["_source"]["excludes"] == ["neighbours_1", "neighbours_2"]
     assert mapping["properties"].keys() == load_template()["mappings"]["properties"].keys()
-    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+    assert warnings_told(caplog) == []
 
 
 def test_only_one_index_that_is_named_is_deleted(client: Elasticsearch, index_name: str) -> None:

@@ -314,6 +314,29 @@ def test_vectors_of_several_windows_are_those_of_an_index_or_close_to_them(
         assert np.median(cosines) > 0.99
 
 
+@pytest.mark.parametrize("late_window", [None, 12])
+def test_the_tokens_of_a_variant_are_those_that_the_model_reads(
+    late_window: int | None, no_cache: ArrayCache
+) -> None:
+    """A blend reads a document of one chunk once if it fits the late half's window, else as both halves."""
+    variant = Variant(PoolingOptions("blend", late_window=late_window), shared=False)
+    documents = [
+        Document("one chunk", "One two three four five."),
+        Document("one chunk, two windows", "Words " * 14 + "end."),
+        *made_up_documents(2),
+    ]
+    encoder = WordEncoder(window=40)
+    [chunking], _ = cut_documents(
+        documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[16], on_progress=lambda *_: None
+    )
+    embedded = ChunkingVectors(
+        [chunking], [variant], VectorSource(encoder, no_cache), on_progress=lambda *_: None
+    )
+    indexing = WordEncoder(window=40)
+    list(embed_documents(documents, encoder=indexing, max_tokens=16, pooling=variant.options))
+    assert embedded.of(0, variant).tokens == indexing.tokens_encoded
+
+
 def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> None:
     documents = made_up_documents(6)
     axes = Axes(max_tokens=(7, 14), poolings=("late",), modes=("knn",))

@@ -1,8 +1,9 @@
-"""Each file of examples/, run as it stands: the notes into an index, kNN by hand, and a prompt for a chat server."""
+"""Each file of examples/, run as it stands: scripts, the cells of the notebook, and the requests for Dev Tools."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -10,8 +11,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from devtools import requests_of, send
 from elasticsearch import Elasticsearch
+
+from es_latechunk import create_index, ingest, load_encoder, raise_errors, read_documents
 
 ROOT = Path(__file__).parent.parent
 QUESTION = "How many people live in Oslo?"
@@ -68,6 +73,67 @@ def test_the_examples_run_one_after_the_other(
     assert "[1] oslo.md#" in answered
 
 
+def test_the_cells_of_the_notebook_run_in_order() -> None:
+    """In one process, as the cells are plain Python: a kernel and its client would be a dozen packages more."""
+    notebook = json.loads((ROOT / "examples" / "late_next_to_naive.ipynb").read_text("utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = notebook["cells"]
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["cell_type"] for cell in cells if cell not in code] == ["markdown"] * (
+        len(cells) - len(code)
+    )
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    program = "\n".join("".join(cell["source"]) + "\n" for cell in code)
+    done = subprocess.run(
+        [sys.executable, "-"], input=program, cwd=ROOT / "examples", capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("10 documents, ")
+    assert "lisbon: About 550,000 people live inside" in lines[3]
+    assert lines[3].split()[0] == "1"
+    assert lines[-1].endswith("mean of 1/rank")
+
+
+@pytest.fixture
+def notes(elasticsearch_url: str) -> Iterator[Elasticsearch]:
+    """The index that the file for Dev Tools asks, under its own name."""
+    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
+        client.indices.delete(index="notes", ignore_unavailable=True)
+        encoder = load_encoder()
+        create_index("notes", encoder=encoder, client=client)
+        documents = raise_errors(read_documents([ROOT / "notes"]))
+        assert ingest(documents, index="notes", encoder=encoder, client=client).failed == 0
+        yield client
+        client.indices.delete(index="notes")
+
+
+def test_the_requests_for_dev_tools_are_answered(notes: Elasticsearch) -> None:
+    requests = requests_of((ROOT / "examples" / "dev_tools.console").read_text("utf-8"))
+    mapping, count, counts, chunks, words, nearest, tagged, both, [size] = (
+        send(notes, request) for request in requests
+    )
+    assert mapping["notes"]["mappings"]["_meta"]["es_latechunk"]["dimensions"] == 384
+    assert (count["count"], size["docs.count"]) == (6, "6")
+    rows = counts["aggregations"]["documents"]["buckets"]
+    assert all(row["doc_count"] == row["chunk_count"]["value"] for row in rows)
+    assert [hit["_id"] for hit in chunks["hits"]["hits"]] == ["oslo.md#0"]
+    assert {answer["hits"]["hits"][0]["_id"] for answer in (words, nearest, *both["responses"])} == {
+        "oslo.md#0"
+    }
+    assert {hit["_source"]["doc_id"] for hit in tagged["hits"]["hits"]} == {"lamp-brass", "chair-oak"}
+
+
+def test_the_vector_for_dev_tools_is_that_of_its_question() -> None:
+    text = (ROOT / "examples" / "dev_tools.console").read_text("utf-8")
+    [question] = re.findall(r'^# Vectors: kNN with the vector of "(.+)"$', text, re.MULTILINE)
+    vectors = {tuple(json.loads(vector)) for vector in re.findall(r'"query_vector": (\[.*?\])', text)}
+    [vector] = vectors
+    [encoded] = load_encoder().encode_queries([question])
+    assert np.dot(encoded, vector) > 0.999
+
+
 def test_every_example_is_run() -> None:
     told = Path(__file__).read_text(encoding="utf8")
-    assert [file.name for file in (ROOT / "examples").glob("*.py") if f'"{file.name}"' not in told] == []
+    assert [file.name for file in (ROOT / "examples").iterdir() if f'"{file.name}"' not in told] == []

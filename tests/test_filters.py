@@ -185,9 +185,40 @@ name = (
 )
 
 
-@given(name=name, value=st.text().map(str.strip).filter(lambda value: value[:1] not in ("[", "=")))
+@given(
+    name=name,
+    value=st.text().map(str.strip).filter(lambda value: not re.match(r"""[\[='"“”„‘’«»]""", value)),
+)
 def test_any_value_arrives_as_it_is(name: str, value: str) -> None:
     assert parse_filter(f"{name}={value}", PROPERTIES) == {"term": {f"metadata.{name}": value}}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lang='en'", 'write lang=en, or in KQL lang: "en"'),
+        ('lang = "en"', 'write lang=en, or in KQL lang: "en"'),
+        ("name='d'Artagnan'", "write name=d'Artagnan, or"),
+        ('lang="en" or lang="de"', 'write KQL, such as field: "value" or other: "value"'),
+        ("lang: 'en'", "has ' around a value, and only \" quotes"),
+        ("title: “Brass lamp” and price >= 50", 'has “ around a value, and only " quotes'),
+        ("lang: (de or ‘en’)", 'has ‘ around a value, and only " quotes'),
+    ],
+)
+def test_quotation_marks_that_would_be_a_part_of_the_value_are_refused(text: str, told: str) -> None:
+    """As in SQL, or as a word processor writes them: nothing would be found, without a word."""
+    with pytest.raises(UsageError, match=re.escape(told)):
+        parse_filter(text, PROPERTIES)
+
+
+@pytest.mark.parametrize("text", ["name: \"'en'\"", r"name: \'en'", "name=[\"'en'\"]", "name=say 'en'"])
+def test_a_value_can_have_quotation_marks_of_its_own(text: str) -> None:
+    assert "'en'" in str(parse_filter(text, PROPERTIES))
+
+
+def test_marks_at_the_ends_of_two_lines_do_not_belong_together() -> None:
+    value = '"One," he said.\n"Two."'
+    assert parse_filter(f"note={value}", PROPERTIES) == has("note", value)
 
 
 def test_a_filter_that_cannot_work_is_refused_before_a_server_or_a_model_is_asked() -> None:

@@ -361,7 +361,7 @@ def test_the_command_line_gives_types_ingests_and_filters(
     assert warning == f"warning: index {index_name}: no document has colur (metadata.colur); check its name\n"
     refused = error_of(run("search", "lamp", "--index", index_name, "--filter", "pages>=50"), 2)
     assert refused.endswith(
-        "; give it a type in a new index: es-latechunk index create NAME --metadata pages=long"
+        "; give it a type in a new index: es-latechunk index create NAME --metadata pages=double"
     )
     shown = json.loads(run("index", "show", index_name, "--json").stdout)
     assert shown["metadata"] == {"price": "double", "published": "date"}

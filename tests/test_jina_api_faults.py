@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from commands import run
 from jina_server import DIM, KEY, SMALL, Fault, JinaServer, client_of, encoder_of, expected, serve, story
+from logs import warnings_told
 from tenacity import RetryCallState
 
 from es_latechunk.errors import DocumentError, ModelError, PreconditionError, UsageError
@@ -175,7 +176,7 @@ def test_a_client_that_is_closed_between_two_tries_says_nothing_more(
     with pytest.raises((PreconditionError, RuntimeError)):
         client.embed(["the river"], model=SMALL.name)
     assert server.refused, "it was tried once"
-    assert caplog.messages == []
+    assert warnings_told(caplog) == []
 
 
 def test_a_stream_that_ends_early_asks_no_more(server: JinaServer) -> None:

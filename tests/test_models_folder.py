@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from logs import warnings_told
 from made_models import add_dense, add_modules, add_prompts, change_config, save_model, write_json
 
 from es_latechunk.errors import ModelError, UsageError
@@ -240,12 +241,12 @@ def test_a_copied_folder_keeps_its_prefixes_or_a_note_says_so(
         found = spec(folder, folder.name)
         assert (found.document_prefix, found.query_prefix) == expected
         assert noted in caplog.text
-        assert len(caplog.messages) == bool(noted)
+        assert len(warnings_told(caplog)) == bool(noted)
         caplog.clear()
         spec(folder, folder.name, query_prefix="query: ")
         add_prompts(folder, {"query": "q: "})
         spec(folder, folder.name)
-    assert caplog.messages == [], "the user or a file says it"
+    assert warnings_told(caplog) == [], "the user or a file says it"
 
 
 def test_a_descendant_keeps_the_length_that_its_own_files_say(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def chunk_document(document: Document, *, chunker: Chunker, tokenizer: Tokenizer
         )
     spans = document.spans if document.spans is not None else tuple(chunker.split(text, tokens))
     merged = merge_tokenless(spans, text, tokens)
-    return ChunkedDocument(document, merged, tokens, heading_paths(text, merged))
+    paths = ((),) * len(merged) if document.plain_text else heading_paths(text, merged)
+    return ChunkedDocument(document, merged, tokens, paths)
 
 
 def merge_tokenless(spans: Sequence[ChunkSpan], text: str, tokens: Tokens) -> tuple[ChunkSpan, ...]:

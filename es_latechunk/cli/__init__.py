@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -17,11 +18,11 @@ COMMANDS = {
     "quickstart": "Start a local node, index sample articles and search them.",
     "node": "Start, stop and inspect the embedded Elasticsearch.",
     "index": "Create, list, show, promote and delete indices.",
-    "chunk": "Split documents into chunks and print them as NDJSON (no server).",
-    "embed": "Print the chunk vectors of documents as NDJSON (no server).",
+    "chunk": "Split documents into chunks and print them as NDJSON (needs no server).",
+    "embed": "Print the chunk vectors of documents as NDJSON (needs no server).",
     "ingest": "Write documents into an index.",
     "search": "Find the chunks that answer a query.",
-    "compare": "Compare late with naive pooling for a query, chunk by chunk (no server).",
+    "compare": "Compare late with naive pooling for a query, chunk by chunk (needs no server).",
     "verify": "Compare kNN with exact cosines, and check every stored vector.",
     "evaluate": "Measure poolings, chunk sizes and search modes on your own questions.",
     "models": "List the known models, or describe one.",
@@ -57,6 +58,13 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and (near := get_close_matches(args[0], COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -86,11 +94,16 @@ class LazyGroup(click.Group):
                 signal.signal(number, handler)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.version_option(package_name="es-latechunk")
 def main() -> None:
     """Late chunking for Elasticsearch: chunk vectors with the context of their whole document.
 
     Results go to stdout, progress and errors to stderr. The exit code is 0 on success, 1 if something failed (it
     is named on stderr), and 2 for wrong usage or a missing precondition, such as an index that does not exist.
+
+    To begin with, run `es-latechunk quickstart`. `es-latechunk COMMAND --help` explains the options of a
+    command, with examples.
     """

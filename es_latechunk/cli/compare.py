@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    examples=('es-latechunk compare notes/ --query "How many people live in the capital?"',),
+    examples=('es-latechunk compare notes/ --query "How many people live in the capital?" --max-tokens 32',),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--query", required=True, metavar="TEXT", help="Query that the chunks are compared with.")
@@ -137,10 +137,11 @@ def compared_table(rows: Sequence[ComparedChunk], pooling: Pooling = "late") -> 
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in (pooling, "rank", "naive", "rank"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=5)
-    table.add_column("chunk", no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify="right", no_wrap=True, min_width=6)
+    table.add_column("chunk")
     for row in rows:
         content = " ".join(row.chunk.content.split())
-        chunk = Text(on_screen(f"{row.chunk.doc_id}: {content}"))
+        # Its column may shrink, so that the numbers stay whole, but it is one line.
+        chunk = Text(on_screen(f"{row.chunk.doc_id}: {content}"), no_wrap=True, overflow="ellipsis")
         table.add_row(f"{row.late:.3f}", str(row.late_rank), f"{row.naive:.3f}", str(row.naive_rank), chunk)
     return table

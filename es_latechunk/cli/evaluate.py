@@ -300,6 +300,11 @@ def evaluate(
     encoders = _encoders(model, window, loading)
     if make_questions:
         made = make_pseudo_queries(texts, tokenizer=encoders[0][0].tokenizer, count=make_questions)
+        if not made.questions:
+            raise UsageError(
+                f"{setting('make_questions')}: no heading or sentence can be taken out of these documents, as they are "
+                f"too short; give longer ones, or {setting('questions')} of your own"
+            )
         texts, asked = list(made.documents), _sampled(made.questions, sample)
     else:
         asked = _sampled(list(failures.named(read_questions(source.questions))), sample)

@@ -56,10 +56,11 @@ def index() -> None:
     show_default=True,
     help="How Elasticsearch compresses the vectors; _flat searches all of them exactly.",
 )
-@click.option("--shards", type=click.IntRange(1), help="Number of primary shards. Default: 1.")
+@click.option("--shards", type=click.IntRange(1), metavar="N", help="Number of primary shards. Default: 1.")
 @click.option(
     "--replicas",
     type=click.IntRange(0),
+    metavar="N",
     help="Number of replicas. Default: 1 if the cluster has a second data node, else 0.",
 )
 @click.option(
@@ -205,7 +206,7 @@ def show(name: str, console: bool, client: Elasticsearch, as_json: bool) -> None
         local = facts["weights"] is not None
         facts["overlap"] = "a quarter of the window (not recorded)" if local else "decided for each request"
     for key, value in facts.items():
-        click.echo(f"{key:<16} {on_screen(str(value))}")
+        click.echo(f"{key:<19} {on_screen(str(value))}")
 
 
 @index.command(examples=("es-latechunk index promote current",))

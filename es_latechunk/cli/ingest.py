@@ -253,8 +253,8 @@ def _print_report(run: IngestRun, reader: Reader, *, as_json: bool) -> None:
     else:
         note(
             f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
-            f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed; "
-            f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})"
+            f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed"
         )
+        note(f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})")
         busy = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in asdict(report.stages).items())
         note(f"seconds by stage (they overlap): {busy}")

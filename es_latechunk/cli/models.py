@@ -15,7 +15,7 @@ from es_latechunk.models import find_local
 if TYPE_CHECKING:
     from es_latechunk.models.info import ModelInfo
 
-COLUMNS = ("model", "late chunking", "pooling", "window", "dimensions", "here")
+COLUMNS = ("model", "late\nchunking", "pooling", "window", "dims", "here")  # as wide as 80 columns allow
 
 
 @click.command(
@@ -79,11 +79,9 @@ def _show_all(found: list[ModelInfo], *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     for column in COLUMNS:
-        table.add_column(
-            column, no_wrap=True, justify="right" if column in ("window", "dimensions") else "left"
-        )
+        table.add_column(column, no_wrap=True, justify="right" if column in ("window", "dims") else "left")
     for row in found:
         fits, is_local = ("yes" if row.late_chunking else "no"), ("yes" if folders[row.model] else "no")
         table.add_row(row.model, fits, row.pooling, str(row.window), str(row.dimensions), is_local)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         'es-latechunk search "Which city is old?" --index notes --neighbours 1 --full',
     ),
 )
-@click.argument("query", required=False)
+@click.argument("words", nargs=-1, metavar="[QUERY]")
 @index_option(required=True, help="Index or alias to search.")
 @click.option("-k", type=int, default=10, show_default=True, metavar="N", help="Number of hits.")
 @click.option(
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     type=float,
     default=DEFAULT_BM25_WEIGHT,
     show_default=True,
+    metavar="WEIGHT",
     help="Weight of BM25 in a hybrid search, from 0 to 1; the vectors have the rest.",
 )
 @click.option(
@@ -111,7 +112,7 @@ if TYPE_CHECKING:
 @connection_options
 @json_option
 def search(
-    query: str | None,
+    words: tuple[str, ...],
     index: str,
     neighbours: int,
     rerank: str | None,
@@ -133,6 +134,10 @@ def search(
     from es_latechunk.elastic.search.searcher import check_query
     from es_latechunk.search import search_many
 
+    if len(words) > 1:
+        text = " ".join(words).strip("“”„‘’")  # a word processor's quotation marks are none to a shell
+        raise UsageError(f'the query is {len(words)} words without quotation marks: write "{text}"')
+    query = words[0] if words else None
     if (query is None) == (from_file is None):
         raise UsageError("search needs either a QUERY or --from-file FILE")
     if query is not None:

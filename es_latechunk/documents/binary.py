@@ -87,7 +87,7 @@ def read_pdf(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
     check_text(text)
     _note_pages(pages, file_id, reading)
     starts = itertools.accumulate((len(page) for page in pages[:-1]), initial=0)
-    yield Document(id=file_id, text=text, pages=tuple(starts))
+    yield Document(id=file_id, text=text, pages=tuple(starts), plain_text=True)
 
 
 def read_docx(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
-from es_latechunk.documents.jsonl import CAUSE_KEY, PAGES_KEY
+from es_latechunk.documents.jsonl import CAUSE_KEY, PAGES_KEY, PLAIN_TEXT_KEY
 from es_latechunk.errors import DocumentError, UsageError, setting
 from es_latechunk.types import Document
 
@@ -50,6 +50,8 @@ class DeadLetters:
             row["chunks"] = [[span.start, span.end] for span in document.spans]
         if document.pages:
             row[PAGES_KEY] = list(document.pages)
+        if document.plain_text:
+            row[PLAIN_TEXT_KEY] = True
         row[CAUSE_KEY] = error.cause
         self._file.write(json.dumps(row, ensure_ascii=True) + "\n")
         self._file.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -12,6 +13,8 @@ from es_latechunk.documents.sources import printable
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 
+# Any line that may be a heading in Markdown; that some of these are none (`chunking/headings.py`) does not matter here.
+HEADING_LINE = re.compile(r"(?:\A|[\r\n\x0b\x0c\x85\u2028\u2029])[ \t\u3000]*#{1,6}[ \t]")
 USED_BEFORE = "its id was used before in this run; give it another id"
 
 
@@ -25,6 +28,9 @@ def document_hash(document: Document, *, vectors: str = "") -> str:
     content: list[object] = [document.text, document.title, dict(document.metadata), spans]
     if document.pages:
         content.append(list(document.pages))
+    # Only where it can change a heading path: any other plain text keeps its hash, and is not written anew.
+    if document.plain_text and HEADING_LINE.search(document.text):
+        content.append("plain text")
     if vectors:
         content.append(vectors)
     try:

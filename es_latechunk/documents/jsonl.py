@@ -15,8 +15,9 @@ from es_latechunk.documents.text import check_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkSpan, Document
 
-PAGES_KEY, CAUSE_KEY = "_pages", "_cause"  # keys that a dead-letter file adds to those of the document
-OWN_KEYS = ("title", "chunks", "metadata", PAGES_KEY, CAUSE_KEY)
+# Keys that a dead-letter file adds to those of the document.
+PAGES_KEY, PLAIN_TEXT_KEY, CAUSE_KEY = "_pages", "_plain_text", "_cause"
+OWN_KEYS = ("title", "chunks", "metadata", PAGES_KEY, PLAIN_TEXT_KEY, CAUSE_KEY)
 MOST_DIGITS, LONGEST_NUMBER = 4300, 40
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -104,7 +105,13 @@ def _document(doc_id: str, row: dict[str, Any], reading: Reading) -> Document:
     check_text(text)
     check_text(json.dumps([doc_id, title, metadata], ensure_ascii=False))
     return Document(
-        doc_id, text, title or "", metadata, _spans(row.get("chunks")), _pages(row.get(PAGES_KEY, []))
+        doc_id,
+        text,
+        title or "",
+        metadata,
+        _spans(row.get("chunks")),
+        _pages(row.get(PAGES_KEY, [])),
+        row.get(PLAIN_TEXT_KEY) is True,
     )
 
 

@@ -24,7 +24,7 @@ FENCE = re.compile(r"^ {0,3}(```|~~~)")
 
 def read_text(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:
     """Yield one document without a title."""
-    yield Document(id=file_id, text=_whole(stream, file_id, reading))
+    yield Document(id=file_id, text=_whole(stream, file_id, reading), plain_text=True)
 
 
 def read_markdown(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:

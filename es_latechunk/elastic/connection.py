@@ -276,7 +276,8 @@ def _refusal(error: ApiError, address: str, index: str | None) -> PreconditionEr
         )
     if index is not None and isinstance(error, NotFoundError) and "index_not_found" in str(error.body):
         return IndexNotFoundError(
-            f"index {index} does not exist on {address}; create it with: es-latechunk index create {index}"
+            f"index {index} does not exist on {address}; `es-latechunk index list` shows those that do, and "
+            f"`es-latechunk index create {index}` makes it"
         )
     if "index_closed_exception" in str(error.body):
         return closed_index(index or "NAME")

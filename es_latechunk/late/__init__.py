@@ -5,7 +5,7 @@ Long-Context Embedding Models" (arXiv 2409.04701); windows for long documents ar
 """
 
 from es_latechunk.late.combine import EmbeddedChunks, TokenVectors, chunk_vectors
-from es_latechunk.late.embed import embed_chunks
+from es_latechunk.late.embed import embed_chunks, is_read_once
 from es_latechunk.late.pieces import count_vectors
 from es_latechunk.late.pool import l2_normalise
 from es_latechunk.late.token_weights import SifWeights
@@ -20,6 +20,7 @@ __all__ = [
     "chunk_vectors",
     "count_vectors",
     "embed_chunks",
+    "is_read_once",
     "l2_normalise",
     "plan_windows",
     "recorded_windows",

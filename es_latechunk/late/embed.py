@@ -84,6 +84,11 @@ def embed_chunks(
     yield from vectors
 
 
+def is_read_once(chunked: ChunkedDocument, windows: Windows) -> bool:
+    """Return whether one pass gives both halves of a blend: the document is one chunk, and fits one of its windows."""
+    return len(chunked.spans) == 1 and len(chunked.tokens) <= windows.size
+
+
 @dataclass(frozen=True, slots=True)
 class _Header:
     """The tokens of a table's header; the rows below it are the tokens [body, end) of the document."""
@@ -186,7 +191,7 @@ def _unit_windows(
             continue
         owner = token_owner(chunked.spans, chunked.document.text, chunked.tokens)
         fits = len(owner) <= windows.size
-        both = fits and len(chunked.spans) == 1
+        both = is_read_once(chunked, windows)
         # Only what is read in parts may begin below a header; other documents are not searched for tables.
         headers = _headers(chunked) if not fits or (options.pooling != "late" and not both) else ()
         pieces = None if options.pieces is None else cut_pieces(owner, options.pieces)

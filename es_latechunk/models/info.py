@@ -15,7 +15,7 @@ from es_latechunk.models.local.family import match_family
 from es_latechunk.models.local.forward import check_checkpoint
 from es_latechunk.models.local.metadata import read_architecture, read_folder
 from es_latechunk.models.local.spec import ModelOptions
-from es_latechunk.models.registry import FAMILIES, JINA_API, Family, find_family
+from es_latechunk.models.registry import FAMILIES, JINA_API, Family, find_family, whole_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def model_info(name: str) -> ModelInfo:
     """
     if name.startswith(JINA_API):
         return _hosted(name)
+    if not Path(name).expanduser().is_dir():
+        name = whole_name(name) or name
     family = find_family(name)
     try:
         found = resolve_model(name, offline=True)

@@ -180,6 +180,12 @@ def find_family(name: str) -> Family | None:
     return None
 
 
+def whole_name(name: str) -> str | None:
+    """Return the hub id of the table that ends in `/name`: people leave out the owner of a model."""
+    ids = (known for family in FAMILIES for known in family.dimensions)
+    return next((known for known in ids if known.rpartition("/")[2] == name), None)
+
+
 def match_config(config: Mapping[str, Any]) -> Family | None:
     """Find the family whose architecture a config.json describes.
 

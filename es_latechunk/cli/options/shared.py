@@ -144,6 +144,7 @@ max_tokens_option = click.option(
     type=click.IntRange(1),
     default=DEFAULT_MAX_TOKENS,
     show_default=True,
+    metavar="TOKENS",
     help="Maximum number of tokens per chunk.",
 )
 POOLING = (

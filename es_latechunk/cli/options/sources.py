@@ -66,7 +66,7 @@ OPTIONS = (
         "--max-document-bytes",
         type=click.IntRange(1),
         default=DEFAULT_MAX_DOCUMENT_BYTES,
-        show_default=True,
+        show_default=f"{DEFAULT_MAX_DOCUMENT_BYTES >> 20} MiB",
         metavar="BYTES",
         help="Report a document as failed if it is larger than this, before or after unpacking.",
     ),
@@ -92,8 +92,11 @@ class Reader:
         *,
         on_read: Callable[[int], None] | None = None,
     ) -> Iterator[Document | DocumentError]:
-        """Yield the documents; print notes about some of them, and the encodings that were found, on stderr."""
-        yield from read_documents(
+        """Yield the documents; print notes about some of them, and the encodings that were found, on stderr.
+
+        A warning says if there is no document at all, as a mistaken path looks like that.
+        """
+        documents = read_documents(
             paths,
             format=self.format,
             include=self.include,
@@ -106,6 +109,15 @@ class Reader:
             on_read=on_read,
             on_encoding=self._found,
         )
+        is_empty = True
+        for document in documents:
+            is_empty = False
+            yield document
+        if is_empty:
+            note(
+                printable(f"no document was found in {', '.join(paths)}; check the path and the patterns"),
+                "warning",
+            )
         for name, count in sorted(self.encodings.items()):
             note(f"read as {name}: {count} {'file' if count == 1 else 'files'}")
 

@@ -135,7 +135,7 @@ def describe(counts: IngestProgress, total: float | None, seconds: float) -> str
     if total is not None and speed:
         left = str(timedelta(seconds=round(max(0.0, total - counts.encoded_tokens) / speed)))
     chunks = counts.indexed + counts.unchanged
-    return f"{counts.documents} documents  {chunks} chunks  {speed:,.0f} tokens/s  {left} left"
+    return f"{counts.documents:,} documents  {chunks:,} chunks  {speed:,.0f} tokens/s  {left} left"
 
 
 def bytes_of(count: Callable[[], int | None], *, quiet: bool) -> int | None:

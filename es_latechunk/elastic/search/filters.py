@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from es_latechunk.elastic.index.metadata import INTEGER, NUMBER, OTHER, TYPED, convert, types_of
+from es_latechunk.elastic.index.metadata import NUMBER, OTHER, TYPED, convert, types_of
 from es_latechunk.elastic.search.kql import Condition, Expression, Group, Not, OneOf, read_filter
 from es_latechunk.errors import UsageError, setting
 
@@ -116,9 +116,8 @@ class _Translator:
         if kind != "flattened":
             return self._error(f"{problem}; list the values instead: {condition.field}=[a,b]")
         key = field.removeprefix("metadata.")
+        # Not "long" for 50: the next price may be 9.5.
         kind = "double" if NUMBER.fullmatch(condition.value) else "date"
-        if INTEGER.fullmatch(condition.value):
-            kind = "long"
         return self._error(
             f"{problem}; give it a type in a new index: es-latechunk index create NAME --metadata {key}={kind}"
         )

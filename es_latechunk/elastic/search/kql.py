@@ -26,6 +26,9 @@ RANGE = re.compile(r">=|<=|>|<")
 # An unquoted literal ends before one of these, or before a space and one of the three words.
 FIELD_END = re.compile(r'[():<>"{}]|\s+(?:and|or|not)(?=[\s()]|$)', re.IGNORECASE)
 VALUE_END = re.compile(r'[()<>"{}]|:(?=\s|$)|\s+(?:and|or|not)(?=[\s()]|$)', re.IGNORECASE)
+# A line in quotation marks that are none here: they would be a part of the value, and nothing would be found.
+QUOTED = re.compile(r"""(['"“”„‘’«»])(.*)['"“”„‘’«»]""")
+QUOTATION_MARK = re.compile(r"""["“”„«»]""")
 DEEPEST = 100
 
 
@@ -84,6 +87,15 @@ def _equality(text: str, name: str, value: str) -> Expression:
     value = value.strip()
     if value.startswith("[") and value.endswith("]"):
         return OneOf(name, tuple(_listed(text, value)))
+    if quoted := QUOTED.fullmatch(value):
+        raise UsageError(
+            f"{setting('filters')} {text!r} has quotation marks, and behind = they would be a part of the value; write "
+            + (
+                'KQL, such as field: "value" or other: "value"'
+                if QUOTATION_MARK.search(quoted[2])
+                else f'{name}={quoted[2]}, or in KQL {name}: "{quoted[2]}"'
+            )
+        )
     return Condition(name, "=", value)
 
 
@@ -173,6 +185,8 @@ class _Parser:
             return Condition(field, "=", value)
         if not value:
             raise self._error(f"has no value for {field!r}")
+        if QUOTED.fullmatch(value):
+            raise self._error(f'has {value[0]} around a value, and only " quotes')
         stars = [found.start() for found in re.finditer(r"(?<!\\)\*", value)]
         if value == "*":
             return Condition(field, "exists")

@@ -52,7 +52,7 @@ def make_pseudo_queries(
     found = [
         taken
         for number, document in enumerate(documents)
-        for taken in _candidates(number, document.text, tokenizer, terminators)
+        for taken in _candidates(number, document, tokenizer, terminators)
     ]
     rng = random.Random(seed)  # noqa: S311 - no secret
     chosen = sorted(rng.sample(range(len(found)), min(count, len(found))))
@@ -72,8 +72,11 @@ def make_pseudo_queries(
     return PseudoQueries(shortened, questions)
 
 
-def _candidates(number: int, text: str, tokenizer: Tokenizer, terminators: TerminatorIds) -> list[_Taken]:
+def _candidates(
+    number: int, document: Document, tokenizer: Tokenizer, terminators: TerminatorIds
+) -> list[_Taken]:
     """Return what can be taken out of a text, in order; no two overlap, and no answer loses its own text."""
+    text = document.text
     spans = sentence_spans(text, tokenizer.tokenize(text), terminators)
     blocks = find_blocks(text)
     headings = set(blocks.headings.tolist())
@@ -86,6 +89,8 @@ def _candidates(number: int, text: str, tokenizer: Tokenizer, terminators: Termi
         words = text[span.start : span.end].strip(MARKS_OF_HEADING)
         length = len(words.split())
         if span.start in headings:
+            if document.plain_text:  # it may be a comment, which asks for nothing
+                continue
             if length >= FEWEST_WORDS_OF_HEADING and after.start not in headings:
                 found.append(_Taken(number, span.start, after.start, words, after))
                 last = place

@@ -12,7 +12,7 @@ from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import DocumentError
 from es_latechunk.evaluation.vectors.source import Reading, VectorSource
-from es_latechunk.late import choose_windows
+from es_latechunk.late import choose_windows, is_read_once
 from es_latechunk.late.combine import blend, mix_neighbours
 from es_latechunk.types import (
     ChunkedDocument,
@@ -72,13 +72,23 @@ class Chunking:
                 for span, path in zip(spans, chunked.headings, strict=True)
             ]
 
-    def tokens_read(self, reading: Reading) -> int:
-        """Return how many tokens the model reads for all documents; windows read those of their overlap twice."""
-        counts = [len(chunked.tokens) for chunked in self.documents]
-        if reading.alone or reading.windows is None:
-            return sum(counts)
-        plans = (reading.windows.plan(count, np.arange(count)) for count in counts)
-        return sum(window.end - window.start for plan in plans for window in plan)
+    def tokens_read(self, readings: Sequence[Reading]) -> int:
+        """Return how many tokens the model reads for all documents; windows read those of their overlap twice.
+
+        `readings` are those of `Variant.readings`.
+        """
+        total = 0
+        for chunked in self.documents:
+            count = len(chunked.tokens)
+            for reading in readings:
+                if reading.alone or reading.windows is None:
+                    total += count
+                    continue
+                plan = reading.windows.plan(count, np.arange(count))
+                total += sum(window.end - window.start for window in plan)
+                if is_read_once(chunked, reading.windows):
+                    break
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +244,7 @@ class ChunkingVectors:
             documents = np.split(made, self._starts[number][1:-1])
             made = np.concatenate([mix_neighbours(one, options.neighbour_share) for one in documents])
         as_indexed = replace(variant, shared=False).readings(chunking.encoder)
-        tokens = sum(chunking.tokens_read(reading) for reading in as_indexed)
-        return Embedded(variant, made, tokens, sum(part.seconds for part in parts))
+        return Embedded(variant, made, chunking.tokens_read(as_indexed), sum(part.seconds for part in parts))
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from es_latechunk.errors import ModelError, setting
 from es_latechunk.models.checkpoint.weights import Checkpoint, weight_files
-from es_latechunk.models.registry import MINILM
+from es_latechunk.models.registry import MINILM, whole_name
 
 # Only what is read here: never a pickle, never code, and no second copy of the weights for other runtimes.
 WANTED = [
@@ -37,6 +37,8 @@ def resolve_model(name: str, *, revision: str | None = None, offline: bool = Fal
         return _local(folder, name, revision)
     if not HUB_ID.fullmatch(name):
         raise ModelError(f"model {name}: no such folder; check the path, or give a hub id such as {MINILM}")
+    if whole := whole_name(name):
+        raise ModelError(f"model {name}: no such folder, and a hub id has an owner; write {whole}")
     if name == MINILM and revision is None and (installed := _installed_minilm()):
         return Checkpoint(_checked(installed), name)
     return _download(name, revision=revision, offline=offline)
