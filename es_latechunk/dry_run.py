@@ -16,7 +16,7 @@ from es_latechunk.ingest import (
     check_shares,
     count_stale,
 )
-from es_latechunk.late import count_vectors, embed_chunks
+from es_latechunk.late import count_pieces, embed_chunks
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.target import Target, open_target
@@ -111,7 +111,8 @@ class DryRun:
                 result = _planned(item) if isinstance(item, ChangedDocument) else item
                 if isinstance(item, ChangedDocument):
                     size += len(item.chunked.document.text.encode())
-                    vectors += count_vectors(item.chunked, target.record.identity.pooling)
+                    pieces = count_pieces(item.chunked, target.record.identity.pooling.pieces)
+                    vectors += len(pieces) + int(pieces.sum())
                     if sampled < SAMPLE_TOKENS:
                         sample.append(item.chunked)
                         sampled += len(item.chunked.tokens)

@@ -257,6 +257,9 @@ VARIANTS = [
     Variant(PoolingOptions("late", "sif", 0.3)),
     Variant(PoolingOptions("naive", "sif")),
     Variant(PoolingOptions("blend", "sif", 0.3, late_window=300), overlap=16),
+    Variant(PoolingOptions("late", pieces=1)),
+    Variant(PoolingOptions("naive", "sif", pieces=4)),
+    Variant(PoolingOptions("blend", "sif", 0.3, late_window=300, pieces=2), overlap=16),
 ]
 
 
@@ -284,9 +287,23 @@ def test_vectors_are_those_of_an_index(max_tokens: int, no_cache: ArrayCache) ->
                 pooling=variant.options,
                 overlap=variant.overlap,
             )
-            wanted = [chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)]
-            cosines = (found.of(number, variant).vectors * wanted).sum(axis=1)
-            assert cosines == pytest.approx(np.ones(len(wanted)), abs=1e-4)
+            wanted = [chunk for chunk in indexed if isinstance(chunk, ChunkVector)]
+            embedded = found.of(number, variant)
+            assert embedded.rows.counts.tolist() == [len(chunk.pieces) for chunk in wanted]
+            own = [chunk.vector for chunk in wanted]
+            pieces = [piece.vector for chunk in wanted for piece in chunk.pieces]
+            assert embedded.vectors == len(own) + len(pieces)
+            for rows, expected in ((embedded.rows.vectors, own), (embedded.rows.pieces, pieces)):
+                cosines = (rows * np.array(expected).reshape(rows.shape)).sum(axis=1)
+                assert cosines == pytest.approx(np.ones(len(expected)), abs=1e-4)
+            best = [
+                max(
+                    float(vector @ own[0])
+                    for vector in [piece.vector for piece in chunk.pieces] or [chunk.vector]
+                )
+                for chunk in wanted
+            ]
+            assert embedded.cosines(own[0][None])[0] == pytest.approx(best, abs=1e-3)
 
 
 @pytest.mark.parametrize(("shared", "least"), [(False, 0.9999), (True, 0.9)])
@@ -309,7 +326,7 @@ def test_vectors_of_several_windows_are_those_of_an_index_or_close_to_them(
             documents, encoder=encoder, max_tokens=9, pooling=variant.options, overlap=variant.overlap
         )
         wanted = np.array([chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)])
-        cosines = (embedded.vectors * wanted).sum(axis=1)
+        cosines = (embedded.rows.vectors * wanted).sum(axis=1)
         assert cosines.min() > least
         assert np.median(cosines) > 0.99
 

@@ -87,6 +87,11 @@ def _neighbour_means(vectors: FloatArray) -> FloatArray:
     return means
 
 
+def blend_rows(late: ChunkRows, naive: ChunkRows) -> ChunkRows:
+    """Do what `blend` does, for chunks and their pieces."""
+    return ChunkRows(blend(late.vectors, naive.vectors), blend(late.pieces, naive.pieces), late.counts)
+
+
 def mix_rows(rows: ChunkRows, share: float) -> ChunkRows:
     """Do what `mix_neighbours` does; a piece gets the same share of the same mean as the chunk that it belongs to."""
     pieces = rows.pieces
@@ -199,5 +204,4 @@ class _OpenDocument:
         late, naive = (join_rows(self._halves[alone]) for alone in (False, True))
         both = min(len(late), len(naive))
         self._halves = {False: [late.part(both, len(late))], True: [naive.part(both, len(naive))]}
-        late, naive = late.part(0, both), naive.part(0, both)
-        return ChunkRows(blend(late.vectors, naive.vectors), blend(late.pieces, naive.pieces), late.counts)
+        return blend_rows(late.part(0, both), naive.part(0, both))

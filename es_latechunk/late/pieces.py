@@ -14,7 +14,7 @@ import numpy as np
 
 from es_latechunk.chunking import token_owner
 from es_latechunk.chunking.chunkers import trimmed
-from es_latechunk.types import ChunkedDocument, ChunkSpan, FloatArray, IntArray, PoolingOptions
+from es_latechunk.types import ChunkedDocument, ChunkSpan, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,16 @@ def cut_pieces(owner: IntArray, size: int) -> Pieces:
     return Pieces(pieces.astype(np.int32), edges.astype(np.int32))
 
 
-def count_vectors(chunked: ChunkedDocument, options: PoolingOptions) -> int:
-    """Return the number of vectors that a document has with this pooling: one per chunk, and one per piece."""
-    count = len(chunked.spans)
-    if options.pieces is None:
-        return count
-    return count + int(cut_document(chunked, options.pieces).edges[-1])
-
-
 def cut_document(chunked: ChunkedDocument, size: int) -> Pieces:
     """Return the pieces of a document's chunks."""
     return cut_pieces(token_owner(chunked.spans, chunked.document.text, chunked.tokens), size)
+
+
+def count_pieces(chunked: ChunkedDocument, size: int | None) -> IntArray:
+    """Return how many pieces of at most `size` tokens each chunk has (N,): none if it is None."""
+    if size is None:
+        return np.zeros(len(chunked.spans), dtype=np.int32)
+    return np.diff(cut_document(chunked, size).edges)
 
 
 class PieceSpans:

@@ -53,6 +53,7 @@ def result_row(
         "neighbour_share": combination.neighbour_share,
         "late_window": combination.late_window,
         "overlap": combination.overlap,
+        "pieces": combination.pieces,
         "mode": combination.mode,
         "index": combination.index or None,
         "baseline": baseline,
@@ -159,7 +160,7 @@ def recommended_commands(
     chosen: dict[str, object] = {"max_tokens": combination.max_tokens}
     if combination.pooling:
         chosen["pooling"] = combination.pooling
-    others = ("chunker", "token_weights", "neighbour_share", "late_window", "overlap")
+    others = ("chunker", "token_weights", "neighbour_share", "late_window", "overlap", "pieces")
     chosen |= {
         name: getattr(combination, name) for name in others if getattr(combination, name) != DEFAULTS[name]
     }

@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from es_latechunk.chunking import token_owner
 from es_latechunk.chunking.token_positions import (
@@ -20,13 +21,15 @@ from es_latechunk.chunking.token_positions import (
 from es_latechunk.errors import DocumentError
 from es_latechunk.evaluation.vectors.cache import ArrayCache, Arrays
 from es_latechunk.late import EmbeddedChunks, SifWeights, Windows, embed_chunks
+from es_latechunk.late.pieces import ChunkRows, count_pieces, cut_pieces, rows_without_pieces
 from es_latechunk.types import (
+    TOKEN_WEIGHTS,
     ChunkedDocument,
     ChunkSpan,
     Encoder,
     FloatArray,
     IntArray,
-    Pooling,
+    PoolingOptions,
     TokenEncoder,
     TokenWeights,
 )
@@ -34,7 +37,8 @@ from es_latechunk.types import (
 # Increase it when the same text and model give other token vectors: what was kept before is then not found.
 CACHE_VERSION = 2
 
-Means = Mapping[TokenWeights, FloatArray]
+Doubles = npt.NDArray[np.float64]
+Means = Mapping[TokenWeights, ChunkRows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +46,21 @@ class Reading:
     """One way in which the model reads documents: each chunk `alone`, or `windows` over the whole document.
 
     Windows that are `shared` end anywhere, so that one pass serves all chunkings; else they end between chunks, as
-    those of an index do. A hosted model has windows of its own (None).
+    those of an index do. A hosted model has windows of its own (None). With `pieces`, there are means of the pieces of
+    at most so many tokens too.
     """
 
     alone: bool
     windows: Windows | None
     shared: bool = False
+    pieces: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReadDocument:
-    """The unit vectors (N, dim) of a document's N chunks by token weights, and the seconds that the model took."""
+    """The unit vectors of a document's chunks and pieces by token weights, and the seconds that the model took."""
 
-    vectors: Mapping[TokenWeights, FloatArray]
+    vectors: Mapping[TokenWeights, ChunkRows]
     seconds: float
 
 
@@ -85,10 +91,11 @@ class _Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of a document from the model or from the cache: of its smallest spans, or of its chunks."""
+    """Rows of a document from the model or from the cache: of its smallest spans, or of its chunks and their pieces."""
 
     chunked: ChunkedDocument
     rows: FloatArray
+    pieces: FloatArray
     seconds: float
 
 
@@ -125,7 +132,8 @@ class VectorSource:
                         yield item
                     else:
                         number = numbers[item.chunked.document.id]
-                        yield chunking, number, ReadDocument({"none": item.rows}, item.seconds)
+                        rows = rows_without_pieces(item.rows)
+                        yield chunking, number, ReadDocument({"none": rows}, item.seconds)
             return
         weigh = SifWeights(encoder.tokenizer) if "sif" in token_weights else None
         read = self._shared_windows if reading.shared else self._by_chunking
@@ -134,7 +142,7 @@ class VectorSource:
                 yield found
                 continue
             chunking, item, means = found
-            vectors = {name: encoder.finish(means[name]) for name in token_weights}
+            vectors = {name: _finished(means[name], encoder) for name in token_weights}
             yield chunking, numbers[item.chunked.document.id], ReadDocument(vectors, item.seconds)
 
     def _shared_windows(
@@ -161,7 +169,7 @@ class VectorSource:
                     chunking,
                     item,
                     {
-                        name: pool_spans(item.chunked, item.rows, chunked, own)
+                        name: pool_chunks(item.chunked, item.rows, chunked, reading.pieces, own)
                         for name, own in weights.items()
                     },
                 )
@@ -179,12 +187,14 @@ class VectorSource:
             for item in self._rows(cut, reading, _Unfinished(encoder, weigh), name):
                 if isinstance(item, DocumentError):
                     yield item
-                elif weigh is None:
-                    yield chunking, item, {"none": item.rows}
-                else:
-                    size = item.rows.shape[1] // 2
-                    plain, weighted, weight = np.split(item.rows, [size, 2 * size], axis=1)
-                    yield chunking, item, {"none": plain, "sif": weighted / weight}
+                    continue
+                plain, weighted = (
+                    _parted(rows, weighed=weigh is not None) for rows in (item.rows, item.pieces)
+                )
+                counts = count_pieces(item.chunked, reading.pieces)
+                means = zip(plain, weighted, strict=True)
+                rows = [ChunkRows(chunks, pieces, counts) for chunks, pieces in means]
+                yield chunking, item, dict(zip(TOKEN_WEIGHTS, rows, strict=False))
 
     def embed_queries(self, queries: Sequence[str]) -> FloatArray:
         """Return one vector per query (Q, dim)."""
@@ -201,18 +211,21 @@ class VectorSource:
     ) -> Iterator[_Rows | DocumentError]:
         keys: dict[str, str] = {}
         windows = None if reading.windows is None else asdict(reading.windows)
+        pieces = None if name == "tokens" else reading.pieces  # they are pooled from the tokens
 
         def missing() -> Iterator[ChunkedDocument | _Rows]:
             for chunked in documents:
                 spans = [[span.start, span.end] for span in chunked.spans]
-                key = self._key([name, reading.alone, windows, spans, chunked.document.text])
+                parts = [] if pieces is None else [pieces]
+                key = self._key([name, reading.alone, windows, spans, chunked.document.text, *parts])
                 keys[chunked.document.id] = key
                 arrays = self._cache.get(key)
-                yield chunked if arrays is None else _from_cache(chunked, arrays)
+                yield chunked if arrays is None else _as_rows(chunked, arrays)
 
         blocks: list[FloatArray] = []
+        of_pieces: list[FloatArray] = []
         seconds = 0.0
-        pooling: Pooling = "naive" if reading.alone else "late"
+        pooling = PoolingOptions("naive" if reading.alone else "late", pieces=pieces)
         stream = embed_chunks(missing(), encoder=encoder, pooling=pooling, windows=reading.windows)
         while True:
             started = time.perf_counter()
@@ -224,11 +237,14 @@ class VectorSource:
                 continue
             seconds += time.perf_counter() - started
             blocks.append(_half(item.vectors) if name == "tokens" else item.vectors)
+            of_pieces += [piece.vector for own in item.pieces for piece in own]
             if item.last:
-                rows = np.concatenate(blocks)
-                self._cache.put(keys[item.chunked.document.id], {"rows": rows, "seconds": np.array(seconds)})
-                yield _Rows(item.chunked, rows.astype(np.float32), seconds)
-                blocks, seconds = [], 0.0
+                arrays = {"rows": np.concatenate(blocks), "seconds": np.array(seconds)}
+                if of_pieces:
+                    arrays["pieces"] = np.stack(of_pieces)
+                self._cache.put(keys[item.chunked.document.id], arrays)
+                yield _as_rows(item.chunked, arrays)
+                blocks, of_pieces, seconds = [], [], 0.0
 
     def _key(self, encoded: Sequence[object]) -> str:
         """Name vectors by all that determines them: the model and its settings, and what is encoded in which way."""
@@ -253,8 +269,22 @@ def _half(rows: FloatArray) -> FloatArray:
     return half if np.isfinite(half).all() else rows  # type: ignore[return-value]
 
 
-def _from_cache(chunked: ChunkedDocument, arrays: Arrays) -> _Rows:
-    return _Rows(chunked, arrays["rows"].astype(np.float32), float(arrays["seconds"]))
+def _as_rows(chunked: ChunkedDocument, arrays: Arrays) -> _Rows:
+    rows = arrays["rows"].astype(np.float32)
+    return _Rows(chunked, rows, arrays.get("pieces", rows[:0]), float(arrays["seconds"]))
+
+
+def _finished(means: ChunkRows, encoder: TokenEncoder) -> ChunkRows:
+    return ChunkRows(encoder.finish(means.vectors), encoder.finish(means.pieces), means.counts)
+
+
+def _parted(rows: FloatArray, *, weighed: bool) -> list[FloatArray]:
+    """Return the plain means, and the weighted ones if `_Unfinished` gave what they are made of."""
+    if not weighed:
+        return [rows]
+    size = rows.shape[1] // 2
+    plain, weighted, weight = np.split(rows, [size, 2 * size], axis=1)
+    return [plain, weighted / weight]
 
 
 def smallest_spans(chunked: ChunkedDocument) -> ChunkedDocument:
@@ -270,10 +300,14 @@ def smallest_spans(chunked: ChunkedDocument) -> ChunkedDocument:
     return ChunkedDocument(chunked.document, spans or chunked.spans, tokens)
 
 
-def pool_spans(
-    small: ChunkedDocument, rows: FloatArray, chunked: ChunkedDocument, weights: FloatArray | None = None
-) -> FloatArray:
-    """Return the means (N, hidden) of the tokens of each chunk, from the means (S, hidden) of the smallest spans.
+def pool_chunks(
+    small: ChunkedDocument,
+    rows: FloatArray,
+    chunked: ChunkedDocument,
+    pieces: int | None = None,
+    weights: FloatArray | None = None,
+) -> ChunkRows:
+    """Return the means of the tokens of each chunk and its pieces, from the means (S, hidden) of the smallest spans.
 
     `weights` (T,) are those of the document's tokens; those of one span are added up.
     """
@@ -281,7 +315,16 @@ def pool_spans(
     inner = token_owner(small.spans, text, tokens)
     outer = token_owner(chunked.spans, text, tokens)
     each = np.bincount(inner, weights=weights, minlength=len(rows)).astype(np.float64)
-    owner: IntArray = outer[np.searchsorted(inner, np.arange(len(rows)))]
+    chunks = _pooled(rows, each, outer[np.searchsorted(inner, np.arange(len(rows)))])
+    if pieces is None:
+        return rows_without_pieces(chunks)
+    # A piece may begin inside of one of the smallest spans: each token then has the mean of its span.
+    cut = cut_pieces(outer, pieces)
+    each = np.ones(len(inner)) if weights is None else weights.astype(np.float64)
+    return ChunkRows(chunks, _pooled(rows[inner], each, cut.owner), np.diff(cut.edges))
+
+
+def _pooled(rows: FloatArray, weights: Doubles, owner: IntArray) -> FloatArray:
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    sums = np.add.reduceat(rows * each[:, None], starts, axis=0)
-    return (sums / np.add.reduceat(each, starts)[:, None]).astype(np.float32)
+    sums = np.add.reduceat(rows * weights[:, None], starts, axis=0)
+    return (sums / np.add.reduceat(weights, starts)[:, None]).astype(np.float32)
