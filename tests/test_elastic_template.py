@@ -69,6 +69,8 @@ def test_the_field_of_the_pieces_is_there_only_if_the_pooling_asks_for_it(tmp_pa
     }
     assert IndexIdentity.from_meta(body["mappings"]["_meta"], "x") == own
     assert '"pieces": 32' in own.digest()
+    plain["mappings"]["properties"]["pieces"] = {"type": "keyword"}  # a field of the user's own
+    assert index_body(identity(), template=plain)["mappings"]["properties"]["pieces"] == {"type": "keyword"}
     without = written(tmp_path, plain)
     with pytest.raises(UsageError, match="has no nested field pieces with the dense_vector vector"):
         index_body(own, template=load_template(without))

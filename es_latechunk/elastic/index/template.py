@@ -158,7 +158,8 @@ def _vector_fields(properties: dict[str, Any], *, with_pieces: bool) -> list[tup
     """Return the name and the mapping of the chunks' vectors and of their pieces', whose field is removed without."""
     fields = [(VECTOR_FIELD, properties[VECTOR_FIELD])]
     if not with_pieces:
-        properties.pop(PIECES_FIELD, None)
+        if has_pieces(properties):
+            del properties[PIECES_FIELD]
         return fields
     if not has_pieces(properties):
         raise UsageError(

@@ -67,11 +67,11 @@ def index_actions(
     doc_hash: str,
     packed: bool,
     fields: Mapping[str, Any],
-    pieces: Sequence[Sequence[PieceVector]] = (),
+    pieces: Sequence[Sequence[PieceVector]],
 ) -> Iterator[Action]:
     """Yield the actions that write the chunks from `first` on with their `vectors` (N, dim).
 
-    `pieces` are those of each of these chunks, if they have any. `fields` are those of the index. If it has them, the
+    `pieces` are those of each of these chunks, or empty. `fields` are those of the index. If it has them, the
     neighbours' words are added (`neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those of the
     chunks at distance 2), the heading path, and the keys of the metadata that it holds as other types than strings too.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch accepts since 9.3.
