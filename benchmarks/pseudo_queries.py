@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from es_latechunk import Document, load_encoder, raise_errors, read_documents
-from es_latechunk.evaluation.evaluate import Axes, evaluate
+from es_latechunk.evaluation.evaluate import Axes, measure_combinations
 from es_latechunk.evaluation.questions.pseudo_queries import make_pseudo_queries
 from es_latechunk.evaluation.questions.read import Question, check_questions, find_collection, read_questions
 from es_latechunk.evaluation.results.combinations import CombinationResult
@@ -50,7 +50,9 @@ def main(folder: Path, max_tokens: int, sample: int, pooling: tuple[Pooling, ...
     cache = ArrayCache(cache_dir)
 
     def measured(texts: list[Document], questions: list[Question]) -> list[CombinationResult]:
-        return list(evaluate(texts, questions, encoders=[encoder], cache=cache, axes=axes).results)
+        return list(
+            measure_combinations(texts, questions, encoders=[encoder], cache=cache, axes=axes).results
+        )
 
     real = measured(documents, [asked[place] for place in sorted(chosen.tolist())])
     pseudo = measured(list(made.documents), list(made.questions))

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from es_latechunk.async_index import AsyncIndex, AsyncIngestRun
     from es_latechunk.bootstrap import create_index
     from es_latechunk.documents import read_documents
     from es_latechunk.dry_run import DryRun, IngestPlan
@@ -45,6 +46,17 @@ if TYPE_CHECKING:
         compare,
         verify,
     )
+    from es_latechunk.evaluation.evaluate import Axes, evaluate
+    from es_latechunk.evaluation.questions.pseudo_queries import PseudoQueries, make_pseudo_queries
+    from es_latechunk.evaluation.questions.read import Question, read_questions
+    from es_latechunk.evaluation.questions.relevance import Relevance
+    from es_latechunk.evaluation.results.combinations import (
+        Combination,
+        EvaluatedCombination,
+        EvaluationReport,
+    )
+    from es_latechunk.evaluation.results.measures import Interval, QuestionScores
+    from es_latechunk.evaluation.vectors.chunkings import OnProgress
     from es_latechunk.index import Index
     from es_latechunk.ingest import IngestKeywords, IngestRun, ingest
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
@@ -73,8 +85,12 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "AsyncIndex": "async_index",
+    "AsyncIngestRun": "async_index",
+    "Axes": "evaluation.evaluate",
     "ChunkSpan": "types",
     "ChunkVector": "types",
+    "Combination": "evaluation.results.combinations",
     "ComparedChunk": "evaluation",
     "Document": "types",
     "DocumentError": "errors",
@@ -85,6 +101,8 @@ _MODULES = {
     "EncoderIdentity": "types",
     "EncoderLoader": "models",
     "EngineName": "models",
+    "EvaluatedCombination": "evaluation.results.combinations",
+    "EvaluationReport": "evaluation.results.combinations",
     "Filter": "elastic.search.query",
     "FloatArray": "types",
     "Fusion": "elastic.search.query",
@@ -100,6 +118,7 @@ _MODULES = {
     "IngestReport": "report",
     "IngestRun": "ingest",
     "IntArray": "types",
+    "Interval": "evaluation.results.measures",
     "JinaApiError": "errors",
     "KnnAccuracy": "evaluation",
     "LateChunkError": "errors",
@@ -107,6 +126,7 @@ _MODULES = {
     "Mode": "elastic.search.query",
     "ModelError": "errors",
     "NodeError": "errors",
+    "OnProgress": "evaluation.vectors.chunkings",
     "OnTokens": "embed",
     "Outcome": "report",
     "Passage": "types",
@@ -115,14 +135,18 @@ _MODULES = {
     "PoolingOptions": "types",
     "PreconditionError": "errors",
     "Promotion": "elastic.write.alias",
+    "PseudoQueries": "evaluation.questions.pseudo_queries",
+    "Question": "evaluation.questions.read",
+    "QuestionScores": "evaluation.results.measures",
+    "Relevance": "evaluation.questions.relevance",
     "Reranker": "types",
     "SearchKeywords": "search",
     "SearchResult": "search",
     "ServerError": "errors",
     "StageSeconds": "stages",
     "StoredProblem": "evaluation",
-    "Tokenizer": "types",
     "TokenWeights": "types",
+    "Tokenizer": "types",
     "Tokens": "types",
     "TooMuchError": "errors",
     "UsageError": "errors",
@@ -132,20 +156,27 @@ _MODULES = {
     "connect": "elastic.connection",
     "create_index": "bootstrap",
     "embed_documents": "embed",
+    "evaluate": "evaluation.evaluate",
     "ingest": "ingest",
     "load_encoder": "models",
     "load_reranker": "models.rerank",
+    "make_pseudo_queries": "evaluation.questions.pseudo_queries",
     "promote": "elastic.write.alias",
     "raise_errors": "errors",
     "read_documents": "documents",
     "read_index": "elastic.index.from_index",
+    "read_questions": "evaluation.questions.read",
     "search": "search",
     "search_many": "search",
     "verify": "evaluation",
 }
 __all__ = [
+    "AsyncIndex",
+    "AsyncIngestRun",
+    "Axes",
     "ChunkSpan",
     "ChunkVector",
+    "Combination",
     "ComparedChunk",
     "Document",
     "DocumentError",
@@ -156,6 +187,8 @@ __all__ = [
     "EncoderIdentity",
     "EncoderLoader",
     "EngineName",
+    "EvaluatedCombination",
+    "EvaluationReport",
     "Filter",
     "FloatArray",
     "Fusion",
@@ -171,6 +204,7 @@ __all__ = [
     "IngestReport",
     "IngestRun",
     "IntArray",
+    "Interval",
     "JinaApiError",
     "KnnAccuracy",
     "LateChunkError",
@@ -178,6 +212,7 @@ __all__ = [
     "Mode",
     "ModelError",
     "NodeError",
+    "OnProgress",
     "OnTokens",
     "Outcome",
     "Passage",
@@ -186,6 +221,10 @@ __all__ = [
     "PoolingOptions",
     "PreconditionError",
     "Promotion",
+    "PseudoQueries",
+    "Question",
+    "QuestionScores",
+    "Relevance",
     "Reranker",
     "SearchKeywords",
     "SearchResult",
@@ -203,13 +242,16 @@ __all__ = [
     "connect",
     "create_index",
     "embed_documents",
+    "evaluate",
     "ingest",
     "load_encoder",
     "load_reranker",
+    "make_pseudo_queries",
     "promote",
     "raise_errors",
     "read_documents",
     "read_index",
+    "read_questions",
     "search",
     "search_many",
     "verify",

@@ -10,7 +10,7 @@ source leaves the last stage as one DocumentResult, and that is the only channel
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -24,6 +24,7 @@ from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts, IngestProgress, IngestReport, Outcome
 from es_latechunk.stages import StageClock
 from es_latechunk.target import Target, open_target
+from es_latechunk.threads import check_interrupt
 from es_latechunk.types import DEFAULT_RETRY_FOR, ChunkedDocument, Document, Encoder
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class IngestRun:
         """The counts so far."""
         return self._counts.report()
 
-    def __iter__(self) -> Iterator[DocumentResult]:
+    def __iter__(self) -> Generator[DocumentResult, None, None]:
         from es_latechunk.elastic.index.admin import single_index
         from es_latechunk.elastic.retry import retry_transient
         from es_latechunk.elastic.write.alias import record_fill
@@ -248,6 +249,7 @@ def _hashed(
     `seen` keeps for each id the hash that the index should have at the end.
     """
     for document in documents:
+        check_interrupt()
         if isinstance(document, DocumentError):
             yield _failed(document)
             continue

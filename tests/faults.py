@@ -37,6 +37,7 @@ class Answer:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    length: int | None = None  # of what a GET would answer, if this answers a HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,8 @@ class FaultProxy:
             connection.request(request.method, request.path, request.body or None, headers)
             answer = connection.getresponse()
             kept = [pair for pair in answer.getheaders() if pair[0].lower() not in HOP_BY_HOP]
-            return Answer(answer.status, kept, answer.read())
+            length = int(answer.getheader("Content-Length", "0")) if request.method == "HEAD" else None
+            return Answer(answer.status, kept, answer.read(), length)
         finally:
             connection.close()
 
@@ -222,7 +224,7 @@ class FaultProxy:
                     fault.change(value)
                     self.send(Answer(answer.status, answer.headers, json.dumps(value).encode()))
                 else:
-                    self.send(answer)
+                    self.send(answer, length=answer.length)
 
             def send(self, answer: Answer, *, length: int | None = None) -> None:
                 self.send_response_only(answer.status)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from fakes import PositionEncoder
+from starlette.applications import Starlette
 
 from es_latechunk.serve.app import create_app
 from es_latechunk.serve.limits import Limits
@@ -18,10 +19,15 @@ from es_latechunk.types import FloatArray, IntArray, TokenEncoder
 SECRET = "a confidential text"
 
 
+def served(encoder: TokenEncoder, **options: Any) -> AbstractContextManager[str]:
+    """The URL of `serve`, which runs for as long as the block does."""
+    return running(create_app(encoder, **options), options.get("limits") or Limits())
+
+
 @contextmanager
-def served(encoder: TokenEncoder, **options: Any) -> Iterator[str]:
-    """The URL of a server that runs for as long as the block does."""
-    server = make_server(create_app(encoder, **options), options.get("limits") or Limits())
+def running(application: Starlette, limits: Limits | None = None) -> Iterator[str]:
+    """The URL of an application that runs for as long as the block does."""
+    server = make_server(application, limits or Limits())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -19,6 +19,8 @@ from fakes import PositionEncoder
 
 import es_latechunk
 from es_latechunk import (
+    AsyncIndex,
+    AsyncIngestRun,
     Document,
     DocumentError,
     DryRun,
@@ -44,8 +46,8 @@ from es_latechunk.models import LoadKeywords, choose_encoder
 
 # From the standard library, numpy and Elasticsearch's client.
 KNOWN = {
-    "Any", "Callable", "Elasticsearch", "ForwardRef", "Iterable", "Iterator", "Literal", "Mapping", "NDArray", "None",
-    "Path", "Sequence", "T", "TypeVar", "Unpack",
+    "Any", "AsyncIterable", "AsyncIterator", "Callable", "Elasticsearch", "ForwardRef", "Iterable",
+    "Iterator", "Literal", "Mapping", "NDArray", "None", "Path", "Sequence", "T", "TypeVar", "Unpack",
 }  # fmt: skip
 # What an Index fills in for each of its methods.
 OBJECTS = {"index", "alias", "client", "encoder"}
@@ -100,7 +102,13 @@ PUBLIC_CALLABLES = [
     IngestRun,
     DryRun,
     Index,
-    *(method for name, method in vars(Index).items() if name[0] != "_" and callable(method)),
+    AsyncIndex,
+    *(
+        method
+        for one in (Index, AsyncIndex)
+        for name, method in vars(one).items()
+        if name[0] != "_" and callable(method)
+    ),
 ]
 
 
@@ -114,8 +122,21 @@ def test_help_shows_each_keyword_and_explains_it(function: Callable[..., Any]) -
 @pytest.mark.parametrize(
     ("typed", "functions"),
     [
-        (SearchKeywords, (search_many, search, Index.search, Index.search_many)),
-        (IngestKeywords, (IngestRun, ingest, Index.ingest, Index.start_ingest)),
+        (
+            SearchKeywords,
+            (search_many, search, Index.search, Index.search_many, AsyncIndex.search, AsyncIndex.search_many),
+        ),
+        (
+            IngestKeywords,
+            (
+                IngestRun,
+                ingest,
+                Index.ingest,
+                Index.start_ingest,
+                AsyncIndex.ingest,
+                AsyncIndex.start_ingest,
+            ),
+        ),
         (LoadKeywords, (load_encoder,)),
     ],
 )
@@ -129,6 +150,17 @@ def test_type_checkers_see_the_keywords_that_help_shows(
     ]
     assert all({name: part.annotation for name, part in one.items()} == expected for one in shown)
     assert all(one == shown[0] for one in shown)  # the defaults, too
+
+
+def names_of(one: type) -> set[str]:
+    return {name for name in vars(one) if name[0] != "_"}
+
+
+def test_an_index_for_asyncio_has_the_same_methods_with_the_same_keywords() -> None:
+    assert names_of(AsyncIndex) == names_of(Index) | {"close"}
+    assert keywords(AsyncIndex) == keywords(Index)
+    assert keywords(AsyncIndex.dry_run) == keywords(Index.dry_run)
+    assert names_of(AsyncIngestRun) == names_of(IngestRun)
 
 
 def test_a_function_stays_one_when_the_module_of_its_name_is_imported() -> None:

@@ -31,6 +31,7 @@ EDGES = (
     "dry_run",
     "search",
     "index",
+    "async_index",
     "evaluation",
     "serve",
     "quickstart",

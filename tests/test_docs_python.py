@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx
 import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
+from serving import running
 
 import es_latechunk
 from es_latechunk.types import FloatArray
@@ -29,8 +31,12 @@ class Shortest:
 
 
 def test_the_examples_run(
-    elasticsearch_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    elasticsearch_url: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     shortest: es_latechunk.Reranker = Shortest()
     monkeypatch.setattr("es_latechunk.models.rerank.load_reranker", lambda _: shortest)
     names: dict[str, Any] = {}
@@ -39,10 +45,16 @@ def test_the_examples_run(
         for block in BLOCKS:
             exec(block.replace("http://localhost:9200", elasticsearch_url), names)  # noqa: S102
             printed.append(capsys.readouterr().out.splitlines())
+            if "app = " in block:
+                with running(names["app"]) as url:
+                    answered = httpx.get(f"{url}/search", params={"q": "the capital of Norway"}, timeout=120)
     finally:
         with Elasticsearch(elasticsearch_url) as client:
             client.indices.delete(index=["cities", "capitals-000001"], ignore_unavailable=True)
-    made = {type(names[name]) for name in ("chunk", "result", "run", "plan", "hit", "done", "index")}
+    assert answered.json()[0]["document"] == "oslo"
+    made = {
+        type(names[name]) for name in ("chunk", "result", "run", "plan", "hit", "done", "index", "evaluated")
+    }
     assert made == {
         es_latechunk.ChunkVector,
         es_latechunk.SearchResult,
@@ -51,6 +63,7 @@ def test_the_examples_run(
         es_latechunk.Hit,
         es_latechunk.Promotion,
         es_latechunk.Index,
+        es_latechunk.EvaluationReport,
     }
     (
         chunks,
@@ -64,6 +77,10 @@ def test_the_examples_run(
         many,
         reranked,
         verified,
+        evaluated,
+        at_once,
+        loaded,
+        _,
         swapped,
         by_hand,
     ) = printed
@@ -83,6 +100,7 @@ def test_the_examples_run(
         "empty failed",
         "madrid indexed",
     ]
+    assert re.fullmatch(r"[1-9]\d*/[1-9]\d*", progress[2].split()[2])
     assert progress[3].startswith("empty - ")
     assert plan == ["0 4 1"]
     assert found[0].split()[1] == "berlin"
@@ -93,6 +111,17 @@ def test_the_examples_run(
     assert many == ["a city by the fjord -> oslo", "a city on a plain -> madrid"]
     assert reranked == ["oslo -27.0"]
     assert verified == ["1.0 2 0"]
+    *rows, advice = evaluated
+    assert [row.rpartition(" ")[0].rpartition(" ")[0].strip() for row in rows] == 2 * [
+        "bm25",
+        "late knn",
+        "late hybrid",
+        "naive knn",
+        "naive hybrid",
+    ]
+    assert advice == "1 question is too few for a recommendation; use at least 20, better a hundred."
+    assert [line.split()[0] for line in at_once] == ["oslo", "madrid"]
+    assert loaded == [*(f"row {number} indexed 3" for number in range(3)), "3 3"]
     assert swapped == ["capitals-000001 2", "oslo"]
     assert sorted(line.split()[1] for line in by_hand) == ["berlin#0", "berlin#1"]
 
@@ -121,6 +150,7 @@ def test_the_page_lists_each_function_with_its_parameters() -> None:
         es_latechunk.Dtype,
         es_latechunk.EngineName,
         es_latechunk.Outcome,
+        es_latechunk.Relevance,
     ],
     ids=str,
 )

@@ -17,7 +17,7 @@ from indices import StableTokenizer, WordEncoder, made_up_documents
 
 from es_latechunk import ChunkVector, Document, DocumentError, embed_documents, raise_errors
 from es_latechunk.errors import UsageError
-from es_latechunk.evaluation.evaluate import Axes, evaluate
+from es_latechunk.evaluation.evaluate import Axes, measure_combinations
 from es_latechunk.evaluation.questions.read import (
     Question,
     check_questions,
@@ -184,6 +184,13 @@ def test_a_question_that_the_documents_cannot_answer_is_named() -> None:
         "question empty: its answer [3, 3) is empty or",
         "question blank: its answer [10, 12) holds not",
     ]
+
+
+def test_a_question_s_document_is_relevant_unless_others_are_named() -> None:
+    assert Question("q", "?", "a").documents == {"a": 1}
+    assert Question("q", "?", "a", documents={"b": 2}).documents == {"b": 2}
+    [told] = list(check_questions([Question("q", "?")], [Document("a", "x")]))
+    assert str(told) == "question q: names no document that answers it; give doc_id"
 
 
 def question(name: str, doc_id: str, start: int, end: int) -> Question:
@@ -361,7 +368,7 @@ def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> Non
     def tokens_read(axes: Axes) -> tuple[int, list[float]]:
         encoder = WordEncoder()
         cache = ArrayCache(tmp_path / "cache", max_bytes=10**8)
-        results = evaluate(
+        results = measure_combinations(
             documents, questions_of(documents), encoders=[encoder], cache=cache, axes=axes
         ).results
         return encoder.tokens_encoded, [float(one.in_corpus.ndcg.sum()) for one in results]

@@ -1,4 +1,4 @@
-"""What the page asks for: late next to naive, over an index and over a text, passage by passage."""
+"""What the page asks for: late, naive and hybrid lists, over an index and over a text, passage by passage."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import pytest
 from commands import error_of, run
 from elasticsearch import Elasticsearch
+from faults import FaultProxy
 from hypothesis import given
 from hypothesis import strategies as st
 from indices import LETTERS, QUERIES, WordEncoder, load, made_up_documents, make_index, stored_chunks
@@ -22,10 +24,10 @@ from es_latechunk import ComparedChunk, Document, embed_documents, search
 from es_latechunk.elastic.search.searcher import join_passage
 from es_latechunk.evaluation import compare
 from es_latechunk.serve import page
-from es_latechunk.serve.comparison import Index
+from es_latechunk.serve.index import Index, example_query
 from es_latechunk.serve.limits import Limits
 from es_latechunk.serve.passages import passage_in, pieces, shown_passage
-from es_latechunk.types import ChunkSpan, Hit
+from es_latechunk.types import ChunkSpan, ChunkVector, Hit, PoolingOptions
 
 INDEX, NAIVE = "page", "page-naive"
 DOCUMENTS = {document.id: document for document in made_up_documents()}
@@ -39,7 +41,8 @@ def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder]
     with Elasticsearch(elasticsearch_url) as client:
         encoder = make_index(client, INDEX, max_tokens=14)  # two sentences a chunk
         load(client, INDEX, DOCUMENTS.values(), encoder)
-        make_index(client, NAIVE, encoder, pooling="naive")
+        make_index(client, NAIVE, encoder, max_tokens=14, pooling="naive")
+        load(client, NAIVE, DOCUMENTS.values(), encoder)
         yield client, encoder
         client.indices.delete(index=[INDEX, NAIVE])
 
@@ -58,6 +61,20 @@ def ask(url: str, path: str, **body: Any) -> dict[str, Any]:
     return said
 
 
+def hits_of(said: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The hits of one list."""
+    [hits] = [one["hits"] for one in said["lists"] if one["name"] == name]
+    return list(hits)
+
+
+def all_hits(said: dict[str, Any]) -> list[dict[str, Any]]:
+    return [hit for one in said["lists"] for hit in one["hits"]]
+
+
+def ranks(hit: dict[str, Any]) -> dict[str, int | None]:
+    return {name: found and found["rank"] for name, found in hit["scores"].items()}
+
+
 def cosines(encoder: WordEncoder, query: str, texts: list[str]) -> list[float]:
     [question] = encoder.encode_queries([query])
     return [float(cosine) for cosine in encoder.encode_documents(texts) @ question]
@@ -65,49 +82,145 @@ def cosines(encoder: WordEncoder, query: str, texts: list[str]) -> list[float]:
 
 @pytest.mark.parametrize("candidates", [5, 50])
 @pytest.mark.parametrize("query", QUERIES)
-def test_both_lists_are_what_python_computes(
+def test_the_lists_are_what_python_computes(
     filled: tuple[Elasticsearch, WordEncoder], url: str, query: str, candidates: int
 ) -> None:
     client, encoder = filled
-    late, words = (
+    late, words, both = (
         search(
-            query,
-            client=client,
-            index=INDEX,
-            encoder=encoder,
-            k=candidates,
-            mode=mode,
+            query, client=client, index=INDEX, encoder=encoder, k=candidates, num_candidates=500, mode=mode
         )
-        for mode in ("knn", "bm25")
+        for mode in ("knn", "bm25", "hybrid")
     )
-    found = {hit.id: hit for hit in (*late, *words)}
+    found = {hit.id: hit for hit in (*late, *words, *both)}
     alone = dict(zip(found, cosines(encoder, query, [hit.content for hit in found.values()]), strict=True))
     naive = sorted(alone, key=lambda name: -alone[name])
-    late_rank = {hit.id: rank for rank, hit in enumerate(late, 1)}
-    near = {hit.id: pytest.approx(2 * hit.score - 1) for hit in late}
 
     said = ask(url, "/search", query=query, candidates=candidates, k=4)
-    assert (said["candidates"], len(said["late"])) == (len(found), 4)
-    assert [hit["id"] for hit in said["late"]] == [hit.id for hit in late[:4]]
-    assert [hit["id"] for hit in said["naive"]] == naive[:4]
-    for hit in (*said["late"], *said["naive"]):
+    assert [(one["name"], one["pooling"]) for one in said["lists"]] == [
+        ("late", "late pooling"),
+        ("naive", "naive pooling"),
+        ("hybrid", "late pooling"),
+    ]
+    assert said["candidates"] == len(found)
+    assert [hit["id"] for hit in hits_of(said, "late")] == [hit.id for hit in late[:4]]
+    assert [hit["id"] for hit in hits_of(said, "naive")] == naive[:4]
+    assert [hit["id"] for hit in hits_of(said, "hybrid")] == [hit.id for hit in both[:4]]
+    # Every chunk that the two searches find is ranked, as both lists have room for all.
+    everywhere = {hit.id: hit for hit in search(query, client=client, index=INDEX, encoder=encoder, k=500)}
+    order = {name: rank for rank, name in enumerate(everywhere, 1)}
+    for hit in all_hits(said):
         name = hit["id"]
-        assert (hit["late_rank"], hit["naive_rank"]) == (late_rank.get(name), naive.index(name) + 1)
-        assert hit["naive"] == pytest.approx(alone[name], abs=1e-5)
-        assert hit["late"] == near.get(name)
+        parts = everywhere[name].scores
+        assert parts is not None
+        expected = {one: found and found.rank for one, found in parts.items()}
+        assert ranks(hit) == {
+            "late": expected["knn"],
+            "naive": naive.index(name) + 1,
+            "hybrid": order[name],
+            "bm25": expected["bm25"],
+        }
+        assert hit["scores"]["naive"]["score"] == pytest.approx(alone[name], abs=1e-5)
+        assert hit["scores"]["late"]["score"] == pytest.approx(2 * parts["knn"].score - 1)  # type: ignore[union-attr]
+        assert hit["scores"]["hybrid"]["score"] == pytest.approx(everywhere[name].score)
         assert (hit["title"], hit["content"]) == (DOCUMENTS[hit["doc_id"]].title, found[name].content)
 
 
-def test_words_bring_candidates_that_late_vectors_do_not(url: str) -> None:
-    said = ask(url, "/search", query=QUERIES[3], candidates=5, k=10)
-    assert any(hit["late_rank"] is None for hit in said["naive"])
-    assert len(said["late"]) == 5 < len(said["naive"])
+def test_a_chunk_without_the_words_has_no_rank_by_them(url: str) -> None:
+    said = ask(url, "/search", query=QUERIES[2], k=70)
+    assert {ranks(hit)["bm25"] is None for hit in hits_of(said, "hybrid")} == {True, False}
+
+
+def test_a_naive_index_has_a_hybrid_list_beside_its_own(filled: tuple[Elasticsearch, WordEncoder]) -> None:
+    client, encoder = filled
+    with served(encoder, index=Index(client, NAIVE, encoder.identity)) as url:
+        said = ask(url, "/search", query=QUERIES[0])
+    assert [(one["name"], one["pooling"]) for one in said["lists"]] == [
+        ("naive", "naive pooling"),
+        ("hybrid", "naive pooling"),
+    ]
+    nearest = search(QUERIES[0], client=client, index=NAIVE, encoder=encoder, mode="knn")
+    assert [hit["id"] for hit in hits_of(said, "naive")] == [hit.id for hit in nearest]
+
+
+def test_without_indexed_text_there_is_no_hybrid_list(client: Elasticsearch, index_name: str) -> None:
+    encoder = make_index(client, f"{index_name}-text")
+    made = client.indices.get(index=f"{index_name}-text")[f"{index_name}-text"]
+    mappings, settings = made["mappings"], made["settings"]["index"]
+    mappings["properties"]["content"] = {"type": "keyword"}
+    settings = {name: settings[name] for name in ("analysis", "similarity")}
+    client.indices.create(index=index_name, mappings=mappings, settings=settings)
+    load(client, index_name, LETTERS, encoder)
+    with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
+        said = ask(url, "/search", query="old")
+    assert [one["name"] for one in said["lists"]] == ["late", "naive"]
+    assert [ranks(hit)["late"] for hit in hits_of(said, "late")] == list(range(1, 9))
+
+
+def test_a_query_looks_the_index_up_once_and_searches_it_once(
+    filled: tuple[Elasticsearch, WordEncoder], elasticsearch_url: str
+) -> None:
+    encoder = filled[1]
+    with (
+        FaultProxy(elasticsearch_url) as proxy,
+        Elasticsearch(proxy.url) as client,
+        served(encoder, index=Index(client, INDEX, encoder.identity)) as url,
+    ):
+        assert all_hits(ask(url, "/search", query=QUERIES[0]))
+        paths = [urlsplit(request.path).path for request in proxy.requests]
+    # The mapping; both searches at once; the fields of the hits, in one or two requests; their neighbours.
+    assert paths[0] == f"/{INDEX}/_mapping"
+    assert set(paths[1:]) == {"/_msearch"}
+    assert len(paths) <= 5
+
+
+def test_examples_come_from_titles_and_headings(client: Elasticsearch, index_name: str) -> None:
+    encoder = make_index(client, index_name)
+    text = "# The harbour\n\nShips come and go.\n\n## Cranes\n\nThey lift what is heavy. Men look on."
+    documents = [
+        Document("a", text, "The harbour"),
+        Document("b", "Falcons hunt by day. They are fast.", "Falcons"),
+        Document("c", "It rains.", ""),
+        Document(
+            "d", "Nobody is named here, as the document has no title and no heading of its own at all.", ""
+        ),
+    ]
+    with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
+        assert httpx.get(f"{url}/examples").json() == {"queries": []}
+        load(client, index_name, documents[:2], encoder)
+        said = httpx.get(f"{url}/examples").json()
+        assert said == httpx.get(f"{url}/examples").json()
+        assert "Falcons" in said["queries"]
+        assert set(said["queries"]) - {"Falcons"} <= {"The harbour", "The harbour Cranes"}
+        load(client, index_name, documents, encoder)
+        assert len(httpx.get(f"{url}/examples").json()["queries"]) == 3
+    with served(WordEncoder()) as plain:
+        assert httpx.get(f"{plain}/examples").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("title", "headings", "content", "query"),
+    [
+        ("Lisbon", (), "It is old.", "Lisbon"),
+        ("Lisbon", ("Lisbon",), "It is old.", "Lisbon"),
+        ("Lisbon", ("Lisbon", "People"), "It is old.", "Lisbon People"),
+        ("", ("  The\n people ",), "It is old.", "The people"),
+        ("", (), "It is  old.", "It is old."),
+        ("", (), "word " * 30, ("word " * 12).strip()),
+        ("", (), "あ" * 100, "あ" * 60),
+    ],
+)
+def test_an_example_is_a_title_and_a_heading_or_a_chunk_s_first_words(
+    title: str, headings: tuple[str, ...], content: str, query: str
+) -> None:
+    hit = Hit("d#0", "d", 0, 1.0, 0, len(content), content, title, {}, headings=headings)
+    assert example_query(hit) == query
 
 
 @pytest.mark.parametrize("neighbours", [0, 1, 10])
 def test_a_passage_is_the_document_s_text_with_the_hit_in_it(url: str, neighbours: int) -> None:
     said = ask(url, "/search", query=QUERIES[0], neighbours=neighbours)
-    for hit in (*said["late"], *said["naive"]):
+    for hit in all_hits(said):
         text = "".join(piece["text"] for piece in hit["passage"])
         assert text in DOCUMENTS[hit["doc_id"]].text
         first, last = max(0, hit["ordinal"] - neighbours), min(2, hit["ordinal"] + neighbours)
@@ -115,14 +228,24 @@ def test_a_passage_is_the_document_s_text_with_the_hit_in_it(url: str, neighbour
         assert "".join(piece["text"] for piece in hit["passage"] if piece["hit"]) == hit["content"]
 
 
-def test_sentences_are_late_in_one_list_and_alone_in_the_other(
-    filled: tuple[Elasticsearch, WordEncoder], url: str
+@pytest.mark.parametrize(
+    "options", [PoolingOptions(), PoolingOptions("blend", "sif", 0.3, 20), PoolingOptions("naive")], ids=str
+)
+def test_sentences_are_pooled_as_their_list_is(
+    client: Elasticsearch, index_name: str, options: PoolingOptions
 ) -> None:
-    encoder, query = filled[1], QUERIES[1]
+    encoder = make_index(client, index_name, max_tokens=14, pooling=options)
+    load(client, index_name, DOCUMENTS.values(), encoder)
+    query = QUERIES[1]
+    with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
+        said = ask(url, "/search", query=query)
+    own = {
+        one["name"]: PoolingOptions("naive") if one["name"] == "naive" else options for one in said["lists"]
+    }
+    assert list(own) == list(dict.fromkeys([options.pooling, "naive", "hybrid"]))
     [question] = encoder.encode_queries([query])
-    said = ask(url, "/search", query=query)
-    for pooling in ("late", "naive"):
-        for hit in said[pooling]:
+    for name, pooling in own.items():
+        for hit in hits_of(said, name):
             text = "".join(piece["text"] for piece in hit["passage"])
             sentences = [piece for piece in hit["passage"] if piece["similarity"] is not None]
             spans = tuple(ChunkSpan(*match.span()) for match in re.finditer(r"\S[^.]*\.", text))
@@ -130,7 +253,8 @@ def test_sentences_are_late_in_one_list_and_alone_in_the_other(
             document = Document("passage", text, spans=spans)
             expected = [
                 float(chunk.vector @ question)
-                for chunk in embed_documents([document], encoder=encoder, pooling=pooling)  # type: ignore[arg-type]
+                for chunk in embed_documents([document], encoder=encoder, pooling=pooling)
+                if isinstance(chunk, ChunkVector)
             ]
             assert [piece["similarity"] for piece in sentences] == pytest.approx(expected, abs=1e-5)
 
@@ -143,11 +267,13 @@ def test_a_text_is_compared_as_compare_does(url: str, chunker: str) -> None:
     assert {type(row) for row in rows} == {ComparedChunk}
     said = ask(url, "/compare", query=query, text=LETTER, max_tokens=6, chunker=chunker, k=3)
     expected = sorted(rows, key=lambda row: row.naive_rank)
-    for hits, wanted in ((said["late"], rows), (said["naive"], expected)):
-        assert [hit["ordinal"] for hit in hits] == [row.chunk.ordinal for row in wanted[:3]]
+    assert [one["name"] for one in said["lists"]] == ["late", "naive"]
+    for hits, wanted in ((hits_of(said, "late"), rows), (hits_of(said, "naive"), expected)):
+        assert [hit["id"] for hit in hits] == [f"text#{row.chunk.ordinal}" for row in wanted[:3]]
         for hit, row in zip(hits, wanted, strict=False):
-            assert (hit["late"], hit["naive"]) == (pytest.approx(row.late), pytest.approx(row.naive))
-            assert (hit["late_rank"], hit["naive_rank"]) == (row.late_rank, row.naive_rank)
+            near = {name: pytest.approx(found["score"]) for name, found in hit["scores"].items()}
+            assert near == {"late": row.late, "naive": row.naive}
+            assert ranks(hit) == {"late": row.late_rank, "naive": row.naive_rank}
             assert "".join(piece["text"] for piece in hit["passage"] if piece["hit"]) == row.chunk.content
             assert "".join(piece["text"] for piece in hit["passage"]) in LETTER
 
@@ -156,7 +282,7 @@ def test_a_sentence_of_a_text_has_one_shade_in_every_passage(url: str) -> None:
     said = ask(url, "/compare", query="old lakes", text=LETTER, max_tokens=6)
     for pooling in ("late", "naive"):
         shades: dict[str, set[float]] = {}
-        for piece in (piece for hit in said[pooling] for piece in hit["passage"]):
+        for piece in (piece for hit in hits_of(said, pooling) for piece in hit["passage"]):
             shades.setdefault(piece["text"], set()).add(piece["similarity"])
         assert len({*map(frozenset, shades.values())}) > 3
         assert all(len(shade) == 1 for shade in shades.values())
@@ -166,7 +292,7 @@ def test_an_index_without_a_hit_answers_with_empty_lists(client: Elasticsearch, 
     encoder = make_index(client, index_name)
     with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
         said = ask(url, "/search", query="anything")
-    assert (said["candidates"], said["late"], said["naive"]) == (0, [], [])
+    assert (said["candidates"], [one["hits"] for one in said["lists"]]) == (0, [[], [], []])
 
 
 def test_documents_of_others_are_left_out(client: Elasticsearch, index_name: str) -> None:
@@ -178,14 +304,14 @@ def test_documents_of_others_are_left_out(client: Elasticsearch, index_name: str
         client.index(index=index_name, id=f"stranger{number}", document=document, refresh=True)
     with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
         said = ask(url, "/search", query="Lisbon lies on the Tagus")
-    assert {hit["doc_id"] for hit in said["late"]} == {"lisbon", "köln"}, "berlin has a chunk too many"
+    assert {hit["doc_id"] for hit in all_hits(said)} == {"lisbon", "köln"}, "berlin has a chunk too many"
 
 
 def test_an_index_that_no_longer_fits_is_refused_in_words(client: Elasticsearch, index_name: str) -> None:
     encoder = make_index(client, index_name)
     load(client, index_name, LETTERS, encoder)
     with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
-        assert ask(url, "/search", query="old")["late"]
+        assert all_hits(ask(url, "/search", query="old"))
         client.indices.delete(index=index_name)
         gone = httpx.post(f"{url}/search", json={"query": "old"})
         make_index(client, index_name, WordEncoder(weights="sha256:other"))
@@ -202,8 +328,9 @@ def test_a_lost_elasticsearch_is_told_and_the_rest_goes_on() -> None:
         served(encoder, index=Index(client, "any", encoder.identity)) as url,
     ):
         lost = httpx.post(f"{url}/search", json={"query": "old"}, timeout=60)
-        assert ask(url, "/compare", query="old", text="It is old.")["late"]
-    assert lost.status_code == 502
+        examples = httpx.get(f"{url}/examples", timeout=60)
+        assert all_hits(ask(url, "/compare", query="old", text="It is old."))
+    assert (lost.status_code, examples.status_code) == (502, 502)
     assert "127.0.0.1:9: cannot be reached" in lost.json()["error"]
 
 
@@ -212,14 +339,14 @@ def test_a_search_with_too_many_tokens_is_refused(filled: tuple[Elasticsearch, W
     index = Index(client, INDEX, encoder.identity)
     with served(encoder, index=index, limits=Limits(request_tokens=100)) as url:
         refused = httpx.post(f"{url}/search", json={"query": QUERIES[0]}, timeout=60)
-        assert ask(url, "/search", query=QUERIES[0], candidates=3, k=1)["late"]
+        assert all_hits(ask(url, "/search", query=QUERIES[0], candidates=1, k=1))
     assert (refused.status_code, "at most 100" in refused.json()["error"]) == (422, True)
 
 
 def test_sentences_are_no_inputs() -> None:
     with served(WordEncoder(), limits=Limits(inputs=3)) as few:
         said = ask(few, "/compare", query="old lakes", text=LETTER, max_tokens=100)
-    assert sum(piece["similarity"] is not None for piece in said["late"][0]["passage"]) == 6
+    assert sum(piece["similarity"] is not None for piece in hits_of(said, "late")[0]["passage"]) == 6
 
 
 def test_it_says_what_is_served(url: str) -> None:
@@ -255,7 +382,6 @@ def test_the_command_refuses_what_it_cannot_compare(
     )
     there = ("--url", elasticsearch_url, "--port", 0)
     assert "index nowhere does not exist" in error_of(run("serve", "--index", "nowhere", *there), 2)
-    assert "was made with naive pooling" in error_of(run("serve", "--index", NAIVE, *there), 2)
     assert "the model given is fake/words (sha256:b)" in error_of(run("serve", "--index", INDEX, *there), 2)
     lost = run("serve", "--index", INDEX, "--url", "http://127.0.0.1:9")
     assert "cannot be reached" in error_of(lost, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,6 +16,15 @@ from commands import run
 from indices import WordEncoder, made_up_documents
 from test_evaluation import questions_of, write_rows
 
+from es_latechunk import (
+    Axes,
+    EvaluatedCombination,
+    Interval,
+    OnProgress,
+    evaluate,
+    read_documents,
+    read_questions,
+)
 from es_latechunk.cli.index import create
 from es_latechunk.cli.ingest import ingest
 from es_latechunk.cli.options.shared import PoolingChoice
@@ -178,3 +188,47 @@ def test_a_run_ends_with_a_recommendation(tmp_path: Any, monkeypatch: pytest.Mon
     assert advice["commands"][1] == f"es-latechunk ingest {corpus} --id-field _id --index my-index"
     assert "--query-prefix 'q: '" in advice["commands"][0]
     assert all(f"  {line}" in shown.stdout.splitlines() for line in advice["commands"])
+
+
+def test_the_function_says_what_the_command_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = WordEncoder()
+    monkeypatch.setattr("es_latechunk.cli.evaluate.load_encoder", lambda *_, **__: encoder)
+    documents = made_up_documents()
+    write_rows(tmp_path / "documents.jsonl", [{"id": one.id, "text": one.text} for one in documents])
+    asked = questions_of(documents)
+    write_rows(tmp_path / "questions.jsonl", [{"question": one.text, "doc_id": one.doc_id} for one in asked])
+    given = ("--documents", tmp_path, "--max-tokens", "7,14", "--baseline", "naive 14 knn", "--json")
+    *rows, advice = map(
+        json.loads, run("evaluate", *given, "--cache-dir", tmp_path / "cache").stdout.splitlines()
+    )
+    shown: list[EvaluatedCombination] = []
+    done: list[tuple[str, int, int]] = []
+
+    def commands(chosen: EvaluatedCombination) -> list[str]:
+        shown.append(chosen)
+        return ["the line of a caller"]
+
+    def on_progress(what: str, count: int, total: int) -> None:
+        done.append((what, count, total))
+
+    follow: OnProgress = on_progress
+    report = evaluate(
+        read_documents([tmp_path / "documents.jsonl"]),
+        read_questions(tmp_path / "questions.jsonl"),
+        encoders=[encoder],
+        axes=Axes(max_tokens=(7, 14)),
+        baseline="naive 14 knn",
+        report=tmp_path / "report.html",
+        commands=commands,
+        cache_dir=tmp_path / "another",
+        on_progress=follow,
+    )
+    for one, row in zip(report.combinations, rows, strict=True):
+        assert one.in_corpus.ndcg.mean() == pytest.approx(row["in_corpus"]["ndcg"], abs=1e-6)
+        assert (one is report.baseline) == row["baseline"]
+        difference: Interval = one.in_corpus_difference
+        assert difference.low == pytest.approx(row["in_corpus"]["ndcg_low"], abs=1e-6)
+    assert (report.recommendation, [report.recommended]) == (advice["recommendation"], shown)
+    assert "the line of a caller" in (tmp_path / "report.html").read_text("utf-8")
+    assert (len(report.questions), report.relevance, report.k, report.errors) == (48, "document", 10, [])
+    assert ("searching", 48, 48) in done

@@ -28,9 +28,9 @@ from serving import SECRET, FailingEncoder, HeldEncoder, served
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.embed import embed_documents
 from es_latechunk.models import load_encoder
-from es_latechunk.serve.batcher import Batcher, Job, Kind, embed_jobs
+from es_latechunk.serve.batcher import LATE, NAIVE, Batcher, Job, Kind, embed_jobs
 from es_latechunk.serve.limits import Limits, RequestError
-from es_latechunk.types import Document, FloatArray, TokenEncoder
+from es_latechunk.types import Document, FloatArray, PoolingOptions, TokenEncoder
 
 WORDS = ("berlin", "is", "a", "city", "and", "it", "lies", "on", "the", "spree", "she", "saw", "bridge")
 
@@ -44,7 +44,7 @@ def text_of(words: int, seed: int = 0) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=words)) + "."  # noqa: S311
 
 
-def job_of(encoder: TokenEncoder, *texts: str, kind: Kind = "late", max_tokens: int = 5) -> Job:
+def job_of(encoder: TokenEncoder, *texts: str, kind: Kind = LATE, max_tokens: int = 5) -> Job:
     chunker = make_chunker("tokens", tokenizer=encoder.tokenizer, max_tokens=max_tokens)
     documents = [Document(id="d", text=text) for text in texts]
     return Job([chunk_document(d, chunker=chunker, tokenizer=encoder.tokenizer) for d in documents], kind)
@@ -118,7 +118,7 @@ def _vectors(expected: Any, read: Callable[[Any], Any]) -> Callable[[httpx.Respo
 
 def test_a_job_gets_the_vectors_that_it_gets_alone() -> None:
     encoder = PositionEncoder()
-    kinds: list[Kind] = ["late", "query", "naive", "late", "query", "naive"]
+    kinds: list[Kind] = [LATE, "query", NAIVE, LATE, PoolingOptions("blend"), NAIVE]
     jobs = [
         job_of(encoder, *(text_of(1 + 9 * i, seed=i * n) for n in range(1, 4)), kind=kind,
                max_tokens=10**6 if kind == "query" else 5)

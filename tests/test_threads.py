@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
-from es_latechunk.threads import Call, Workers
+from es_latechunk.threads import Call, Interrupt, Interrupted, Workers, check_interrupt, pause, result_of
 
 INTERRUPTED = """
 import os, signal, threading, time
-from es_latechunk.threads import Call, Workers
+from es_latechunk.threads import Call, Interrupt, Interrupted, Workers, check_interrupt, pause, result_of
 
 begun = threading.Event()
 
@@ -87,3 +89,40 @@ def test_workers_run_calls_in_order_and_drop_those_that_have_not_begun() -> None
     assert begun.result() == 2
     assert not dropped.has_ended(within=0.1)
     assert ran == [0, 1, 2]
+
+
+def test_a_call_that_is_cancelled_before_it_has_begun_is_not_run() -> None:
+    workers: Workers[None] = Workers(1)
+    go_on, ran = threading.Event(), list[str]()
+    first = workers.submit(lambda: ran.append(str(go_on.wait(60))))
+    cancelled = workers.submit(lambda: ran.append("cancelled"))
+    last = workers.submit(lambda: ran.append("last"))
+    assert cancelled.future.cancel()
+    go_on.set()
+    last.result()
+    assert first.has_ended(within=0)
+    assert ran == ["True", "last"]
+
+
+@pytest.mark.parametrize("wait", [lambda: pause(60), lambda: result_of(Future()), check_interrupt])
+def test_an_interrupt_is_raised_once_in_the_thread_that_runs_under_it(wait: Callable[[], None]) -> None:
+    """And in no other one; what cleans up after it can wait."""
+    interrupt, cleaned_up = Interrupt(), list[str]()
+
+    def work() -> None:
+        try:
+            while True:
+                wait()
+        finally:
+            pause(0.001)
+            cleaned_up.append("yes")
+
+    call = Call(lambda: interrupt.run(work))
+    call.start()
+    check_interrupt()
+    interrupt.ask()
+    with pytest.raises(Interrupted):
+        call.result()
+    assert cleaned_up == ["yes"]
+    interrupt.ask()
+    check_interrupt()

@@ -33,17 +33,18 @@ from es_latechunk.cli.output.evaluation import (
     result_row,
 )
 from es_latechunk.cli.output.messages import Failures, note, print_json
-from es_latechunk.documents import printable, unique_documents
+from es_latechunk.documents import printable, shown_source, unique_documents
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES
 from es_latechunk.errors import UsageError, setting
 from es_latechunk.evaluation.questions.relevance import RELEVANCES
-from es_latechunk.evaluation.vectors.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
+from es_latechunk.evaluation.vectors.cache import DEFAULT_CACHE_BYTES
 from es_latechunk.models import EncoderLoader, load_encoder, load_recorded
 from es_latechunk.types import POOLINGS, TOKEN_WEIGHTS
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from es_latechunk.evaluation.results.combinations import EvaluatedCombination
     from es_latechunk.types import Encoder, EncoderIdentity
 
 T = TypeVar("T")
@@ -267,12 +268,8 @@ def evaluate(
     overlap: tuple[int, ...],
     pieces: tuple[int, ...],
     exact_windows: bool,
-    baseline: str | None,
     sample: int | None,
-    runs: Path | None,
     report: Path | None,
-    cache_dir: Path | None,
-    cache_size: int,
     index: str | None,
     client: Elasticsearch | None,
     reader: Reader,
@@ -288,13 +285,11 @@ def evaluate(
     """
     from es_latechunk.evaluation.evaluate import Axes
     from es_latechunk.evaluation.evaluate import evaluate as run_evaluate
-    from es_latechunk.evaluation.html import check_target, report_page, write_page
+    from es_latechunk.evaluation.html import check_target
     from es_latechunk.evaluation.questions.pseudo_queries import make_pseudo_queries
     from es_latechunk.evaluation.questions.read import read_questions
-    from es_latechunk.evaluation.results.differences import differences, find_baseline
     from es_latechunk.evaluation.results.measures import check_installed
-    from es_latechunk.evaluation.results.recommendation import recommend
-    from es_latechunk.evaluation.search.real_index import RealIndex
+    from es_latechunk.index import Index
 
     check_installed()
     if report is not None:
@@ -315,14 +310,21 @@ def evaluate(
         texts, asked = list(made.documents), _sampled(made.questions, sample)
     else:
         asked = _sampled(list(failures.named(read_questions(source.questions))), sample)
-    if runs is not None:
-        runs.mkdir(parents=True, exist_ok=True)
+
+    def commands(chosen: EvaluatedCombination) -> list[str]:
+        [named] = [words for encoder, words in encoders if encoder is chosen.encoder]
+        return recommended_commands(
+            chosen.combination,
+            model=[*named, *_given(MODEL_OPTIONS)],
+            source=[*map(shown_source, source.paths), *source.settings, *_given(NAMES)],
+            search=_given(("bm25_weight",)) if chosen.combination.mode == "hybrid" else [],
+        )
+
     with progress(quiet=as_json) as on_progress:
-        evaluation = run_evaluate(
+        evaluated = run_evaluate(
             texts,
             asked,
             encoders=[encoder for encoder, _ in encoders],
-            cache=ArrayCache(cache_dir or default_cache_folder(), max_bytes=cache_size),
             axes=Axes(
                 max_tokens=wanted.pop("max_tokens"),
                 chunkers=wanted.pop("chunker"),
@@ -335,34 +337,23 @@ def evaluate(
                 shared_windows=not exact_windows,
                 modes=wanted.pop("mode"),
             ),
-            index=RealIndex.open(client, index, _loader(loading)) if client and index else None,
-            runs=runs,
+            index=Index(index, client=client, encoder=_loader(loading)) if client and index else None,
+            report=report,
+            commands=commands,
             on_progress=on_progress,
             **wanted,
         )
-    for error in evaluation.errors:
+    for error in evaluated.errors:
         failures.add(error)
-    base = find_baseline(evaluation, baseline)
-    gains = differences(evaluation.results, base)
-    advice = recommend(evaluation, base)
-    commands: list[str] = []
-    if advice.chosen is not None:
-        [named] = [words for encoder, words in encoders if encoder is advice.chosen.chunking.encoder]
-        commands = recommended_commands(
-            advice.chosen.combination,
-            model=[*named, *_given(MODEL_OPTIONS)],
-            source=[*source.paths, *source.settings, *_given(NAMES)],
-            search=_given(("bm25_weight",)) if advice.chosen.combination.mode == "hybrid" else [],
-        )
+    lines = commands(evaluated.recommended) if evaluated.recommended else []
     if as_json:
-        for result, gain in zip(evaluation.results, gains, strict=True):
-            print_json(result_row(evaluation, result, gain, baseline=result is base))
-        print_json({"recommendation": advice.sentence, "commands": commands})
+        for result in evaluated.combinations:
+            print_json(result_row(evaluated, result))
+        print_json({"recommendation": evaluated.recommendation, "commands": lines})
     else:
-        print_results(evaluation, gains, base)
-        print_recommendation(advice, commands)
+        print_results(evaluated)
+        print_recommendation(evaluated.recommendation, lines)
     if report is not None:
-        write_page(report, report_page(evaluation, gains, base, advice, commands), "report")
         note(f"written: {printable(str(report))}")
     failures.exit()
 

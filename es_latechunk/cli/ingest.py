@@ -123,7 +123,8 @@ def ingest(
     client: Elasticsearch,
     as_json: bool,
 ) -> None:
-    """Write documents into an index. PATH is a file, a folder, or "-" for standard input.
+    """Write documents into an index. PATH is a file, a folder, "-" for standard input, or an address that begins
+    with s3://, gs://, abfs://, hf:// or https://.
 
     The model and the chunker are those that the index records. Running the same command again writes only what has
     changed. If a document cannot be used, it is named on stderr, the others are written, and the exit code is 1.

@@ -28,7 +28,7 @@ from es_latechunk.types import TokenEncoder
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from es_latechunk.serve.comparison import Index
+    from es_latechunk.serve.index import Index
     from es_latechunk.types import Encoder, EncoderIdentity
 
 DEFAULTS = Limits()
@@ -134,7 +134,8 @@ def serve(
 
     It answers OpenAI's embedding requests (/v1/embeddings) and Hugging Face's feature extraction (/ and /embed), and
     chunks whole documents at /late_chunk. In a browser, / is a page that compares late with naive pooling: on the
-    chunks of --index, or on a text that you paste. Requests that are under way when it is stopped are still answered.
+    chunks of --index, beside a hybrid search, or on a text that you paste. Requests that are under way when it is
+    stopped are still answered.
     With --json, one line on stdout says which address it listens on.
     """
     _check_token(token)
@@ -161,17 +162,13 @@ def serve(
 
 
 def _recorded(client: Elasticsearch, name: str) -> EncoderIdentity:
-    """Return the model that an index records; an index without late vectors is refused."""
     from es_latechunk.elastic.index.admin import read_identity
-    from es_latechunk.serve.comparison import check_index
 
-    identity = read_identity(client, name)
-    check_index(name, identity)
-    return identity.encoder
+    return read_identity(client, name).encoder
 
 
 def _index(client: Elasticsearch, name: str, encoder: TokenEncoder) -> Index:
-    from es_latechunk.serve.comparison import Index
+    from es_latechunk.serve.index import Index
 
     index = Index(client, name, encoder.identity)
     index.check()

@@ -1,9 +1,10 @@
-"""Read documents from files, folders and standard input, one at a time."""
+"""Read documents from files, folders, stores, web servers and standard input, one at a time."""
 
 from es_latechunk.documents.ids import USED_BEFORE, SeenIds, document_hash, unique_documents
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, FORMATS
-from es_latechunk.documents.read import STDIN, count_bytes, read_documents
-from es_latechunk.documents.sources import check_paths, printable
+from es_latechunk.documents.read import STDIN, check_sources, count_bytes, parse_sources, read_documents
+from es_latechunk.documents.remote.address import shown_source
+from es_latechunk.documents.sources import printable
 
 __all__ = [
     "DEFAULT_MAX_DOCUMENT_BYTES",
@@ -11,10 +12,12 @@ __all__ = [
     "STDIN",
     "USED_BEFORE",
     "SeenIds",
-    "check_paths",
+    "check_sources",
     "count_bytes",
     "document_hash",
+    "parse_sources",
     "printable",
     "read_documents",
+    "shown_source",
     "unique_documents",
 ]

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from gzip import BadGzipFile
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from es_latechunk.documents.binary import check_extra, extra_is_complete, read_docx, read_pdf
 from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, Reading, kind_of
+from es_latechunk.documents.remote.address import Address, ObjectError, parse_address
 from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, printable
 from es_latechunk.documents.streams import unpacked
 from es_latechunk.documents.tables import read_csv
@@ -21,8 +22,12 @@ from es_latechunk.documents.text import read_markdown, read_text
 from es_latechunk.errors import DocumentError, setting
 from es_latechunk.types import Document
 
+if TYPE_CHECKING:
+    from es_latechunk.documents.remote.objects import RemoteFile
+
 STDIN, STDIN_ID = Path("-"), "stdin"
 
+Source = Path | Address
 Reader = Callable[[BinaryIO, str, Reading], Iterator[Document | DocumentError]]
 READERS: dict[str, Reader] = {
     "text": read_text,
@@ -49,7 +54,10 @@ def read_documents(
     on_read: Callable[[int], None] | None = None,
     on_encoding: Callable[[str, str], None] | None = None,
 ) -> Iterator[Document | DocumentError]:
-    """Yield the documents of files, folders and "-" (standard input), one at a time and in a fixed order.
+    """Yield the documents of files, folders, addresses and "-" (standard input), one at a time and in a fixed order.
+
+    An address begins with s3://, gs://, abfs://, hf://, http:// or https://, and stands for an object or, in a store,
+    for all objects below it.
 
     What cannot be read becomes a DocumentError, and reading goes on. `ingest` and `embed_documents` accept these errors
     among the documents; `raise_errors` raises the first one. A text is never changed: line ends, byte order marks and
@@ -67,7 +75,8 @@ def read_documents(
     - `on_read`: is called after each document and each file with the bytes that were read from disk since then.
     - `on_encoding`: is called with a file's id and its encoding, if that is not UTF-8.
 
-    A path that does not exist, a wrong option or a missing library raises UsageError before anything is read.
+    A path that does not exist, a wrong option or a missing library raises UsageError before anything is read, and a
+    store or web server that cannot be reached raises PreconditionError.
     """
 
     def ignore(*_: object) -> None:
@@ -83,10 +92,26 @@ def read_documents(
         on_read=on_read or ignore,
         on_encoding=on_encoding or ignore,
     )
-    selection, sources = Selection(include, exclude), [Path(path) for path in paths]
+    selection, sources = Selection(include, exclude), parse_sources(paths)
     _check(sources, selection, reading)
-    for path in sources:
-        yield from _read_path(path, selection, reading)
+    for source in sources:
+        yield from _read_source(source, selection, reading)
+
+
+def parse_sources(paths: Iterable[str | Path]) -> list[Source]:
+    """Return each path as a Path of this machine or as an address of another."""
+    return [parse_address(path) or Path(path) for path in paths]
+
+
+def check_sources(sources: Iterable[Source]) -> None:
+    """Raise a UsageError for the first path or address where nothing is, as that is probably a typing error."""
+    for source in sources:
+        if isinstance(source, Address):
+            from es_latechunk.documents.remote.objects import check_address
+
+            check_address(source)
+        elif source != STDIN:
+            check_paths([source])
 
 
 def count_bytes(
@@ -96,40 +121,58 @@ def count_bytes(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
 ) -> int | None:
-    """Return the number of bytes that `read_documents` will read; None if standard input is among the paths."""
-    sources = [Path(path) for path in paths]
-    check_paths(path for path in sources if path != STDIN)
-    if STDIN in sources:
+    """Return the number of bytes that `read_documents` will read.
+
+    It is None if standard input or an address is among the paths: to list a store can take as long as to read it.
+    """
+    sources = parse_sources(paths)
+    if STDIN in sources or any(isinstance(source, Address) for source in sources):
         return None
+    check_sources(sources)
     files = _usable_files(sources, Selection(include, exclude))
-    return sum(file.path.stat().st_size for file in files if kind_of(file.path.name, format))
+    return sum(
+        file.path.stat().st_size
+        for file in files
+        if kind_of(file.name, format) and isinstance(file, SourceFile)
+    )
 
 
-def _usable_files(paths: list[Path], selection: Selection) -> Iterator[SourceFile]:
-    return (file for file in find_files(paths, selection) if isinstance(file, SourceFile))
+def _find(source: Source, selection: Selection) -> Iterator[SourceFile | RemoteFile | DocumentError]:
+    if not isinstance(source, Address):
+        return find_files([source], selection)
+    # Imported here: the libraries of stores and web servers are slow to import.
+    from es_latechunk.documents.remote.objects import find_objects
+
+    return find_objects(source, selection)
 
 
-def _check(paths: list[Path], selection: Selection, reading: Reading) -> None:
+def _usable_files(sources: list[Source], selection: Selection) -> Iterator[SourceFile | RemoteFile]:
+    found = (file for source in sources for file in _find(source, selection))
+    return (file for file in found if not isinstance(file, DocumentError))
+
+
+def _check(sources: list[Source], selection: Selection, reading: Reading) -> None:
     """Raise a UsageError for a path that does not exist, and for a file whose library is not installed."""
-    files = [path for path in paths if path != STDIN]
-    check_paths(files)
+    check_sources(sources)
     if extra_is_complete():
         return
-    for file in _usable_files(files, selection):
-        check_extra(kind_of(file.path.name, reading.format), printable(file.id))
-    if STDIN in paths:
+    for file in _usable_files([source for source in sources if source != STDIN], selection):
+        check_extra(kind_of(file.name, reading.format), printable(file.id))
+    if STDIN in sources:
         check_extra(reading.format, STDIN_ID)
 
 
-def _read_path(path: Path, selection: Selection, reading: Reading) -> Iterator[Document | DocumentError]:
-    if path == STDIN:
+def _read_source(
+    source: Source, selection: Selection, reading: Reading
+) -> Iterator[Document | DocumentError]:
+    if source == STDIN:
         yield from _read_stdin(reading)
         return
-    for file in find_files([path], selection):
+    for file in _find(source, selection):
         if isinstance(file, DocumentError):
             yield file
             continue
-        kind = kind_of(file.path.name, reading.format)
+        kind = kind_of(file.name, reading.format)
         if kind:
             yield from _read_file(file, READERS[kind], reading)
         elif file.named:
@@ -141,11 +184,13 @@ def _read_path(path: Path, selection: Selection, reading: Reading) -> Iterator[D
             reading.on_note(printable(file.id), "is of an unknown format; it is skipped")
 
 
-def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[Document | DocumentError]:
+def _read_file(
+    file: SourceFile | RemoteFile, reader: Reader, reading: Reading
+) -> Iterator[Document | DocumentError]:
     reported = 0  # bytes on disk, not of the unpacked content
     try:
-        with file.path.open("rb") as stream:
-            for document in reader(unpacked(stream, file.path.name), file.id, reading):
+        with file.open() as stream:
+            for document in reader(unpacked(stream, file.name), file.id, reading):
                 reading.on_read(stream.tell() - reported)
                 reported = stream.tell()
                 yield document
@@ -157,6 +202,8 @@ def _read_file(file: SourceFile, reader: Reader, reading: Reading) -> Iterator[D
 def _cause(error: Exception) -> str:
     if isinstance(error, EOFError | zlib.error | BadGzipFile):
         return f"cannot be unpacked ({error}); get the whole file"
+    if isinstance(error, ObjectError):
+        return str(error)
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error})"
     return str(error)

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pathspec import GitIgnoreSpec
 
@@ -24,6 +25,13 @@ class SourceFile:
     path: Path
     id: str
     named: bool  # the user gave the path of this file, not of a folder above it
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
 
 
 class Selection:
@@ -103,11 +111,12 @@ def _cannot_be_listed(error: OSError) -> DocumentError:
 
 
 def _checked(path: Path, file_id: str, *, named: bool) -> SourceFile | DocumentError:
-    cause = _name_fault(file_id) or _kind_fault(path)
+    cause = name_fault(file_id) or _kind_fault(path)
     return DocumentError(printable(file_id), cause) if cause else SourceFile(path, file_id, named=named)
 
 
-def _name_fault(file_id: str) -> str:
+def name_fault(file_id: str) -> str:
+    """Return why a name gives no id; "" if it gives one."""
     if any("\ud800" <= character <= "\udfff" for character in file_id):
         return "its name is not UTF-8, so it gives no id; rename the file"
     if any(ord(character) < 32 or ord(character) == 127 for character in file_id):

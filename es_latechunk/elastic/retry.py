@@ -23,7 +23,7 @@ from tenacity import (
 
 from es_latechunk.elastic.connection import is_blocked, reason
 from es_latechunk.errors import ServerError, WriteError
-from es_latechunk.threads import Call
+from es_latechunk.threads import Call, pause
 
 TRANSIENT_STATUSES = (429, 502, 503, 504)
 LONGEST_WAIT = 30.0  # seconds between two attempts
@@ -106,6 +106,7 @@ def _retrying(retry_for: float, what: str) -> Retrying:
             log.info("%s so far (%s); trying for %g s in all", what, cause, retry_for)
 
     return Retrying(
+        sleep=pause,
         before_sleep=log_once,
         retry=retry_if_exception_type(TransientError),
         wait=wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from es_latechunk.chunking import DEFAULT_CHUNKER, DEFAULT_MAX_TOKENS
 from es_latechunk.dry_run import TEXT_FACTOR, vector_bytes
 from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT, MODES, Mode
 from es_latechunk.errors import DocumentError, UsageError, setting
+from es_latechunk.evaluation.html import check_target, report_page, write_page
 from es_latechunk.evaluation.questions.read import Question, check_questions
 from es_latechunk.evaluation.questions.relevance import (
     Relevance,
@@ -22,7 +23,15 @@ from es_latechunk.evaluation.questions.relevance import (
     chunk_qrels,
     document_qrels,
 )
-from es_latechunk.evaluation.results.combinations import Combination, CombinationResult, Evaluation, file_name
+from es_latechunk.evaluation.results.combinations import (
+    Combination,
+    CombinationResult,
+    EvaluatedCombination,
+    Evaluation,
+    EvaluationReport,
+    file_name,
+)
+from es_latechunk.evaluation.results.differences import differences, find_baseline
 from es_latechunk.evaluation.results.measures import (
     NDCG_CUTOFF,
     Qrels,
@@ -32,10 +41,11 @@ from es_latechunk.evaluation.results.measures import (
     write_qrels,
     write_run,
 )
+from es_latechunk.evaluation.results.recommendation import recommend
 from es_latechunk.evaluation.search.bm25 import ContextualBM25
 from es_latechunk.evaluation.search.ranking import Found, Scores, best, blocks, by_document
 from es_latechunk.evaluation.search.real_index import RealIndex, check_no_pseudo_queries, scopes_of
-from es_latechunk.evaluation.vectors.cache import ArrayCache
+from es_latechunk.evaluation.vectors.cache import DEFAULT_CACHE_BYTES, ArrayCache, default_cache_folder
 from es_latechunk.evaluation.vectors.chunkings import (
     Chunking,
     ChunkingVectors,
@@ -54,6 +64,9 @@ from es_latechunk.types import (
     PoolingOptions,
     TokenWeights,
 )
+
+if TYPE_CHECKING:
+    from es_latechunk.index import Index
 
 INDEX_TYPE = "int8_hnsw"  # that of an index made by default
 T = TypeVar("T")
@@ -79,7 +92,7 @@ class Axes:
     modes: Sequence[Mode] = MODES
     shared_windows: bool = True
 
-    def variants(self, encoder: Encoder) -> list[Variant]:
+    def _variants(self, encoder: Encoder) -> list[Variant]:
         """Return every way to make the vectors; naive pooling has no windows over the document, and so comes once."""
         measured = None if self.poolings else measured_pooling(encoder.identity)
         made = [Variant(measured.options, measured.overlap, self.shared_windows)] if measured else []
@@ -102,7 +115,7 @@ class Axes:
         ]
         return list(dict.fromkeys(made))
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise UsageError for a value that does not exist, and for a setting without any value."""
         for name in Axes.__dataclass_fields__:
             if name not in ("poolings", "shared_windows") and not getattr(self, name):
@@ -118,6 +131,81 @@ def evaluate(
     questions: Iterable[Question | DocumentError],
     *,
     encoders: Sequence[Encoder],
+    axes: Axes | None = None,
+    relevance: Relevance | None = None,
+    k: int = NDCG_CUTOFF,
+    bm25_weight: float = DEFAULT_BM25_WEIGHT,
+    baseline: str | None = None,
+    index: Index | None = None,
+    runs: Path | None = None,
+    report: Path | None = None,
+    commands: Callable[[EvaluatedCombination], Sequence[str]] | None = None,
+    cache_dir: Path | None = None,
+    cache_size: int = DEFAULT_CACHE_BYTES,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> EvaluationReport:
+    """Search for every question with every combination of settings, compare what is found, and recommend one.
+
+    Scores are exact and need no server: cosines of all chunks, and BM25 as the index computes it. `encoders` and `axes`
+    are what is combined. `relevance` is "span" (a chunk counts if it overlaps an answer) or "document" (its best chunk
+    ranks a document); by default, what the questions have. The measures are nDCG@10, and recall and the reciprocal rank
+    in the first `k` hits, at least 10. `bm25_weight` is that of a hybrid search. `baseline` has words of the
+    combination that all others are compared with, such as "naive 128 hybrid"; by default, it is the one that is nearest
+    to a new index. `index` is a real index that is asked the same questions, in the same modes. `runs` is a folder for
+    files in TREC's format, and `report` the HTML page that is written; `commands` returns lines that the page shows
+    below the recommendation. Token vectors are kept in `cache_dir`, by default below the user's cache folder, which
+    holds at most `cache_size` bytes. `on_progress` gets what is being done, how much of it is done, and how much there
+    is.
+
+    What is wrong with a document or a question is in the report's `errors`, and the others are evaluated. Raises
+    UsageError if no question is left, and PreconditionError without the extra `evaluate`.
+    """
+    if report is not None:
+        check_target(report, "report")
+    if runs is not None:
+        runs.mkdir(parents=True, exist_ok=True)
+    evaluation = measure_combinations(
+        documents,
+        questions,
+        encoders=encoders,
+        cache=ArrayCache(cache_dir or default_cache_folder(), max_bytes=cache_size),
+        axes=axes,
+        relevance=relevance,
+        k=k,
+        bm25_weight=bm25_weight,
+        index=None if index is None else RealIndex.open(index.client, index.name, index.encoder),
+        runs=runs,
+        on_progress=on_progress,
+    )
+    base = find_baseline(evaluation, baseline)
+    gains = differences(evaluation.results, base)
+    advice = recommend(evaluation, base)
+    combinations = [
+        EvaluatedCombination.of(result, gain.in_corpus, gain.in_document)
+        for result, gain in zip(evaluation.results, gains, strict=True)
+    ]
+    places = {id(result): place for place, result in enumerate(evaluation.results)}
+    recommended = None if advice.chosen is None else combinations[places[id(advice.chosen)]]
+    if report is not None:
+        lines = commands(recommended) if commands and recommended else ()
+        write_page(report, report_page(evaluation, gains, base, advice, lines), "report")
+    return EvaluationReport(
+        evaluation.questions,
+        evaluation.relevance,
+        k,
+        combinations,
+        combinations[places[id(base)]],
+        recommended,
+        advice.sentence,
+        evaluation.errors,
+    )
+
+
+def measure_combinations(
+    documents: Iterable[Document | DocumentError],
+    questions: Iterable[Question | DocumentError],
+    *,
+    encoders: Sequence[Encoder],
     cache: ArrayCache,
     axes: Axes | None = None,
     relevance: Relevance | None = None,
@@ -127,20 +215,15 @@ def evaluate(
     runs: Path | None = None,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Evaluation:
-    """Search for every question with every combination, and measure what is found.
+    """Search for every question with every combination, and measure what is found; see `evaluate`.
 
-    Scores are exact and need no server: cosines of all chunks, and BM25 as the index computes it. `relevance` is "span"
-    (a chunk counts if it overlaps an answer) or "document" (its best chunk ranks a document). The measures are nDCG@10,
-    and recall and the reciprocal rank in the first `k` hits, at least 10. `index` is a real index that is asked the
-    same questions, in the same modes. `runs` is a folder for files in TREC's format. What is wrong with a document or a
-    question is in `errors`, and the others are evaluated. Raises UsageError if no question is left, and
-    PreconditionError without the extra `evaluate`.
+    `runs` is a folder that exists.
     """
     check_installed()
     axes = axes or Axes()
-    axes.check()
+    axes._check()
     for encoder in encoders:
-        for variant in axes.variants(encoder):
+        for variant in axes._variants(encoder):
             variant.check(encoder)
     if k < NDCG_CUTOFF:
         raise UsageError(f"{setting('k')} {k} is less than the {NDCG_CUTOFF} hits that nDCG looks at")
@@ -163,7 +246,7 @@ def evaluate(
     for encoder in encoders:
         own = [chunking for chunking in chunkings if chunking.encoder is encoder]
         source = VectorSource(encoder, cache)
-        variants: Sequence[Variant] = axes.variants(encoder) if set(axes.modes) - {"bm25"} else ()
+        variants: Sequence[Variant] = axes._variants(encoder) if set(axes.modes) - {"bm25"} else ()
         queries = source.embed_queries([question.text for question in asked]) if variants else None
         vectors = ChunkingVectors(own, variants, source, on_progress=on_progress)
         errors += vectors.errors

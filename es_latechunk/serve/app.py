@@ -45,7 +45,7 @@ from es_latechunk.serve.server import KnownHosts
 from es_latechunk.types import FloatArray, TokenEncoder
 
 if TYPE_CHECKING:
-    from es_latechunk.serve.comparison import Index
+    from es_latechunk.serve.index import Index
 
 BODY_SECONDS = 60.0
 CLIENT_GONE = 499  # the status that nginx uses for it; nobody receives it, but the metrics count it
@@ -180,7 +180,14 @@ def _gets(service: Service, token: str | None, index: Index | None) -> list[Rout
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    return [*(route(path, fact) for path, fact in facts.items()), Route("/metrics", _guarded(metrics, token))]
+    async def examples(request: Request) -> Response:
+        return JSONResponse(await service.comparison.examples())
+
+    return [
+        *(route(path, fact) for path, fact in facts.items()),
+        Route("/metrics", _guarded(metrics, token)),
+        Route("/examples", _guarded(examples, token)),
+    ]
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]

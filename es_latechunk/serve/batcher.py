@@ -17,14 +17,15 @@ import numpy as np
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import embed_chunks
 from es_latechunk.serve.limits import RequestError, busy
-from es_latechunk.types import ChunkedDocument, FloatArray, TokenEncoder
+from es_latechunk.types import ChunkedDocument, FloatArray, PoolingOptions, TokenEncoder
 
 # Requests that arrive within this time share a batch; a single request has to wait this much longer.
 GATHER_SECONDS = 0.003
 BATCHES_PER_ROUND = 4
 
-Kind = Literal["late", "naive", "query"]
-KINDS: tuple[Kind, ...] = ("late", "naive", "query")
+# How the texts of a job are embedded: as queries, or as documents with this pooling.
+Kind = PoolingOptions | Literal["query"]
+LATE, NAIVE = PoolingOptions("late"), PoolingOptions("naive")
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +34,7 @@ class Job:
     """The documents of one request, which gets one vector per chunk. A query is a document of one chunk."""
 
     documents: Sequence[ChunkedDocument]
-    kind: Kind = "late"
+    kind: Kind = LATE
 
     @property
     def tokens(self) -> int:
@@ -47,12 +48,11 @@ class Job:
 def embed_jobs(encoder: TokenEncoder, jobs: Sequence[Job]) -> list[FloatArray]:
     """Return the vectors (chunks, dim) of each job; they are the same as if the job were encoded alone."""
     vectors: dict[int, FloatArray] = {}
-    for kind in KINDS:
+    for kind in dict.fromkeys(job.kind for job in jobs):
         alike = [number for number, job in enumerate(jobs) if job.kind == kind]
-        if alike:
-            together = _embed(encoder, list(chain(*(jobs[number].documents for number in alike))), kind)
-            ends = np.cumsum([jobs[number].chunks for number in alike])
-            vectors.update(zip(alike, np.split(together, ends[:-1]), strict=True))
+        together = _embed(encoder, list(chain(*(jobs[number].documents for number in alike))), kind)
+        ends = np.cumsum([jobs[number].chunks for number in alike])
+        vectors.update(zip(alike, np.split(together, ends[:-1]), strict=True))
     return [vectors[number] for number in range(len(jobs))]
 
 

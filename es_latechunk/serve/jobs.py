@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.chunking.chunkers import sentence_spans
 from es_latechunk.chunking.sentences import TerminatorIds
-from es_latechunk.serve.batcher import Job
+from es_latechunk.serve.batcher import LATE, Job
 from es_latechunk.serve.limits import Limits, RequestError
 from es_latechunk.serve.schemas import (
     CompareRequest,
@@ -17,7 +17,7 @@ from es_latechunk.serve.schemas import (
     InputType,
     LateChunkRequest,
 )
-from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, TokenEncoder
+from es_latechunk.types import ChunkedDocument, Chunker, ChunkSpan, Document, PoolingOptions, TokenEncoder
 
 
 class JobBuilder:
@@ -52,7 +52,7 @@ class JobBuilder:
         )
         document = Document(id=request.id, text=request.text, title=request.title, spans=spans)
         chunker = self._chunker(request.chunker, max_tokens=request.max_tokens)
-        return self._within_limits(Job([self._cut(document, chunker)], request.pooling))
+        return self._within_limits(Job([self._cut(document, chunker)], PoolingOptions(request.pooling)))
 
     def compare(self, request: CompareRequest) -> Job:
         """Make a job with one vector per chunk of the text in the request."""
@@ -105,7 +105,7 @@ class JobBuilder:
         ]
         chunker = self._chunker("tokens", max_tokens=1)  # never called, because each text brings its span
         cut = [self._cut(document, chunker) for document in documents]
-        return self._within_limits(Job(cut, "query" if input_type == "query" else "late"))
+        return self._within_limits(Job(cut, "query" if input_type == "query" else LATE))
 
     def _check_inputs(self, count: int) -> None:
         if count > self._limits.inputs:

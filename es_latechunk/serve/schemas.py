@@ -105,7 +105,7 @@ Words = Annotated[str, AfterValidator(_not_blank)]
 
 
 class SearchRequest(RequestBody):
-    """A query to the served index, for its nearest chunks by late and by naive vectors."""
+    """A query to the served index: its chunks by the index's vectors, by naive ones, and as a hybrid search ranks."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -115,8 +115,8 @@ class SearchRequest(RequestBody):
     candidates: int = Field(
         50,
         ge=1,
-        le=1000,
-        description="Number of chunks from kNN, and of chunks from BM25, that naive pooling ranks.",
+        le=500,  # a search for ten hits looks at no more
+        description="Number of chunks from each list (kNN, BM25, hybrid) that naive pooling ranks; at least k.",
     )
 
 
@@ -196,17 +196,22 @@ POSTS: dict[str, tuple[type[RequestBody], str]] = {
     "/embed": (FeatureExtractionRequest, "The same, at the path that Text Embeddings Inference uses."),
     "/late_chunk": (LateChunkRequest, "Late-chunk a document: its chunks with their vectors."),
     "/compare": (CompareRequest, "Compare late with naive pooling on the chunks of a text, for a query."),
-    "/search": (SearchRequest, "Compare late with naive pooling on the chunks of the index, for a query."),
+    "/search": (
+        SearchRequest,
+        "For a query, compare the index's vectors with naive ones and with a hybrid search.",
+    ),
 }
 GETS = {
     "/": "The page that compares late with naive pooling; needs no token.",
     "/about": "The served model and index, for the page.",
+    "/examples": "Example queries for the index, for the page.",
     "/v1/models": "The served model, as OpenAI's list of models.",
     "/health": "200 once the model is loaded; needs no token.",
     "/metrics": "Prometheus metrics.",
     "/openapi.json": "This description.",
 }
 OPEN = ("/", "/health")  # these need no token
+OF_INDEX = ("/search", "/examples")
 ERRORS = {
     "401": "The bearer token is missing or wrong.",
     "413": "The body is too large.",
@@ -216,15 +221,16 @@ ERRORS = {
 
 
 def describe(*, secured: bool, searching: bool) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 description; it lists /search only if an index is served."""
-    posts = {path: post for path, post in POSTS.items() if searching or path != "/search"}
+    """Return the OpenAPI 3.1 description; what needs an index is listed only if one is served."""
+    posts = {path: post for path, post in POSTS.items() if searching or path not in OF_INDEX}
     bodies = {body for body, _ in posts.values()}
     models = [(body, "validation") for body in sorted(bodies, key=lambda body: body.__name__)]
     _, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     components: dict[str, Any] = {"schemas": schemas["$defs"]}
     paths: dict[str, Any] = {path: {"post": _post(path, *post)} for path, post in posts.items()}
     for path, summary in GETS.items():
-        paths.setdefault(path, {})["get"] = _operation(path, summary, at_root="page")
+        if searching or path not in OF_INDEX:
+            paths.setdefault(path, {})["get"] = _operation(path, summary, at_root="page")
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "es-latechunk serve", "version": version("es-latechunk")},

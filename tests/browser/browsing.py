@@ -42,11 +42,14 @@ class Page:
     def open(self, url: str, *, width: int = 1200, height: int = 1000, scheme: str = "light") -> None:
         self.driver.get("about:blank")
         self._logs("browser"), self._logs("performance")
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.resize(width=width, height=height)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self.driver.get(url)
+
+    def resize(self, *, width: int, height: int = 1000) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def one(self, selector: str) -> WebElement:
         """The element, once it can be seen."""
@@ -68,11 +71,22 @@ class Page:
     def enter(self, selector: str, words: str) -> None:
         """Type, press Enter, and wait for the answer."""
         self.type(selector, f"{words}\n")
-        WebDriverWait(self.driver, SECONDS).until(lambda _: self.all("main[aria-busy=false]"))
+        self.wait("document.querySelector('main').ariaBusy === 'false'")
 
     def search(self, query: str) -> None:
         """Ask the page, and wait for the answer."""
         self.enter("#query", query)
+
+    def answered(self, query: str) -> None:
+        """Wait until the page has the answer to this query."""
+        self.wait(
+            "document.querySelector('main').ariaBusy === 'false' && document.title.startsWith(arguments[0])",
+            f"{query} · ",
+        )
+
+    def wait(self, condition: str, *arguments: Any) -> None:
+        """Wait until an expression is true on the page."""
+        WebDriverWait(self.driver, SECONDS).until(lambda _: self.run(f"return {condition}", *arguments))
 
     def shown(self, selector: str) -> bool:
         return any(element.is_displayed() for element in self.all(selector))

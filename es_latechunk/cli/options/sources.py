@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,9 +14,9 @@ from es_latechunk.cli.output.messages import note, with_flags
 from es_latechunk.documents import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     FORMATS,
-    STDIN,
-    check_paths,
+    check_sources,
     count_bytes,
+    parse_sources,
     printable,
     read_documents,
 )
@@ -135,7 +134,7 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def with_reader(*args: Any, **values: Any) -> Any:
         # Before a server is asked and a model is loaded, which can take minutes.
-        check_paths(path for path in map(Path, values["paths"]) if path != STDIN)
+        check_sources(parse_sources(values["paths"]))
         return command(*args, reader=Reader(**{name: values.pop(name) for name in NAMES}), **values)
 
     for option in reversed(OPTIONS):

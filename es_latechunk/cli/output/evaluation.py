@@ -14,10 +14,12 @@ from es_latechunk.cli.output.messages import on_screen
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from es_latechunk.evaluation.results.combinations import Combination, CombinationResult, Evaluation
-    from es_latechunk.evaluation.results.differences import Difference
+    from es_latechunk.evaluation.results.combinations import (
+        Combination,
+        EvaluatedCombination,
+        EvaluationReport,
+    )
     from es_latechunk.evaluation.results.measures import Interval, QuestionScores
-    from es_latechunk.evaluation.results.recommendation import Recommendation
     from es_latechunk.evaluation.vectors.chunkings import OnProgress
 
 SETTINGS = ("model", "window", "chunker", "max_tokens", "vectors", "mode", "index")
@@ -38,10 +40,10 @@ def progress(*, quiet: bool) -> Iterator[OnProgress]:
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
-def result_row(
-    evaluation: Evaluation, result: CombinationResult, gain: Difference, *, baseline: bool
-) -> dict[str, Any]:
+def result_row(report: EvaluationReport, result: EvaluatedCombination) -> dict[str, Any]:
     """Return the result of one combination as a JSON row."""
+    from es_latechunk.evaluation.results.combinations import are_pseudo
+
     combination = result.combination
     return {
         "model": combination.model,
@@ -56,11 +58,11 @@ def result_row(
         "pieces": combination.pieces,
         "mode": combination.mode,
         "index": combination.index or None,
-        "baseline": baseline,
-        "questions": len(evaluation.questions),
-        "pseudo_queries": evaluation.pseudo,
-        "in_corpus": _measures(result.in_corpus, gain.in_corpus),
-        "in_document": result.in_document and _measures(result.in_document, gain.in_document),
+        "baseline": result is report.baseline,
+        "questions": len(report.questions),
+        "pseudo_queries": are_pseudo(report.questions),
+        "in_corpus": _measures(result.in_corpus, result.in_corpus_difference),
+        "in_document": result.in_document and _measures(result.in_document, result.in_document_difference),
         "chunks": result.chunks,
         "tokens": result.tokens,
         "seconds": round(result.seconds, 3),
@@ -79,35 +81,40 @@ def _measures(scores: QuestionScores, gain: Interval | None) -> dict[str, float]
     return row
 
 
-def print_results(evaluation: Evaluation, gains: Sequence[Difference], baseline: CombinationResult) -> None:
+def print_results(report: EvaluationReport) -> None:
     """Print a table of what is found, and one of what it costs."""
     from rich.console import Console
 
+    from es_latechunk.evaluation.results.combinations import count_in_words
     from es_latechunk.evaluation.results.measures import CONFIDENCE
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=FILE_WIDTH)
-    combinations = [result.combination for result in evaluation.results]
+    combinations = [result.combination for result in report.combinations]
     varying = [name for name in SETTINGS if len({getattr(one, name) for one in combinations}) > 1] or ["mode"]
     shared = [getattr(combinations[0], name) for name in SETTINGS if name not in varying]
-    facts = f"{evaluation.asked}, relevance by {evaluation.relevance}"
+    facts = f"{count_in_words(report.questions)}, relevance by {report.relevance}"
     same = [str(value) for value in shared if value]
     console.print(on_screen(" ".join([f"{facts},", *same])), markup=False, soft_wrap=True)
     console.print(f"\nnDCG@10, and how much it is above the baseline ({CONFIDENCE} % interval)")
     quality = _table(varying, ["in-corpus", "above the baseline"])
-    if evaluation.relevance == "span":
+    if report.relevance == "span":
         quality.add_column("in-document", justify="right", no_wrap=True)
         quality.add_column("above the baseline", justify="right", no_wrap=True)
     cost = _table(
         varying,
-        [f"recall@{evaluation.k}", f"MRR@{evaluation.k}", "chunks", "tokens read", "seconds", "index MB"],
+        [f"recall@{report.k}", f"MRR@{report.k}", "chunks", "tokens read", "seconds", "index MB"],
     )
-    for result, gain in zip(evaluation.results, gains, strict=True):
+    for result in report.combinations:
+        is_baseline = result is report.baseline
         settings = [_cell(getattr(result.combination, name)) for name in varying]
-        cells = [f"{result.in_corpus.ndcg.mean():.3f}", _gain(gain.in_corpus, result is baseline)]
+        cells = [f"{result.in_corpus.ndcg.mean():.3f}", _gain(result.in_corpus_difference, is_baseline)]
         if result.in_document is not None:
-            cells += [f"{result.in_document.ndcg.mean():.3f}", _gain(gain.in_document, result is baseline)]
+            cells += [
+                f"{result.in_document.ndcg.mean():.3f}",
+                _gain(result.in_document_difference, is_baseline),
+            ]
         quality.add_row(*settings, *cells)
         cells = [f"{result.in_corpus.recall.mean():.3f}", f"{result.in_corpus.mrr.mean():.3f}"]
         cells += [f"{result.chunks:,}", f"{result.tokens:,}", f"{result.seconds:.1f}"]
@@ -140,9 +147,9 @@ def _gain(interval: Interval | None, is_baseline: bool) -> str:
     return shown(interval)
 
 
-def print_recommendation(recommendation: Recommendation, commands: Sequence[str]) -> None:
-    """Print the sentence, and the commands that follow it."""
-    click.echo(f"\n{on_screen(recommendation.sentence)}")
+def print_recommendation(sentence: str, commands: Sequence[str]) -> None:
+    """Print what to do, and the commands for it."""
+    click.echo(f"\n{on_screen(sentence)}")
     if commands:
         click.echo("\n" + "\n".join(f"  {on_screen(line)}" for line in commands))
 

@@ -39,6 +39,7 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 
 from es_latechunk.elastic.connection import reason
 from es_latechunk.errors import IndexBusyError, WriteError, setting
+from es_latechunk.threads import pause
 
 LOAD_KEY = "es_latechunk_load"
 RENEW_SECONDS = 10.0
@@ -221,7 +222,7 @@ def acquire(client: Elasticsearch, index: IndexState, *, wait: bool, step: Step[
                 )
             dead = watch.dead_among(others, state.load_entry, wait=wait)
             if others and not dead:
-                time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - random, so that two runs do not stay in step
+                pause(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - random, so that two runs do not stay in step
     except BaseException:
         _running.discard(alias)
         with suppress(Exception):  # the first error matters more, and an alias that stays does no harm

@@ -14,13 +14,14 @@ from elasticsearch import BadRequestError, Elasticsearch
 from es_latechunk.elastic.connection import cause_text, closed_index, reason, server_errors
 from es_latechunk.elastic.index.admin import IndexRecord, read_record
 from es_latechunk.elastic.index.identity import IndexIdentity, check_encoder
-from es_latechunk.elastic.search.fetch import Fetched, fetch
+from es_latechunk.elastic.search.fetch import Fetched, fetch, read_hit
 from es_latechunk.elastic.search.filters import filter_fields
 from es_latechunk.elastic.search.fusion import Candidate, collapse, convex_sum, reciprocal_rank
 from es_latechunk.elastic.search.query import (
     INNER_HITS,
     INNER_SIZE,
     RRF_CONSTANT,
+    SOURCE_FIELDS,
     QueryBuilder,
     SearchOptions,
     ids_and_scores,
@@ -137,6 +138,30 @@ class Searcher:
                 [shown[number]] = self._show([queries[number]], wider)
         milliseconds = round(1000 * (time.perf_counter() - started), 3)
         return [Found(query, hits, milliseconds) for query, hits in zip(queries, shown, strict=True)]
+
+    def rank(self, query: str, vector: FloatArray | None) -> list[Candidate]:
+        """Return all candidates of one query, best first, without their fields; in hybrid mode those of both lists."""
+        [ranked] = self._rank([self.requests(query, vector, wide=True)])
+        return ranked
+
+    def show(self, query: str, lists: Sequence[Sequence[Candidate]]) -> list[list[Hit]]:
+        """Return the best k hits of each list of one query's candidates; the fields of all are fetched together."""
+        return self._show([query] * len(lists), lists)
+
+    def sample(self, count: int) -> list[Hit]:
+        """Return one chunk of each of `count` documents, preferably with a title and headings; each time the same."""
+        named = [
+            {"constant_score": {"filter": {"exists": {"field": field}}, "boost": 2}}
+            for field in ("title", "headings")
+        ]
+        drawn = {
+            "query": {"bool": {"must": {"match_all": {}}, "should": named}},
+            "random_score": {"seed": 1, "field": "_seq_no"},  # from 0 to 1
+            "boost_mode": "sum",
+        }
+        body = {"query": {"function_score": drawn}, "collapse": {"field": "doc_id"}, "size": count}
+        rows = self._ask_one({**body, "_source": list(SOURCE_FIELDS)})["hits"]["hits"]
+        return [hit for hit in map(read_hit, rows) if hit is not None]
 
     def _rank(self, bodies: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Candidate]]:
         """Return the candidates of each query, best first, with ids and scores alone."""

@@ -11,7 +11,7 @@ from es_latechunk.evaluation.html.charts import Point, category_chart, cost_char
 from es_latechunk.evaluation.html.page import escaped, page, quoted, table
 from es_latechunk.evaluation.questions.read import Question
 from es_latechunk.evaluation.questions.relevance import relevant_chunks
-from es_latechunk.evaluation.results.combinations import CombinationResult, Evaluation
+from es_latechunk.evaluation.results.combinations import CombinationResult, Evaluation, count_in_words
 from es_latechunk.evaluation.results.differences import Difference
 from es_latechunk.evaluation.results.measures import CONFIDENCE, QuestionScores, intervals
 from es_latechunk.evaluation.results.recommendation import Recommendation, described, shown
@@ -33,7 +33,7 @@ def report_page(
     others = [result for result in evaluation.results if result is not chosen]
     other = baseline if baseline is not chosen else max(others, key=_mean, default=None)
     lines = escaped("\n".join(commands))
-    facts = f"{evaluation.asked}, relevance by {evaluation.relevance}, {CONFIDENCE} % intervals"
+    facts = f"{count_in_words(evaluation.questions)}, relevance by {evaluation.relevance}, {CONFIDENCE} % intervals"
     return page(
         "Evaluation",
         [

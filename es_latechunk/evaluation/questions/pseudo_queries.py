@@ -47,7 +47,10 @@ class _Taken:
 def make_pseudo_queries(
     documents: Sequence[Document], *, tokenizer: Tokenizer, count: int, seed: int = 0
 ) -> PseudoQueries:
-    """Return at most `count` pseudo-queries, chosen at random but always the same ones for the same documents."""
+    """Return at most `count` pseudo-queries, chosen at random but always the same ones for the same documents.
+
+    `tokenizer` is an encoder's, which finds the ends of sentences. Another `seed` chooses other ones.
+    """
     terminators = TerminatorIds(tokenizer)
     found = [
         taken

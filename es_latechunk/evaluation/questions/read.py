@@ -23,8 +23,8 @@ class Question:
     """A question, and what answers it.
 
     `answers` are spans of characters in the document `doc_id`. A question without spans has relevant documents alone:
-    `documents` maps their ids to grades of relevance above 0. With spans, it holds `doc_id` with grade 1. `pseudo`
-    marks one that nobody asked: it was made from the text.
+    `documents` maps their ids to grades of relevance above 0. With spans, and by default, it holds `doc_id` with grade
+    1. `pseudo` marks one that nobody asked: it was made from the text.
     """
 
     id: str
@@ -33,6 +33,10 @@ class Question:
     answers: tuple[ChunkSpan, ...] = ()
     documents: Mapping[str, int] = field(default_factory=dict)
     pseudo: bool = False
+
+    def __post_init__(self) -> None:
+        if self.doc_id and not self.documents:
+            object.__setattr__(self, "documents", {self.doc_id: 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,8 @@ def _only(names: Sequence[str] | None) -> str:
 
 
 def _fault(question: Question, names: Mapping[str, str], known: Mapping[str, Document]) -> str:
+    if not names:
+        return f"names no document that answers it; give {setting('doc_id')}"
     missing = [name for name, found in names.items() if not found]
     if len(missing) == len(names):
         shown = printable(missing[0])

@@ -10,9 +10,10 @@ from es_latechunk.elastic.search.query import Mode
 from es_latechunk.errors import DocumentError
 from es_latechunk.evaluation.questions.read import Question
 from es_latechunk.evaluation.questions.relevance import Relevance
-from es_latechunk.evaluation.results.measures import QuestionScores
+from es_latechunk.evaluation.results.measures import Interval, QuestionScores
 from es_latechunk.evaluation.search.ranking import Found
 from es_latechunk.evaluation.vectors.chunkings import Chunking
+from es_latechunk.types import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +96,76 @@ class Evaluation:
     errors: Sequence[DocumentError]
 
     @property
-    def asked(self) -> str:
-        """How many questions of which kind there are, such as "300 pseudo-queries"."""
-        count = len(self.questions)
-        return f"{count} {'pseudo-queries' if self.pseudo else 'questions'}"
-
-    @property
     def pseudo(self) -> bool:
         """True if a question was made from the text instead of asked by somebody."""
-        return any(question.pseudo for question in self.questions)
+        return are_pseudo(self.questions)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedCombination:
+    """One combination of settings: its measures, how much its nDCG@10 is above the baseline's, and what it costs.
+
+    `in_document` searches only the question's own document; it is None where relevance is by document. `tokens` is the
+    number of tokens that the model reads to index the documents, `seconds` how long it took on the machine that
+    computed the vectors, and `index_bytes` an estimate for an index with int8 vectors.
+    """
+
+    combination: Combination
+    encoder: Encoder
+    in_corpus: QuestionScores
+    in_document: QuestionScores | None
+    in_corpus_difference: Interval
+    in_document_difference: Interval | None
+    chunks: int
+    tokens: int
+    seconds: float
+    index_bytes: int
+
+    @classmethod
+    def of(
+        cls, result: CombinationResult, in_corpus: Interval, in_document: Interval | None
+    ) -> EvaluatedCombination:
+        """Sum up a result and its differences to the baseline."""
+        return cls(
+            result.combination,
+            result.chunking.encoder,
+            result.in_corpus,
+            result.in_document,
+            in_corpus,
+            in_document,
+            result.chunks,
+            result.tokens,
+            result.seconds,
+            result.index_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """All combinations, measured on the same questions, the baseline and the recommended one of them.
+
+    `recommended` is None if the questions are too few, or made from the text; `recommendation` is the sentence that
+    says what to do, with its interval. `errors` are the documents and questions that could not be used.
+    """
+
+    questions: Sequence[Question]
+    relevance: Relevance
+    k: int
+    combinations: Sequence[EvaluatedCombination]
+    baseline: EvaluatedCombination
+    recommended: EvaluatedCombination | None
+    recommendation: str
+    errors: Sequence[DocumentError]
+
+
+def are_pseudo(questions: Sequence[Question]) -> bool:
+    """Return whether one of the questions was made from the text instead of asked by somebody."""
+    return any(question.pseudo for question in questions)
+
+
+def count_in_words(questions: Sequence[Question]) -> str:
+    """Return how many questions of which kind there are, such as "300 pseudo-queries"."""
+    return f"{len(questions)} {'pseudo-queries' if are_pseudo(questions) else 'questions'}"
 
 
 def file_name(combination: Combination) -> str:

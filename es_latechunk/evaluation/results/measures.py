@@ -24,11 +24,11 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class QuestionScores:
-    """The measures (Q,) of each question."""
+    """The measures (Q,) of each question: nDCG@10, recall@k and the reciprocal rank of the first relevant hit."""
 
-    ndcg: Values
-    recall: Values
-    mrr: Values
+    ndcg: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    mrr: npt.NDArray[np.float64]
 
     MEASURES = ("ndcg", "recall", "mrr")
 

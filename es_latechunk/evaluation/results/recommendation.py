@@ -46,7 +46,8 @@ def recommend(evaluation: Evaluation, baseline: CombinationResult) -> Recommenda
     if count < FEWEST_QUESTIONS:
         return Recommendation(
             None,
-            f"{count} questions are too few for a recommendation; use at least {FEWEST_QUESTIONS}, better a hundred.",
+            f"{count} question{' is' if count == 1 else 's are'} too few for a recommendation; "
+            f"use at least {FEWEST_QUESTIONS}, better a hundred.",
         )
     kept = described(baseline.combination, results)
     if not others:
