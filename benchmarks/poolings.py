@@ -2,12 +2,12 @@
 
     python benchmarks/poolings.py FOLDER [--max-tokens 64 --max-tokens 128] [--windows 96/32] [--questions 1500]
 
-FOLDER and its questions are those of search_quality.py; everything else is `es-latechunk evaluate --exact-windows`, so
-that the vectors are those of an index. "96/32" are windows of 96 tokens with an overlap of 32; a row without windows
-has the model's own. `cost` is the number of tokens that go through the model, special tokens not counted, per token of
-the documents. The table at the end has the means over all collections and sizes, and the differences to naive pooling
-and to late pooling in the model's own window with 95 % intervals (paired bootstrap over questions). What the model
-computes is kept in evaluate's cache, so that a second run costs little.
+FOLDER and its questions are those of search_quality.py; everything else is `es-latechunk evaluate`. "96/32" are windows
+of 96 tokens with an overlap of 32; a row without windows has the model's own. `cost` is the number of tokens that go
+through the model, special tokens not counted, per token of the documents. The table at the end has the means over all
+collections and sizes, and the differences to naive pooling and to late pooling in the model's own window with 95 %
+intervals (paired bootstrap over questions). What the model computes is kept in evaluate's cache, so that a second run
+costs little.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def measured(
     sizes: Sequence[int],
     windows: Sequence[str],
     shares: Sequence[float],
+    exact_windows: bool,
     bm25_weight: float,
 ) -> Iterator[CombinationResult]:
     """Yield the results of all poolings in the model's own window, and of late and blend in the other windows."""
@@ -70,7 +71,7 @@ def measured(
             late_windows=(late_window,),
             overlaps=(overlap,),
             modes=("knn", "hybrid"),
-            shared_windows=False,
+            shared_windows=not exact_windows,
         )
         yield from measure_combinations(
             documents, questions, encoders=[encoder], cache=cache, axes=axes, bm25_weight=bm25_weight
@@ -94,6 +95,7 @@ def named(result: CombinationResult) -> str:
     "--windows", multiple=True, default=["96/32"], show_default=True, help="SIZE/OVERLAP, in tokens."
 )
 @click.option("--share", "shares", multiple=True, type=float, default=SHARES, show_default=True)
+@click.option("--exact-windows", is_flag=True, help="The vectors of an index, for a pass per chunk size.")
 @click.option(
     "--questions", "limit", type=int, default=1500, show_default=True, help="Questions, spread evenly."
 )
@@ -105,6 +107,7 @@ def main(
     sizes: Sequence[int],
     windows: Sequence[str],
     shares: Sequence[float],
+    exact_windows: bool,
     limit: int,
     bm25_weight: float,
     cache_dir: Path | None,
@@ -125,6 +128,7 @@ def main(
             sizes=sizes,
             windows=windows,
             shares=shares,
+            exact_windows=exact_windows,
             bm25_weight=bm25_weight,
         ):
             if result.in_document is None:

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from es_latechunk.models import Dtype, EncoderLoader, EngineName, load_encoder
     from es_latechunk.models.rerank import load_reranker
     from es_latechunk.report import DocumentResult, IngestProgress, IngestReport, Outcome
+    from es_latechunk.scale import RayCluster
     from es_latechunk.search import SearchKeywords, SearchResult, search, search_many
     from es_latechunk.stages import StageSeconds
     from es_latechunk.types import (
@@ -139,6 +140,7 @@ _MODULES = {
     "Question": "evaluation.questions.read",
     "QuestionScores": "evaluation.results.measures",
     "Relevance": "evaluation.questions.relevance",
+    "RayCluster": "scale",
     "Reranker": "types",
     "SearchKeywords": "search",
     "SearchResult": "search",
@@ -224,6 +226,7 @@ __all__ = [
     "PseudoQueries",
     "Question",
     "QuestionScores",
+    "RayCluster",
     "Relevance",
     "Reranker",
     "SearchKeywords",

@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING
 
 from es_latechunk.documents import SeenIds
 from es_latechunk.errors import DocumentError
-from es_latechunk.ingest import (
-    DEFAULT_MAX_PRUNE,
-    ChangedDocument,
-    changed_documents,
-    check_shares,
-    count_stale,
-)
+from es_latechunk.ingest import DEFAULT_MAX_PRUNE, check_shares
+from es_latechunk.ingest_stages import ChangedDocument, changed_documents, count_stale, hashed_documents
 from es_latechunk.late import count_pieces, embed_chunks
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts
@@ -107,7 +102,8 @@ class DryRun:
         sample: list[ChunkedDocument] = []
         sampled = size = vectors = 0
         with SeenIds() as seen:
-            for item in changed_documents(self._documents, target, session, seen, counts.clock):
+            hashed = hashed_documents(self._documents, seen, target.vectors)
+            for item in changed_documents(hashed, target, session, counts.clock):
                 result = _planned(item) if isinstance(item, ChangedDocument) else item
                 if isinstance(item, ChangedDocument):
                     size += len(item.chunked.document.text.encode())

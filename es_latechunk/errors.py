@@ -66,6 +66,10 @@ class LateChunkError(Exception):
         self.message = Message(message)
         super().__init__(str(self.message))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors also travel between processes; by default pickle would keep the text alone, without marked settings.
+        return type(self), (self.message.marked,), self.__dict__
+
 
 class UsageError(LateChunkError):
     """A setting or an argument is wrong; nothing was done."""
@@ -120,8 +124,6 @@ class DocumentError(LateChunkError):
         self.source = source
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors are values that also travel between processes; by default pickle would call the class with the message
-        # alone.
         return _document_error, (self.document, self.cause, self.source)
 
 

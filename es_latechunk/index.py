@@ -47,6 +47,10 @@ class Index:
         self._loaded: Encoder | None = None
         self._loading = Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A load on a cluster sends `_load` to its encoders; a model that is loaded here stays here.
+        return _open_index, (self.name, self.client, self._given)
+
     @property
     def encoder(self) -> Encoder:
         """The encoder of the index; it is loaded at the first use."""
@@ -109,3 +113,7 @@ class Index:
         from es_latechunk.elastic.index.admin import describe_index
 
         return describe_index(self.client, self.name)
+
+
+def _open_index(name: str, client: Elasticsearch, encoder: Encoder | EncoderLoader | None) -> Index:
+    return Index(name, client=client, encoder=encoder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol
 
 from es_latechunk.errors import DocumentError
@@ -134,6 +134,13 @@ class IngestCounts:
             self.indexed += result.indexed
             self.unchanged += result.unchanged
 
+    def merge(self, other: IngestCounts) -> None:
+        """Add the counts of a part of the documents, which another process has loaded."""
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.failures = [*self.failures, *other.failures][:MAX_FAILURES]
+        self.clock.add(other.clock.seconds())
+
     def report(self) -> IngestReport:
         """Return the counts so far."""
         return IngestReport(
@@ -149,6 +156,12 @@ class IngestCounts:
             stages=self.clock.seconds(),
             failures=tuple(self.failures),
         )
+
+
+# Those of the counts that are numbers of something.
+SUMS = tuple(
+    row.name for row in fields(IngestCounts) if row.type in ("int", "float") and row.name != "started"
+)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 Stage = Literal["read", "chunk", "encode", "write"]
 T = TypeVar("T")
@@ -42,6 +42,9 @@ class StageClock:
         self._lock = threading.Lock()
         self._inner = threading.local()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _clock_at, (self.seconds(),)
+
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
         """Count the time of the block for the stage, without the blocks of other stages inside of it."""
@@ -67,7 +70,19 @@ class StageClock:
                     return
             yield item
 
+    def add(self, other: StageSeconds) -> None:
+        """Add the seconds of another process."""
+        with self._lock:
+            for stage in self._seconds:
+                self._seconds[stage] += getattr(other, stage)
+
     def seconds(self) -> StageSeconds:
         """The seconds so far; a block that has not ended is not counted."""
         with self._lock:
             return StageSeconds(**{stage: round(seconds, 3) for stage, seconds in self._seconds.items()})
+
+
+def _clock_at(seconds: StageSeconds) -> StageClock:
+    clock = StageClock()
+    clock.add(seconds)
+    return clock

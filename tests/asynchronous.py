@@ -7,15 +7,24 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+import pytest
 from elasticsearch import Elasticsearch
 from indices import WordEncoder
 
+from es_latechunk.elastic.index import ownership
 from es_latechunk.elastic.index.ownership import read_state
+from es_latechunk.elastic.write import session
 from es_latechunk.types import FloatArray, IntArray
 
 PATIENCE = 120  # seconds, for what takes milliseconds on a machine that has nothing else to do
 
 T = TypeVar("T")
+
+
+def be_patient(patch: pytest.MonkeyPatch) -> None:
+    """Give a load that ends early time to restore the settings, and let no request depend on how long it takes."""
+    patch.setattr(session, "CLEAN_UP_SECONDS", PATIENCE)
+    patch.setattr(ownership, "RENEW_SECONDS", 10 * PATIENCE)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -323,6 +324,20 @@ def assert_same(found: dict[str, Any], clean: dict[str, Any]) -> None:
             other.pop("content_embedding"), row["content_embedding"], atol=1e-5, rtol=0, err_msg=key
         )
         assert other == {name: value for name, value in row.items() if name != "content_embedding"}
+
+
+def whole_new_chunks(chunks: dict[str, Any]) -> int:
+    """The chunks of documents that are in the index whole, in their new version, with no chunk left over."""
+    documents = defaultdict(list)
+    for row in chunks.values():
+        documents[row["doc_id"]].append(row)
+    added = {f"d{number:02d}" for number in ADDED}
+    return sum(
+        len(rows)
+        for doc_id, rows in documents.items()
+        if {row["metadata"]["version"] for row in rows} == ({1} if doc_id in added else {2})
+        and len(rows) == rows[0]["chunk_count"]
+    )
 
 
 class WatchedProxy(FaultProxy):

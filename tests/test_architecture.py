@@ -27,6 +27,8 @@ EDGES = (
     "embed",
     "bootstrap",
     "target",
+    "ingest_stages",
+    "scale",
     "ingest",
     "dry_run",
     "search",

@@ -11,7 +11,7 @@ from typing import Any
 
 import faults
 import pytest
-from asynchronous import PATIENCE, HeldEncoder, assert_released, is_cancelled, run, until
+from asynchronous import PATIENCE, HeldEncoder, assert_released, be_patient, is_cancelled, run, until
 from elasticsearch import Elasticsearch
 from faults import NEW, SEED, Fault, FaultProxy, Request, Reset, WatchedProxy
 from indices import LETTERS, QUERIES, WordEncoder, load, made_up_index, make_index, stored_chunks
@@ -25,6 +25,11 @@ from es_latechunk.threads import Interrupt, pause
 INDEX = "async-cancelled"
 CANCELLATIONS = 6
 STARTING = 4  # requests before the load begins
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +223,7 @@ async def iterate_over_all(index: AsyncIndex) -> None:
 def clean(elasticsearch_url: str) -> dict[str, Any]:
     """The state after a run that nothing ended, and the number of its requests over the old version."""
     with Elasticsearch(elasticsearch_url) as client, pytest.MonkeyPatch.context() as patch:
+        be_patient(patch)
         faults.use_small_requests(patch.setattr)
         faults.make_old(client, "test-async-clean")
         with WatchedProxy(elasticsearch_url, lambda *_: None) as proxy:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from asynchronous import PATIENCE, HeldEncoder, assert_released, run, until
+from asynchronous import PATIENCE, HeldEncoder, assert_released, be_patient, run, until
 from elasticsearch import Elasticsearch
 from indices import LETTERS, QUERIES, WordEncoder, load, made_up_index, make_index, stored_chunks
 
@@ -19,6 +19,11 @@ from es_latechunk.async_index import CALLS_AT_ONCE
 
 INDEX = "async"
 SEARCHES = 50
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from es_latechunk.evaluation.results.measures import intervals, measure
 from es_latechunk.evaluation.vectors.cache import ArrayCache
 from es_latechunk.evaluation.vectors.chunkings import ChunkingVectors, Variant, cut_documents
 from es_latechunk.evaluation.vectors.source import VectorSource
-from es_latechunk.types import ChunkedDocument, ChunkSpan, PoolingOptions, Tokens
+from es_latechunk.types import ChunkedDocument, ChunkSpan, FloatArray, PoolingOptions, Tokens, TokenWeights
 
 NO_TOKENS = Tokens(np.empty(0, dtype=np.int32), np.empty((0, 2), dtype=np.int32))
 # Emoji and letters with marks are several code points; the second text is longer than a window.
@@ -299,7 +299,7 @@ def test_vectors_are_those_of_an_index(max_tokens: int, no_cache: ArrayCache) ->
             assert embedded.rows.counts.tolist() == [len(chunk.pieces) for chunk in wanted]
             own = [chunk.vector for chunk in wanted]
             pieces = [piece.vector for chunk in wanted for piece in chunk.pieces]
-            assert embedded.vectors == len(own) + len(pieces)
+            assert embedded.vector_count == len(own) + len(pieces)
             for rows, expected in ((embedded.rows.vectors, own), (embedded.rows.pieces, pieces)):
                 cosines = (rows * np.array(expected).reshape(rows.shape)).sum(axis=1)
                 assert cosines == pytest.approx(np.ones(len(expected)), abs=1e-4)
@@ -379,6 +379,26 @@ def test_a_second_chunking_and_a_second_run_need_no_model(tmp_path: Path) -> Non
     assert none == 0
     assert both[0] == first[0]
     assert tokens_read(axes) == (0, both)
+
+
+def test_chunks_that_were_read_for_weighted_means_are_not_read_again_for_plain_ones(tmp_path: Path) -> None:
+    documents = made_up_documents(4)
+
+    def read(*weights: TokenWeights) -> tuple[int, FloatArray]:
+        encoder = WordEncoder()
+        encoder.tokenizer = SmallVocabulary()
+        variants = [Variant(PoolingOptions("naive", name)) for name in weights]
+        chunkings, _ = cut_documents(
+            documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[7], on_progress=lambda *_: None
+        )
+        source = VectorSource(encoder, ArrayCache(tmp_path, max_bytes=10**8))
+        found = ChunkingVectors(chunkings, variants, source, on_progress=lambda *_: None)
+        return encoder.tokens_encoded, found.of(0, variants[0]).rows.vectors
+
+    both, plain = read("none", "sif")
+    again, kept = read("none")
+    assert (both > 0, again) == (True, 0)
+    assert kept.tolist() == plain.tolist()
 
 
 # Measures

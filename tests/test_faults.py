@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import faults
 import pytest
 from elasticsearch import Elasticsearch
 from faults import (
-    ADDED,
     NEW,
     SEED,
     CutAnswer,
@@ -38,6 +36,7 @@ from faults import (
     load_new,
     make_new,
     make_old,
+    whole_new_chunks,
     whole_state,
 )
 
@@ -192,20 +191,6 @@ def source_file(tmp_path: Path) -> Path:
     rows = ({"id": d.id, "text": d.text, "title": d.title, "metadata": d.metadata} for d in NEW)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def whole_new_chunks(chunks: dict[str, Any]) -> int:
-    """The chunks of documents that are in the index whole, in their new version, with no chunk left over."""
-    documents = defaultdict(list)
-    for row in chunks.values():
-        documents[row["doc_id"]].append(row)
-    added = {f"d{number:02d}" for number in ADDED}
-    return sum(
-        len(rows)
-        for doc_id, rows in documents.items()
-        if {row["metadata"]["version"] for row in rows} == ({1} if doc_id in added else {2})
-        and len(rows) == rows[0]["chunk_count"]
-    )
 
 
 @pytest.mark.parametrize(

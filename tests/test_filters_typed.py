@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from commands import error_of, run
 from elasticsearch import Elasticsearch
+from faults import FaultProxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from indices import WordEncoder, load, make_index
 
-from es_latechunk import Document, create_index, search
+from es_latechunk import Document, Index, connect, create_index, search
 from es_latechunk.elastic.index.metadata import convert, mapping_of, typed_copies
 from es_latechunk.elastic.index.template import load_template
 from es_latechunk.elastic.search.filters import parse_filter
@@ -365,6 +366,31 @@ def test_the_command_line_gives_types_ingests_and_filters(
     )
     shown = json.loads(run("index", "show", index_name, "--json").stdout)
     assert shown["metadata"] == {"price": "double", "published": "date"}
+
+
+def test_a_field_that_was_seen_filled_is_not_asked_for_again(
+    client: Elasticsearch, elasticsearch_url: str, index_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By one client and index; an empty one is asked for, and warned of, each time."""
+    encoder = make_index(client, index_name)
+    load(client, index_name, [Document("a", "One lamp.", metadata={"colour": "red"})], encoder)
+    warning = f"index {index_name}: no document has colur (metadata.colur); check its name"
+
+    def asked(client: Elasticsearch, index: str, text: str) -> tuple[int, int]:
+        before, warnings = len(proxy.requests), caplog.messages.count(warning)
+        Index(index, client=client).search("lamp", mode="bm25", filters=text)
+        questions = [one for one in proxy.requests[before:] if b'"query":{"exists"' in one.body]
+        return len(questions), caplog.messages.count(warning) - warnings
+
+    with FaultProxy(elasticsearch_url) as proxy, connect(url=proxy.url) as one, connect(url=proxy.url) as two:
+        assert asked(one, index_name, "colour: red") == (1, 0)
+        assert asked(one, index_name, "colour: blue or not colour: red") == (0, 0)
+        for _ in range(2):
+            assert asked(one, index_name, "colour: red and not colur: red") == (1, 1)
+        assert asked(two, index_name, "colour: red") == (1, 0)
+        make_index(client, f"{index_name}-2")
+        for _ in range(2):
+            assert asked(one, f"{index_name}-2", "colour: red") == (1, 0)
 
 
 @pytest.mark.usefixtures("commands")

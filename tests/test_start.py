@@ -1,7 +1,7 @@
 """With a model that is known here, no command of every day imports torch or transformers, which take seconds.
 
 Nor do they import the HTTP libraries that Elasticsearch's client would use only on request, nor what OpenVINO reports
-each import of itself with, nor the libraries of stores, for files of this machine.
+each import of itself with, nor its converter of models, nor the libraries of stores, for files of this machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from es_latechunk.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    heavy = ("torch", "transformers", "httpx", "requests", "openvino_telemetry", "fsspec", "s3fs")
+    heavy = (
+        "torch",
+        "transformers",
+        "httpx",
+        "requests",
+        "openvino_telemetry",
+        "openvino.tools.ovc",
+        "fsspec",
+        "s3fs",
+        "ray",
+    )
     print("heavy:", *(name for name in heavy if name in sys.modules), file=sys.stderr)
 """
 TEXT = "Berlin is large. It grew after 1871. The city has many lakes."

@@ -44,6 +44,13 @@ def test_a_long_text_in_segments_gives_the_same_tokens(family: str, size: int) -
     assert visible_offsets(ENGLISH, cut.offsets) == visible_offsets(ENGLISH, whole.offsets)
 
 
+def test_the_texts_of_all_pieces_are_not_made_for_the_special_ids() -> None:
+    """They take as long as reading the tokenizer, and a search has no use for them."""
+    tokenizer = HuggingFaceTokenizer(FAST["mini_lm"])
+    assert tokenizer.wrap == TOKENIZERS["mini_lm"].wrap
+    assert "pieces" not in vars(tokenizer)
+
+
 @families
 @given(text=st.text(max_size=60))
 def test_offsets_are_code_points_inside_the_text(family: str, text: str) -> None:

@@ -54,6 +54,30 @@ def test_what_needs_torch_says_so(folder: Path, no_torch: None, options: dict[st
     assert str(refusal.value).endswith("install them: pip install 'es-latechunk[torch]'")
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", '{"version": "1.0", "tru'),
+        ("tokenizer.json", '{"version": "1.0"}'),
+        ("tokenizer.json", "[1]"),
+        ("tokenizer.json", "\ufffd"),
+        ("tokenizer_config.json", ""),
+        ("special_tokens_map.json", "{"),
+    ],
+)
+def test_a_broken_file_of_the_tokenizer_is_named(
+    folder: Path, no_torch: None, file: str, content: str
+) -> None:
+    """To install torch, as for a tokenizer that only transformers can read, would be no help."""
+    (folder / file).write_text(content, encoding="utf-16" if content == "\ufffd" else "utf-8")
+    with pytest.raises(ModelError) as refusal:
+        load_encoder(str(folder))
+    told = str(refusal.value)
+    assert f"{folder / file}: is no" in told
+    assert told.endswith("; download the model again")
+    assert told.isprintable()
+
+
 @pytest.mark.usefixtures("no_torch")
 def test_without_any_engine_a_model_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)

@@ -231,10 +231,14 @@ def search_block(results: Results) -> str:
     for mode in dict.fromkeys(row["mode"] for row in results["cold_search"]):
         measured = [row for row in results["cold_search"] if row["mode"] == mode]
         memory = max(row["memory_mb"] for row in measured)
-        rows.append(
-            [f"`--mode {mode}`", spread((row["seconds"] for row in measured), ".2f"), f"{memory:.0f}"]
-        )
-    return table(["search", "seconds to the first hit", "peak memory, MB"], rows)
+        figures = [
+            spread((row[name] for row in measured), ".2f")
+            for name in ("seconds", "cpu_seconds")
+            if name in measured[0]  # earlier results have no processor time
+        ]
+        rows.append([f"`--mode {mode}`", *figures, f"{memory:.0f}"])
+    timed = ["seconds to the first hit", "processor seconds in all"][: len(rows[0]) - 2]
+    return table(["search", *timed, "peak memory, MB"], rows)
 
 
 def growth_block(results: Results) -> str:

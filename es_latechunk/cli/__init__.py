@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from es_latechunk.errors import LateChunkError
+from es_latechunk.hidden_imports import hidden_imports
 
 COMMANDS = {
     "quickstart": "Start a local node, index sample articles and search them.",
@@ -78,7 +79,10 @@ class LazyGroup(click.Group):
             ):  # nohup has made the process ignore it otherwise
                 before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _terminate)
         try:
-            return super().invoke(ctx)
+            # OpenVINO's converter of other libraries' models, a third of its import's time: no command converts one.
+            # Only here, as a Python user's own program may.
+            with hidden_imports("openvino", "openvino.tools.ovc"):
+                return super().invoke(ctx)
         except LateChunkError as error:
             from es_latechunk.cli.output.messages import complain
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from es_latechunk.cli.options.cluster import cluster_options
 from es_latechunk.cli.options.completion import index_option
 from es_latechunk.cli.options.help import Command
 from es_latechunk.cli.options.shared import ModelChoice, connection_options, json_option, model_options
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from es_latechunk.dry_run import IngestPlan
     from es_latechunk.ingest import IngestRun
     from es_latechunk.report import DocumentResult
+    from es_latechunk.scale import RayCluster
     from es_latechunk.types import Document
 
 
@@ -72,6 +74,7 @@ class Source:
         "es-latechunk ingest notes/ --index notes",
         "es-latechunk ingest notes/ --index notes --prune --dead-letter failed.ndjson",
         "es-latechunk ingest notes/ --alias current",
+        "es-latechunk ingest notes/ --index notes --cluster ray --encoders 2 --encoder-resources cpu=2",
     ),
 )
 @click.argument("paths", nargs=-1, metavar="PATH...")
@@ -103,6 +106,7 @@ class Source:
     help="How long a failed request to the cluster or a hosted model is retried.",
 )  # fmt: skip
 @log_format_option
+@cluster_options
 @reader_options
 @model_options
 @connection_options
@@ -118,6 +122,7 @@ def ingest(
     dead_letter: Path | None,
     dry_run: bool,
     retry_for: float,
+    cluster: RayCluster | None,
     reader: Reader,
     model: ModelChoice,
     client: Elasticsearch,
@@ -136,6 +141,8 @@ def ingest(
         index = None  # the default is for commands that name neither
     source = Source(paths, from_index, reader)
     _check_usage(source, index, alias, dead_letter, dry_run)
+    if cluster and dry_run:
+        raise UsageError("--dry-run measures this machine, not a cluster; leave out --cluster")
     failures = Failures()
     with ExitStack() as stack:
         stack.enter_context(logged_notes())
@@ -155,7 +162,7 @@ def ingest(
                 _follow(counted_results(planned, read, counts), failures, None)
             _print_plan(planned.plan, as_json=as_json)
         else:
-            run = IngestRun(documents, index=index, alias=alias, wait=wait, **common)
+            run = IngestRun(documents, index=index, alias=alias, wait=wait, cluster=cluster, **common)
             # Opened only now: a run that cannot begin must not empty the file of the run before it.
             letters = stack.enter_context(DeadLetters(dead_letter)) if dead_letter else None
             with _reported(run, reader, as_json=as_json):
@@ -244,18 +251,16 @@ def _reported(run: IngestRun, reader: Reader, *, as_json: bool) -> Iterator[None
 
 def _print_report(run: IngestRun, reader: Reader, *, as_json: bool) -> None:
     report = run.report
-    precision = getattr(run.encoder, "precision", "hosted")
-    engine = getattr(run.encoder, "engine", "hosted")
     if as_json:
         counts = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "failures"}
         stages = asdict(report.stages)
-        rest = {"precision": precision, "engine": engine, "encodings": dict(reader.encodings)}
+        rest = {"precision": run.precision, "engine": run.engine, "encodings": dict(reader.encodings)}
         print_json({**counts, "stages": stages, **rest})
     else:
         note(
             f"{report.documents} documents, {report.chunks} chunks: {report.indexed} indexed, "
             f"{report.unchanged} unchanged, {report.deleted} deleted; {report.failed} documents failed"
         )
-        note(f"{report.tokens} tokens in {report.seconds:.1f} s ({precision}, {engine})")
+        note(f"{report.tokens} tokens in {report.seconds:.1f} s ({run.precision}, {run.engine})")
         busy = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in asdict(report.stages).items())
         note(f"seconds by stage (they overlap): {busy}")

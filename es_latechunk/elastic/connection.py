@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from elastic_transport import ConnectionError as TransportConnectionError
@@ -63,6 +65,28 @@ class WholeAnswers(Transport):
         if method != "HEAD" and 200 <= answer.meta.status < 300 and answer.body in (None, "", b""):
             raise SerializationError(f"an empty answer ({answer.meta.status})")
         return answer
+
+
+class ConnectedClient(Elasticsearch):
+    """A client made by `connect`, which other processes can make again: pickled, it is its address and its options.
+
+    The pickle contains the credentials.
+    """
+
+    _opening: tuple[str, dict[str, object]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        url, access = self._opening
+        if ca_certs := access.get("ca_certs"):
+            # The other process may be on a machine without this file.
+            access = {**access, "ca_certs": Path(str(ca_certs)).read_text(encoding="utf-8")}
+        return _connect_again, (url, access)
+
+
+def _connect_again(url: str, access: dict[str, object]) -> Elasticsearch:
+    if authority := access.pop("ca_certs", None):
+        access["ssl_context"] = ssl.create_default_context(cadata=str(authority))
+    return _elasticsearch(url, access)
 
 
 def connect(
@@ -148,12 +172,14 @@ def _elasticsearch(url: str, access: dict[str, object]) -> Elasticsearch:
         **access,
     }
     try:
-        return Elasticsearch(url, **options)  # type: ignore[arg-type]
+        client = ConnectedClient(url, **options)  # type: ignore[arg-type]
     except (ValueError, OSError) as error:
         raise UsageError(
             f"{setting('url')} {_without_password(url)} does not work ({_without_password(str(error))}); "
             f"check it, {setting('ca_certs')} and {setting('fingerprint')}"
         ) from None  # the client's message may contain the URL with its password
+    client._opening = url, access
+    return client
 
 
 def _credentials(given: Connection) -> dict[str, object]:

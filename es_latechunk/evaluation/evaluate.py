@@ -311,7 +311,7 @@ class _Search:
         ids, qrels = self._judged(chunking)
         for (embedded, mode), (corpus, document) in zip(asked, found, strict=True):
             combination = _combination(chunking, embedded.variant if embedded else None, mode)
-            vectors = embedded.vectors if embedded else 0
+            vectors = embedded.vector_count if embedded else 0
             size = sum(len(chunked.document.text.encode()) for chunked in chunking.documents)
             yield CombinationResult(
                 combination,
@@ -374,15 +374,13 @@ class _Search:
         own = self._own_documents(chunking)
         corpus: list[list[Found]] = [[] for _ in asked]
         document: list[list[Found]] = [[] for _ in asked]
-        rows = max([int(starts[-1]), *(embedded.vectors for embedded, _ in asked if embedded)])
+        rows = max([int(starts[-1]), *(embedded.vector_count for embedded, _ in asked if embedded)])
         for block in blocks(len(self.questions), rows):
             texts = [question.text for question in self.questions[block]]
-            bm25 = words.scores(texts) if words else None
+            scores = Scores(None, words.scores(texts) if words else None)
             for place, (embedded, mode) in enumerate(asked):
-                cosines = None
                 if embedded is not None and queries is not None:
-                    cosines = embedded.cosines(queries[block])
-                scores = Scores(cosines, bm25)
+                    scores = scores.with_cosines(embedded.cosines(queries[block]))
                 ranked = scores.of(mode, k=self.k, bm25_weight=self.bm25_weight)
                 if self.relevance == "document":
                     corpus[place].append(best(by_document(ranked, starts[:-1]), self.k))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from elasticsearch import BadRequestError, Elasticsearch
 
@@ -40,6 +41,10 @@ from es_latechunk.types import Encoder, FloatArray, Hit, Passage
 
 log = logging.getLogger(__name__)
 
+# The fields that each client has seen filled, by the names of the indices: a program that searches again and again with
+# one client asks once per field. An empty field is asked for each time, as an ingest may fill it.
+_filled: WeakKeyDictionary[Elasticsearch, set[tuple[tuple[str, ...], str]]] = WeakKeyDictionary()
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -68,11 +73,14 @@ class Searcher:
 
     def _warn_of_empty_fields(self) -> None:
         """Log a warning for each field in a filter that no chunk has: the name may be misspelt."""
+        indices = self.record.names
+        filled = _filled.setdefault(self._client, set())
         fields = {
             field: name
             for each in self._options.filters
             if isinstance(each, str)
             for name, field in filter_fields(each, self.record.properties)
+            if (indices, field) not in filled
         }
         if not fields:
             return
@@ -80,7 +88,9 @@ class Searcher:
             {"query": {"exists": {"field": field}}, "size": 0, "track_total_hits": 1} for field in fields
         ]
         for (field, name), answer in zip(fields.items(), self._ask(bodies), strict=True):
-            if not answer["hits"]["total"]["value"]:
+            if answer["hits"]["total"]["value"]:
+                filled.add((indices, field))
+            else:
                 log.warning("index %s: no document has %s (%s); check its name", self._index, name, field)
 
     @property

@@ -59,6 +59,7 @@ def write(
     require_alias: bool = False,
     check: Callable[[], None] = lambda: None,
     clock: StageClock | None = None,
+    repeated: bool = False,
 ) -> Iterator[R | T]:
     """Send actions in requests of bounded length and size, and yield `settle(result)` for each result, unless None.
 
@@ -68,9 +69,12 @@ def write(
     `retry_for` is the time (seconds) for which a request is retried before a WriteError. With `require_alias`, `index`
     must be an alias, so that no request can create an index. `check` is called before each request, and may raise. An
     index that accepts nothing at all ends the writing with an IndexRefusedError. If a request is interrupted, the
-    values of its answer are yielded first, and then the interrupt is raised. `clock` measures the requests.
+    values of its answer are yielded first, and then the interrupt is raised. `clock` measures the requests. `repeated`
+    says that the actions may have been sent before, by a process whose answers were lost.
     """
-    sender = _Sender(client, index, retry_for, require_alias, check, settle, clock or StageClock())
+    sender = _Sender(
+        client, index, retry_for, require_alias, check, settle, clock or StageClock(), repeated=repeated
+    )
     batch: list[Action] = []
     size = 0
     for action in actions:
@@ -97,12 +101,13 @@ class _Sender(Generic[R]):
     check: Callable[[], None]
     on_result: Callable[[ActionResult], R | None]
     clock: StageClock
+    repeated: bool
 
     def settle(self, batch: list[Action]) -> Iterator[R]:
         """Send the batch, as often as needed, until every action of it is settled."""
         waiting = batch
         results: list[R] = []
-        again = False
+        again = self.repeated
 
         def attempt() -> None:
             nonlocal waiting, again

@@ -73,6 +73,14 @@ class LoadSession:
         return lost_cause(self.client, self.index)
 
 
+def join_session(client: Elasticsearch, index: IndexState, alias: str | None) -> LoadSession:
+    """Return the session of a load that another process has opened, renews and ends; `alias` is that of its ownership.
+
+    It can only be written through.
+    """
+    return LoadSession(client, index, Ownership(client, alias, {}, None) if alias else None)
+
+
 def resolve(client: Elasticsearch, name: str) -> IndexState:
     """Return the one index that `name` (an index or an alias) names now; refuse one that cannot be written."""
     concrete = single_index(client, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from es_latechunk.types import FloatArray, IntArray
 
 Order = npt.NDArray[np.intp]
 COSINE_FLOOR = 2 * KNN_FLOOR - 1  # Elasticsearch's score is (1 + cosine) / 2
+GROUPS = 16  # groups of items per item that is looked for: their maxima are sorted out instead of all items
 BLOCK_SCORES = 16_000_000  # scores that are held at the same time
 
 
@@ -63,6 +64,12 @@ class Scores:
 
     cosines: FloatArray | None
     bm25: FloatArray | None
+    # BM25's list of a hybrid search by its length: it is the same with all vectors.
+    _words: dict[int, _List] = field(default_factory=dict)
+
+    def with_cosines(self, cosines: FloatArray) -> Scores:
+        """Return the scores of the same searches for words beside other vectors."""
+        return Scores(cosines, self.bm25, self._words)
 
     def part(self, questions: Order, chunks: slice) -> Scores:
         """Return the scores of some questions and chunks."""
@@ -78,45 +85,56 @@ class Scores:
         if mode == "bm25" and self.bm25 is not None:
             return _found_words(self.bm25)
         if mode == "hybrid" and self.cosines is not None and self.bm25 is not None:
-            return _convex_sum(_found_words(self.bm25), self.cosines, k=k, bm25_weight=bm25_weight)
+            candidates = SearchOptions(k=k).candidates()
+            if candidates not in self._words:
+                self._words[candidates] = _list(_found_words(self.bm25), candidates, BM25_FLOOR)
+            knn = _list(self.cosines, candidates, COSINE_FLOOR)
+            return _convex_sum(self._words[candidates], knn, self.cosines.shape, bm25_weight=bm25_weight)
         raise ValueError(f"no scores for mode {mode!r}")
 
 
 def _found_words(bm25: FloatArray) -> FloatArray:
-    return np.where(bm25 > 0, bm25, -np.inf).astype(np.float32)
+    return np.where(bm25 > 0, bm25, np.float32(-np.inf))
 
 
-def _convex_sum(bm25: FloatArray, knn: FloatArray, *, k: int, bm25_weight: float) -> FloatArray:
+@dataclass(frozen=True, slots=True)
+class _List:
+    """The chunks that one search lists for each question: their rows and columns (L,), and scores (L,) in [0, 1]."""
+
+    rows: Order
+    columns: Order
+    scaled: npt.NDArray[np.float64]
+
+
+def _convex_sum(bm25: _List, knn: _List, shape: tuple[int, ...], *, bm25_weight: float) -> FloatArray:
     """Return what `elastic.search.fusion.convex_sum` gives for the candidates of both lists, for all questions at once.
 
     Tests hold the two equal; one question at a time, as a search fuses, ten thousand questions would take minutes.
     """
-    candidates = SearchOptions(k=k).candidates()
-    first, second = _scaled(bm25, candidates, BM25_FLOOR), _scaled(knn, candidates, COSINE_FLOOR)
-    fused = bm25_weight * np.nan_to_num(first, nan=0.0) + (1 - bm25_weight) * np.nan_to_num(second, nan=0.0)
-    fused[np.isnan(first) & np.isnan(second)] = -np.inf
-    return fused.astype(np.float32)
+    fused: FloatArray = np.full(shape, -np.inf, dtype=np.float32)
+    fused[bm25.rows, bm25.columns] = bm25_weight * bm25.scaled
+    words = fused[knn.rows, knn.columns]
+    fused[knn.rows, knn.columns] = np.where(np.isfinite(words), words, 0) + (1 - bm25_weight) * knn.scaled
+    return fused
 
 
-def _scaled(scores: FloatArray, candidates: int, floor: float) -> npt.NDArray[np.float64]:
-    """Scale each row's best `candidates` scores from their floor to [0, 1], as a search does; NaN for other chunks."""
-    exact = scores.astype(np.float64)
-    count = exact.shape[1]
-    if count == 0:
-        return exact
+def _list(scores: FloatArray, candidates: int, floor: float) -> _List:
+    """Return each row's best `candidates` items, with their scores scaled from the floor to [0, 1] as a search does."""
+    count = scores.shape[1]
+    listed = np.isfinite(scores)
     if count > candidates:
-        last = np.partition(exact, count - candidates, axis=1)[:, count - candidates, None]
-        listed = (exact >= last) & np.isfinite(exact)
-    else:
-        listed = np.isfinite(exact)
-    low = np.min(exact, axis=1, keepdims=True, where=listed, initial=np.inf)
-    cut = listed.sum(axis=1, keepdims=True) >= candidates
-    low = np.where(cut, low, np.minimum(low, floor))
-    high = np.max(exact, axis=1, keepdims=True, where=listed, initial=-np.inf)
-    spread = high - low
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scaled = np.where(spread > 0, (exact - low) / spread, 1.0)
-    return np.where(listed, scaled, np.nan)
+        listed &= scores >= np.partition(scores, count - candidates, axis=1)[:, count - candidates, None]
+    rows, columns = np.nonzero(listed)
+    exact = scores[rows, columns].astype(np.float64)
+    low, high = np.full(len(scores), np.inf), np.full(len(scores), -np.inf)
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    if len(starts):
+        low[rows[starts]] = np.minimum.reduceat(exact, starts)
+        high[rows[starts]] = np.maximum.reduceat(exact, starts)
+    cut = np.bincount(rows, minlength=len(scores)) >= candidates
+    low = np.where(cut, low, np.minimum(low, floor))[rows]
+    spread = high[rows] - low
+    return _List(rows, columns, np.divide(exact - low, spread, out=np.ones_like(exact), where=spread > 0))
 
 
 def best(scores: FloatArray, k: int) -> Found:
@@ -124,12 +142,18 @@ def best(scores: FloatArray, k: int) -> Found:
     found, count = Found.empty(len(scores), k), scores.shape[1]
     taken = min(k, count)
     if taken:
-        last = np.partition(scores, count - taken, axis=1)[:, count - taken]
-        for number, (row, smallest) in enumerate(zip(scores, last, strict=True)):
-            chosen = np.flatnonzero((row >= smallest) & np.isfinite(row))
-            order = chosen[np.argsort(-row[chosen], kind="stable")][:taken]
-            found.items[number, : len(order)] = order
-            found.scores[number, : len(order)] = row[order]
+        # The k best groups' maxima are k items, so that all of the k best are at least as good as the last of these.
+        groups = np.arange(0, count, max(1, count // (GROUPS * taken)))
+        maxima = np.maximum.reduceat(scores, groups, axis=1)
+        last = np.partition(maxima, len(groups) - taken, axis=1)[:, len(groups) - taken, None]
+        rows, items = np.nonzero((scores >= last) & np.isfinite(scores))
+        chosen = scores[rows, items]
+        order = np.lexsort((items, -chosen, rows))
+        rows, items, chosen = rows[order], items[order], chosen[order]
+        places = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        kept = places < taken
+        found.items[rows[kept], places[kept]] = items[kept]
+        found.scores[rows[kept], places[kept]] = chosen[kept]
     return found
 
 

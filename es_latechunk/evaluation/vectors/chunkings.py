@@ -132,7 +132,7 @@ class Embedded:
     seconds: float
 
     @property
-    def vectors(self) -> int:
+    def vector_count(self) -> int:
         """The number of vectors that an index has of them."""
         return len(self.rows) + len(self.rows.pieces)
 

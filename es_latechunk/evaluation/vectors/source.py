@@ -23,7 +23,6 @@ from es_latechunk.evaluation.vectors.cache import ArrayCache, Arrays
 from es_latechunk.late import EmbeddedChunks, SifWeights, Windows, embed_chunks
 from es_latechunk.late.pieces import ChunkRows, count_pieces, cut_pieces, rows_without_pieces
 from es_latechunk.types import (
-    TOKEN_WEIGHTS,
     ChunkedDocument,
     ChunkSpan,
     Encoder,
@@ -36,6 +35,7 @@ from es_latechunk.types import (
 
 # Increase it when the same text and model give other token vectors: what was kept before is then not found.
 CACHE_VERSION = 2
+WEIGHED = "means by sif"  # the means of token vectors, of weighed ones, and of the weights
 
 Doubles = npt.NDArray[np.float64]
 Means = Mapping[TokenWeights, ChunkRows]
@@ -67,8 +67,8 @@ class ReadDocument:
 class _Unfinished:
     """An encoder whose pooled vectors stay as they are: dense layers and the norm come after the chunks are pooled.
 
-    With `weigh`, it gives each token vector three times: as it is, times its weight, and the weight alone. The mean of
-    the second by the mean of the third is then the weighted mean, so that one pass serves both.
+    With `weigh`, it gives each token vector as it is, the same times its weight, and then the weight alone. The mean of
+    the second by the mean of the third is the weighted mean, so that one pass serves both.
     """
 
     def __init__(self, encoder: TokenEncoder, weigh: SifWeights | None = None) -> None:
@@ -91,9 +91,13 @@ class _Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of a document from the model or from the cache: of its smallest spans, or of its chunks and their pieces."""
+    """Rows of a document from the model or from the cache; `name` says whether of its smallest spans or its chunks.
+
+    With chunks come their `pieces`, if the reading has any.
+    """
 
     chunked: ChunkedDocument
+    name: str
     rows: FloatArray
     pieces: FloatArray
     seconds: float
@@ -105,7 +109,7 @@ class VectorSource:
     With shared windows, a document goes through the model once, whatever the chunkings are: its token vectors are kept
     as float16 (a cosine changes by less than .0001), also within one run, so that a run gives the same figures with
     and without a filled cache. Chunks that are read alone, or in windows of their own, need the model once per
-    chunking, and their means are kept.
+    chunking, and their means are kept. Means that were weighed also are read in place of plain ones.
     """
 
     def __init__(self, encoder: Encoder, cache: ArrayCache) -> None:
@@ -127,7 +131,7 @@ class VectorSource:
         numbers = {chunked.document.id: number for number, chunked in enumerate(documents[0])}
         if not isinstance(encoder, TokenEncoder):
             for chunking, cut in enumerate(documents):
-                for item in self._rows(cut, reading, encoder, ""):
+                for item in self._rows(cut, reading, encoder, [""]):
                     if isinstance(item, DocumentError):
                         yield item
                     else:
@@ -155,7 +159,7 @@ class VectorSource:
         """Yield the means of each document's chunks; one pass serves all chunkings and weights."""
         numbers = {chunked.document.id: number for number, chunked in enumerate(documents[0])}
         split = (smallest_spans(chunked) for chunked in documents[0])
-        for item in self._rows(split, reading, _Unfinished(encoder), "tokens"):
+        for item in self._rows(split, reading, _Unfinished(encoder), ["tokens"]):
             if isinstance(item, DocumentError):
                 yield item
                 continue
@@ -183,18 +187,20 @@ class VectorSource:
     ) -> Iterator[tuple[int, _Rows, Means] | DocumentError]:
         """Yield the means of each document's chunks; one pass for each chunking serves all weights."""
         for chunking, cut in enumerate(documents):
-            name = "means" if weigh is None else "means by sif"
-            for item in self._rows(cut, reading, _Unfinished(encoder, weigh), name):
+            names = ["means", WEIGHED] if weigh is None else [WEIGHED]
+            for item in self._rows(cut, reading, _Unfinished(encoder, weigh), names):
                 if isinstance(item, DocumentError):
                     yield item
                     continue
-                plain, weighted = (
-                    _parted(rows, weighed=weigh is not None) for rows in (item.rows, item.pieces)
-                )
                 counts = count_pieces(item.chunked, reading.pieces)
-                means = zip(plain, weighted, strict=True)
-                rows = [ChunkRows(chunks, pieces, counts) for chunks, pieces in means]
-                yield chunking, item, dict(zip(TOKEN_WEIGHTS, rows, strict=False))
+                of_chunks, of_pieces = (
+                    _by_weights(rows, weighed=item.name == WEIGHED) for rows in (item.rows, item.pieces)
+                )
+                yield (
+                    chunking,
+                    item,
+                    {name: ChunkRows(rows, of_pieces[name], counts) for name, rows in of_chunks.items()},
+                )
 
     def embed_queries(self, queries: Sequence[str]) -> FloatArray:
         """Return one vector per query (Q, dim)."""
@@ -207,20 +213,26 @@ class VectorSource:
         return rows
 
     def _rows(
-        self, documents: Iterable[ChunkedDocument], reading: Reading, encoder: Encoder, name: str
+        self, documents: Iterable[ChunkedDocument], reading: Reading, encoder: Encoder, names: Sequence[str]
     ) -> Iterator[_Rows | DocumentError]:
+        """Yield the rows of each document: those that are kept under one of the names, or new ones, of the first."""
         keys: dict[str, str] = {}
         windows = None if reading.windows is None else asdict(reading.windows)
-        pieces = None if name == "tokens" else reading.pieces  # they are pooled from the tokens
+        pieces = None if names[0] == "tokens" else reading.pieces  # they are pooled from the tokens
 
         def missing() -> Iterator[ChunkedDocument | _Rows]:
             for chunked in documents:
                 spans = [[span.start, span.end] for span in chunked.spans]
-                parts = [] if pieces is None else [pieces]
-                key = self._key([name, reading.alone, windows, spans, chunked.document.text, *parts])
-                keys[chunked.document.id] = key
-                arrays = self._cache.get(key)
-                yield chunked if arrays is None else _as_rows(chunked, arrays)
+                for name in reversed(names):
+                    parts = [] if pieces is None else [pieces]
+                    key = self._key([name, reading.alone, windows, spans, chunked.document.text, *parts])
+                    arrays = self._cache.get(key)
+                    if arrays is not None:
+                        yield _as_rows(chunked, name, arrays)
+                        break
+                else:
+                    keys[chunked.document.id] = key
+                    yield chunked
 
         blocks: list[FloatArray] = []
         of_pieces: list[FloatArray] = []
@@ -236,14 +248,14 @@ class VectorSource:
                 yield item
                 continue
             seconds += time.perf_counter() - started
-            blocks.append(_half(item.vectors) if name == "tokens" else item.vectors)
+            blocks.append(_half(item.vectors) if names[0] == "tokens" else item.vectors)
             of_pieces += [piece.vector for own in item.pieces for piece in own]
             if item.last:
                 arrays = {"rows": np.concatenate(blocks), "seconds": np.array(seconds)}
                 if of_pieces:
                     arrays["pieces"] = np.stack(of_pieces)
                 self._cache.put(keys[item.chunked.document.id], arrays)
-                yield _as_rows(item.chunked, arrays)
+                yield _as_rows(item.chunked, names[0], arrays)
                 blocks, of_pieces, seconds = [], [], 0.0
 
     def _key(self, encoded: Sequence[object]) -> str:
@@ -269,22 +281,22 @@ def _half(rows: FloatArray) -> FloatArray:
     return half if np.isfinite(half).all() else rows  # type: ignore[return-value]
 
 
-def _as_rows(chunked: ChunkedDocument, arrays: Arrays) -> _Rows:
+def _as_rows(chunked: ChunkedDocument, name: str, arrays: Arrays) -> _Rows:
     rows = arrays["rows"].astype(np.float32)
-    return _Rows(chunked, rows, arrays.get("pieces", rows[:0]), float(arrays["seconds"]))
+    return _Rows(chunked, name, rows, arrays.get("pieces", rows[:0]), float(arrays["seconds"]))
 
 
 def _finished(means: ChunkRows, encoder: TokenEncoder) -> ChunkRows:
     return ChunkRows(encoder.finish(means.vectors), encoder.finish(means.pieces), means.counts)
 
 
-def _parted(rows: FloatArray, *, weighed: bool) -> list[FloatArray]:
+def _by_weights(rows: FloatArray, *, weighed: bool) -> dict[TokenWeights, FloatArray]:
     """Return the plain means, and the weighted ones if `_Unfinished` gave what they are made of."""
     if not weighed:
-        return [rows]
+        return {"none": rows}
     size = rows.shape[1] // 2
     plain, weighted, weight = np.split(rows, [size, 2 * size], axis=1)
-    return [plain, weighted / weight]
+    return {"none": plain, "sif": weighted / weight}
 
 
 def smallest_spans(chunked: ChunkedDocument) -> ChunkedDocument:

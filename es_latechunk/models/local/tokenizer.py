@@ -6,7 +6,7 @@ import copy
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,13 +15,12 @@ import numpy as np
 
 from es_latechunk.errors import ModelError
 from es_latechunk.models.hardware import require_torch
+from es_latechunk.models.local.tokenizer_file import FileTokenizer
 from es_latechunk.types import IntArray, Tokenizer, Tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
     from transformers import PreTrainedTokenizerFast
-
-    from es_latechunk.models.local.tokenizer_file import FileTokenizer
 
     AnyTokenizer = PreTrainedTokenizerFast | FileTokenizer
 
@@ -169,7 +168,9 @@ class HuggingFaceTokenizer:
         self._segment_characters = segment_characters
         self._special_ids = frozenset(tokenizer.all_special_ids)
         self._pad_id = tokenizer.pad_token_id
-        self._backend = _plain(copy.deepcopy(tokenizer.backend_tokenizer))
+        backend = tokenizer.backend_tokenizer
+        # One of transformers may be in use elsewhere; one that was read from its file is for this object alone.
+        self._backend = _plain(backend if isinstance(tokenizer, FileTokenizer) else copy.deepcopy(backend))
         self._unknown_id = _unknown_token_id(self._backend, tokenizer.unk_token_id)
 
     def tokenize(self, text: str) -> Tokens:
@@ -209,7 +210,10 @@ class HuggingFaceTokenizer:
 
     def _known_text(self) -> tuple[str, list[int]]:
         """A text that the vocabulary has a token for, and its ids."""
-        for text in ("a", *self.pieces.values()):
+        texts: Iterable[str] = ["a"]
+        if not self._backend.encode("a", add_special_tokens=False).ids:
+            texts = self.pieces.values()  # only now: these take as long as reading the tokenizer
+        for text in texts:
             ids = self._backend.encode(text, add_special_tokens=False).ids
             if ids:
                 return text, ids

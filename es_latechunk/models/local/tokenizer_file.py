@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from es_latechunk.errors import ModelError
+from es_latechunk.models.checkpoint.json_files import read_json_object
+from es_latechunk.models.hardware import has_torch
+
 if TYPE_CHECKING:
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as Backend
 
 FILE = "tokenizer.json"
+CONFIG = "tokenizer_config.json"
 # Settings of tokenizer_config.json that change no token: how to pad, cut, decode, and where it came from.
 NEUTRAL = (
     *("backend", "clean_up_tokenization_spaces", "do_basic_tokenize", "is_local", "local_files_only"),
@@ -51,20 +56,31 @@ class FileTokenizer:
 
 
 def read_tokenizer(folder: Path) -> FileTokenizer | None:
-    """The tokenizer of a folder; None if transformers may make something else of it, or where it is broken."""
+    """The tokenizer of a folder; None if transformers may make something else of it.
+
+    Raises ModelError if one of its files is no JSON, or if tokenizer.json is broken and transformers is not installed.
+    """
     from tokenizers import Tokenizer as Backend
 
+    path = folder / FILE
+    if not path.is_file() or not (folder / CONFIG).is_file():
+        return None
+    content = read_json_object(path)
     try:
-        text = (folder / FILE).read_text(encoding="utf-8")
-        content = json.loads(text)
+        backend = Backend.from_file(str(path))
+    except Exception as error:  # from Rust, a broken file comes as a plain Exception
+        if has_torch():  # transformers may read the vocabulary alone, and says what is wrong if it cannot
+            return None
+        cause = " ".join(str(error).split())
+        raise ModelError(f"{path}: is no tokenizer ({cause}); download the model again") from error
+    try:
         config = _config(folder)
         kind = _KINDS.get(str(config.get("tokenizer_class")).removesuffix("Fast"))
-        if kind is None or not _is_known(config, kind):
+        if kind is None or not _is_known(config, kind) or not kind.same(backend, content, config):
             return None
-        backend = Backend.from_str(text)
-        if not kind.same(backend, content, config):
-            return None
-    except Exception:  # noqa: BLE001 (from Rust, a broken file comes as a plain Exception; transformers reports it)
+    except ModelError:
+        raise
+    except Exception:  # noqa: BLE001 (settings that contradict each other or are of another type: transformers reports them)
         return None
     return _with_special_tokens(backend, content, {**kind.defaults, **config})
 
@@ -80,10 +96,10 @@ class _Kind:
 
 def _config(folder: Path) -> dict[str, Any]:
     """tokenizer_config.json with what special_tokens_map.json adds to it, which may not contradict it."""
-    config: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config = read_json_object(folder / CONFIG)
     older = folder / "special_tokens_map.json"
     if older.is_file():
-        for name, value in json.loads(older.read_text(encoding="utf-8")).items():
+        for name, value in read_json_object(older).items():
             if name in config and _content(config[name]) != _content(value):
                 raise ValueError(f"{name} is {config[name]!r} and {value!r}")
             config[name] = value

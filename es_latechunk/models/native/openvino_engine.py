@@ -155,10 +155,11 @@ def has_bfloat16(core: Any) -> bool:
 
 
 def available_threads() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """The processors that this process may use, at most OMP_NUM_THREADS, which torch obeys too and Ray sets."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    processors = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(processors, int(limit)) if limit.isdecimal() and int(limit) else processors
 
 
 def _requests(batch: Sequence[IntArray]) -> Iterator[list[int]]:

@@ -1,0 +1,231 @@
+"""An ingest on a Ray cluster beside the same ingest in one process: speed, overhead, and equality after kills.
+
+    python benchmarks/scale.py --rounds 3            one process, one encoder, two encoders, in turn
+    python benchmarks/scale.py --kills 10            an encoder is killed at a seeded moment, ten times
+
+The documents are those of ../shared/data/squad_dev, or the first part of them (--share); the model is all-MiniLM-L6-v2.
+One process and each encoder have one processor of their own. Ray is started before anything is measured. It writes into
+indices of its own, which are deleted at the end, on ELASTICSEARCH_URL or the local node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from elasticsearch import Elasticsearch
+from elasticsearch.helpers import scan
+
+from es_latechunk import (
+    Document,
+    Encoder,
+    EncoderIdentity,
+    IngestReport,
+    RayCluster,
+    connect,
+    create_index,
+    ingest,
+    load_encoder,
+    raise_errors,
+    read_documents,
+)
+from es_latechunk.models import load_recorded
+from es_latechunk.scale.cluster import joined
+
+SOURCE = Path(__file__).parents[2] / "shared" / "data" / "squad_dev" / "documents.jsonl"
+SEED = 20_261_125
+
+
+def check(holds: bool, told: str) -> None:
+    if not holds:
+        raise SystemExit(told)
+
+
+def load_pinned(claims: Path, reader: int, recorded: EncoderIdentity) -> Encoder:
+    """The index's encoder, on the first processor that no other encoder of the run has claimed.
+
+    The process `reader` encodes nothing, and stays on all of them.
+    """
+    if os.getpid() == reader:
+        return load_recorded(recorded)
+    for processor in sorted(os.sched_getaffinity(0)):
+        try:
+            (claims / str(processor)).open("x").write(str(os.getpid()))
+        except FileExistsError:
+            if psutil.pid_exists(int((claims / str(processor)).read_text() or 0)):
+                continue
+            (claims / str(processor)).write_text(str(os.getpid()))
+        os.sched_setaffinity(0, {processor})  # this thread, and those that it will start
+        break
+    return load_recorded(recorded)
+
+
+class ProcessorTime:
+    """The processor seconds of this process and of all that it has started, looked at every 50 ms."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> ProcessorTime:
+        self._note()
+        self._before = dict(self._seen)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._note()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.05):
+            self._note()
+
+    def _note(self) -> None:
+        me = psutil.Process()
+        for process in (me, *me.children(recursive=True)):
+            try:
+                times = process.cpu_times()
+            except psutil.Error:
+                continue
+            self._seen[process.pid] = times.user + times.system
+
+    @property
+    def seconds(self) -> float:
+        return sum(seconds - self._before.get(pid, 0.0) for pid, seconds in self._seen.items())
+
+
+@contextmanager
+def new_index(client: Elasticsearch, encoder: Encoder, what: str) -> Iterator[str]:
+    name = f"scale-{os.getpid()}-{what}"
+    create_index(name, encoder=encoder, client=client)
+    try:
+        yield name
+    finally:
+        client.indices.delete(index=name)
+
+
+def measured(
+    client: Elasticsearch, encoder: Encoder, documents: list[Document], encoders: int
+) -> dict[str, float]:
+    """Seconds, and processor seconds, of one ingest; 0 encoders are this process alone."""
+    claims = Path(tempfile.mkdtemp(prefix="es-latechunk-scale-"))
+    whole = os.sched_getaffinity(0)
+    with new_index(client, encoder, f"{encoders}") as name:
+        options: dict[str, Any] = {"encoder": partial(load_pinned, claims, os.getpid() if encoders else 0)}
+        if encoders:
+            options["cluster"] = RayCluster(encoders=encoders)
+        started = time.monotonic()
+        with ProcessorTime() as processors:
+            report = ingest(documents, index=name, client=client, **options)
+        seconds = time.monotonic() - started
+        os.sched_setaffinity(0, whole)
+        check(not report.failed, "documents failed")
+        again = ingest(documents, index=name, client=client, encoder=load_recorded)
+        check((again.indexed, again.tokens) == (0, 0), "the second run did something")
+    return {
+        "seconds": round(seconds, 2),
+        "processor_seconds": round(processors.seconds, 2),
+        "chunks": report.chunks,
+        "tokens": report.tokens,
+    }
+
+
+def contents(client: Elasticsearch, name: str) -> dict[str, dict[str, Any]]:
+    client.indices.refresh(index=name)
+    rows = scan(client, index=name, query={"fields": ["content_embedding"]}, size=1_000)
+    return {
+        row["_id"]: {**row["_source"], "content_embedding": row["fields"]["content_embedding"]}
+        for row in rows
+    }
+
+
+def largest_difference(found: dict[str, dict[str, Any]], clean: dict[str, dict[str, Any]]) -> float:
+    """Of any number of any vector; ids and all other fields are equal."""
+    check(found.keys() == clean.keys(), "other ids")
+    largest = 0.0
+    for key, row in clean.items():
+        other = dict(found[key])
+        vector = np.subtract(other.pop("content_embedding"), row["content_embedding"])
+        largest = max(largest, float(np.abs(vector).max()))
+        check(
+            other == {name: value for name, value in row.items() if name != "content_embedding"},
+            f"{key}: another content",
+        )
+    return largest
+
+
+def killed(
+    client: Elasticsearch, encoder: Encoder, documents: list[Document], clean: dict[str, Any], number: int
+) -> dict[str, Any]:
+    """One ingest by two encoders, one of which is killed when a seeded share of the chunks is written."""
+    source = random.Random(f"{SEED} {number}")  # noqa: S311 - it must come again
+    share = source.uniform(0.05, 0.7)
+    claims = Path(tempfile.mkdtemp(prefix="es-latechunk-scale-"))
+    dead: list[int] = []
+
+    with new_index(client, encoder, f"kill-{number}") as name:
+
+        def kill() -> None:
+            while not dead:
+                written = client.indices.stats(index=name)["_all"]["primaries"]["indexing"]["index_total"]
+                pids = [int(path.read_text()) for path in claims.iterdir() if path.read_text()]
+                if written >= share * len(clean) and pids:
+                    dead.append(source.choice(pids))
+                    os.kill(dead[0], signal.SIGKILL)
+                time.sleep(0.02)
+
+        threading.Thread(target=kill, daemon=True).start()
+        report: IngestReport = ingest(
+            documents,
+            index=name,
+            client=client,
+            encoder=partial(load_pinned, claims, os.getpid()),
+            cluster=RayCluster(encoders=2),
+        )
+        check(bool(dead), "the kill came too late")
+        difference = largest_difference(contents(client, name), clean)
+    check((report.failed, report.indexed) == (0, len(clean)), "another report")
+    return {"killed_at": round(share, 2), "largest_difference": difference, "seconds": report.seconds}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--rounds", type=int, default=0)
+    options.add_argument("--kills", type=int, default=0)
+    options.add_argument("--share", type=float, default=1.0)
+    given = options.parse_args()
+    documents = list(raise_errors(read_documents([str(SOURCE)])))
+    documents = documents[: max(1, round(len(documents) * given.share))]
+    encoder = load_encoder()
+    with connect() as client, joined(RayCluster()):
+        for _ in range(given.rounds):
+            for encoders in (0, 1, 2):
+                row = measured(client, encoder, documents, encoders)
+                print(json.dumps({"encoders": encoders, **row, "load": os.getloadavg()[0]}), flush=True)
+        if given.kills:
+            with new_index(client, encoder, "clean") as name:
+                ingest(documents, index=name, client=client, encoder=load_recorded)
+                clean = contents(client, name)
+            for number in range(given.kills):
+                row = killed(client, encoder, documents, clean, number)
+                print(json.dumps({"number": number, **row}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""A load on a cluster, seen from the process that reads the source: it deals parts to encoders, and counts.
+
+An encoder that is lost is replaced, and its parts are dealt again: chunks have the same ids and contents whoever
+writes them, and whenever. Nothing is collected here but the results of the parts that have just ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from es_latechunk.documents import printable
+from es_latechunk.errors import DocumentError, LateChunkError, PreconditionError, UsageError, setting
+from es_latechunk.ingest_stages import HashedDocument, failed_result
+from es_latechunk.late.embed import LOOK_AHEAD_BATCHES
+from es_latechunk.models import EncoderLoader
+from es_latechunk.report import DocumentResult, IngestCounts
+from es_latechunk.scale.cluster import RayCluster, count_encoders, joined, load_cloudpickle
+from es_latechunk.scale.encoder import EncoderProcess, OpenedEncoder, PartReport, SentLoad
+from es_latechunk.scale.parts import PARTS_PER_ENCODER, Part, WaitingParts
+from es_latechunk.types import Encoder
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from es_latechunk.elastic.write.session import LoadSession
+
+CHARACTERS_PER_TOKEN = 4  # of English text
+WAKE_SECONDS = 0.5
+STOP_SECONDS = 10.0  # what an interrupted encoder may take for its request in flight, which has less itself
+NOTE_SECONDS = 30.0
+# So many encoders that are lost with no part done in between are no accident, nor one bad document.
+MOST_LOSSES_IN_A_ROW = 30
+MOST_FAILED_STARTS = 5
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Handle:
+    """An encoder of the cluster: Ray's handle of its process, and the parts that it has, oldest first."""
+
+    actor: Any
+    parts: deque[Part] = field(default_factory=deque)
+    is_open: bool = False
+
+    def is_free(self, largest: int) -> bool:
+        """True if it may get another part; behind a very long document nothing waits."""
+        return self.is_open and (
+            not self.parts
+            or (
+                len(self.parts) < PARTS_PER_ENCODER
+                and all(part.characters <= 2 * largest for part in self.parts)
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The answer of an encoder's process to `open` (the part is None) or to `load`."""
+
+    handle: _Handle
+    actor: Any
+    part: Part | None
+    future: Future[Any]
+
+    @property
+    def is_late(self) -> bool:
+        """True if the process was replaced since; its parts were dealt again."""
+        return self.handle.actor is not self.actor
+
+
+class ClusterLoad:
+    """The encoders of one load on a cluster. Raises UsageError for what cannot be sent to other processes."""
+
+    def __init__(
+        self,
+        cluster: RayCluster,
+        *,
+        client: Elasticsearch,
+        encoder: Encoder | EncoderLoader | None,
+        retry_for: float,
+    ) -> None:
+        cluster.check_installed()
+        if isinstance(encoder, Encoder):
+            raise UsageError(
+                f"{setting('encoder')}: a loaded encoder cannot be sent to the encoders of a cluster; give a function "
+                "that loads it there, or leave it out for the model that the index records"
+            )
+        self._cluster = cluster
+        self._pickled = load_cloudpickle()
+        self._retry_for = retry_for
+        self._encoder = encoder
+        self._check_sendable(client, encoder)
+        self._opened: list[OpenedEncoder] = []
+
+    def _check_sendable(self, client: Elasticsearch, encoder: EncoderLoader | None) -> None:
+        for name, value, instead in (
+            ("client", client, "give one made by es_latechunk.connect(), or leave it out"),
+            ("encoder", encoder, "give a function without such values, such as one of a module"),
+        ):
+            try:
+                self._pickled(value)
+            except Exception as error:
+                cause = " ".join(str(error).split())
+                raise UsageError(
+                    f"{setting(name)}: cannot be sent to the encoders of a cluster ({cause}); {instead}"
+                ) from error
+
+    @property
+    def precision(self) -> str:
+        """What the encoders said of themselves, as in the report of an ingest."""
+        return ", ".join(sorted({opened.precision for opened in self._opened})) or "not used"
+
+    @property
+    def engine(self) -> str:
+        """What computed the token vectors in the encoders."""
+        return ", ".join(sorted({opened.engine for opened in self._opened})) or "not used"
+
+    def results(
+        self, documents: Iterable[HashedDocument | DocumentResult], session: LoadSession, counts: IngestCounts
+    ) -> Iterator[DocumentResult]:
+        """Yield the result of each document, in the order in which the encoders end; all are counted before.
+
+        An interrupt, or an error that ends the run, lets each encoder finish its request in flight and counts it.
+        """
+        alias = session.ownership.alias if session.ownership else None
+        sent = self._pickled(SentLoad(session.client, session.index, alias, self._encoder, self._retry_for))
+        with joined(self._cluster) as ray:
+            crew = _Crew(ray, self._cluster, sent, self._opened)
+            try:
+                yield from _Run(crew, counts).results(counts.clock.timed("read", documents))
+            finally:
+                crew.end()
+
+
+class _Crew:
+    """The encoders' processes: they are started, replaced, asked and ended here."""
+
+    def __init__(self, ray: Any, cluster: RayCluster, sent: bytes, opened: list[OpenedEncoder]) -> None:
+        self._ray = ray
+        self._actor_class = ray.remote(
+            num_cpus=cluster.encoder_cpus,
+            num_gpus=cluster.encoder_gpus,
+            max_restarts=0,
+            concurrency_groups={"load": 1, "control": 1},
+        )(_with_groups(ray))
+        self._sent = sent
+        self._opened = opened
+        self.answers: SimpleQueue[_Answer] = SimpleQueue()
+        self.count = count_encoders(ray, cluster)
+        self.resources = cluster.resources
+        self.handles = [_Handle(None) for _ in range(self.count)]
+        for handle in self.handles:
+            self.start(handle)
+
+    def start(self, handle: _Handle) -> None:
+        """Start the process of an encoder, in the place of one that is lost, and have it open index and model."""
+        if handle.actor is not None:
+            # It may be cut off and alive: it must not write beside its successor.
+            self._ray.kill(handle.actor)
+        handle.is_open = False
+        handle.parts.clear()
+        handle.actor = self._actor_class.remote(self._sent)
+        self._ask(handle, None, handle.actor.open.remote())
+
+    def deal(self, handle: _Handle, part: Part) -> None:
+        """Give a part to an encoder."""
+        handle.parts.append(part)
+        self._ask(handle, part, handle.actor.load.remote(part))
+
+    def _ask(self, handle: _Handle, part: Part | None, answer: Any) -> None:
+        # A queue that this thread waits at, instead of ray.get: within that, SIGTERM would be taken for Ctrl-C.
+        answers, actor = self.answers, handle.actor
+        answer.future().add_done_callback(lambda future: answers.put(_Answer(handle, actor, part, future)))
+
+    def is_loss(self, error: BaseException) -> bool:
+        """True if an encoder's process or machine was lost; any other exception is an error of the program."""
+        errors = self._ray.exceptions
+        return isinstance(error, errors.RayError) and not isinstance(error, errors.RayTaskError)
+
+    def opened(self, handle: _Handle, encoder: OpenedEncoder) -> None:
+        """Note that an encoder is open; refuse one of another version of this package."""
+        own = version("es-latechunk")
+        if encoder.version != own:
+            raise PreconditionError(
+                f"an encoder of the cluster has es-latechunk {encoder.version}, this machine has {own}; install the "
+                "same version on every machine"
+            )
+        self._opened.append(encoder)
+        if len({one.precision for one in self._opened}) > 1:
+            log.warning(
+                "the encoders differ in precision, so equal texts may differ in the last digits of their vectors"
+            )
+        handle.is_open = True
+
+    def interrupt(self) -> None:
+        """Ask every encoder that has a part to end it after its request in flight."""
+        for handle in self.handles:
+            if handle.parts:
+                handle.actor.stop.remote()
+
+    def end(self) -> None:
+        """End all of the processes."""
+        for handle in self.handles:
+            self._ray.kill(handle.actor)
+
+
+def _with_groups(ray: Any) -> type[EncoderProcess]:
+    """Return the class of the actors: `stop` is answered while `load` runs."""
+
+    class RayEncoder(EncoderProcess):
+        open = ray.method(concurrency_group="load")(EncoderProcess.open)
+        load = ray.method(concurrency_group="load")(EncoderProcess.load)
+        stop = ray.method(concurrency_group="control")(EncoderProcess.stop)
+
+    return RayEncoder
+
+
+class _Run:
+    """Reads the source as the encoders need it, deals it, and counts what comes back."""
+
+    def __init__(self, crew: _Crew, counts: IngestCounts) -> None:
+        self._crew = crew
+        self._counts = counts
+        self._waiting = WaitingParts(crew.count)
+        self._losses_in_a_row = 0
+        self._may_deal = True
+        self._stopped = False
+        self._note_at = time.monotonic() + NOTE_SECONDS
+
+    def results(self, documents: Iterator[HashedDocument | DocumentResult]) -> Iterator[DocumentResult]:
+        """See ClusterLoad.results."""
+        try:
+            yield from self._deal_all(documents)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield from self._stop()
+            raise
+        finally:
+            for _ in self._stop():
+                pass
+
+    def _deal_all(self, documents: Iterator[HashedDocument | DocumentResult]) -> Iterator[DocumentResult]:
+        waiting = self._waiting
+        while not (waiting.ended and waiting.empty and not self._busy):
+            may_read = not waiting.ended and not waiting.full
+            yield from self._take(wait=not may_read)
+            self._deal()
+            if not may_read:
+                continue
+            item = next(documents, None)
+            if item is None:
+                waiting.ended = True
+            elif isinstance(item, DocumentResult):
+                self._counts.seen_documents += 1
+                self._counts.add(item)
+                yield item
+            else:
+                waiting.add(item)
+
+    @property
+    def _busy(self) -> bool:
+        return any(handle.parts for handle in self._crew.handles)
+
+    def _deal(self) -> None:
+        if not (self._may_deal and self._waiting.ready):
+            return
+        # The one with the fewest parts first, so that none has two while another has none.
+        free = [handle for handle in self._crew.handles if handle.is_free(self._waiting.largest)]
+        for handle in sorted(free, key=lambda handle: len(handle.parts)):
+            if not self._waiting.ready:
+                return
+            self._crew.deal(handle, self._waiting.next_part())
+        self._may_deal = any(handle.is_free(self._waiting.largest) for handle in free)
+
+    def _take(self, *, wait: bool) -> Iterator[DocumentResult]:
+        """Handle an answer if there is one; `wait` for it, but wake up now and then."""
+        try:
+            answer = self._crew.answers.get(block=wait, timeout=WAKE_SECONDS)
+        except Empty:
+            self._note_waiting()
+            return
+        if answer.is_late:
+            return
+        self._may_deal = True
+        error = answer.future.exception()
+        if error is not None:
+            if not self._crew.is_loss(error):
+                raise error
+            yield from self._replace(answer.handle, error)
+        elif answer.part is None:
+            self._open(answer.handle, answer.future.result())
+        else:
+            report: PartReport = answer.future.result()
+            self._losses_in_a_row = 0
+            answer.handle.parts.remove(answer.part)
+            self._counts.merge(report.counts)
+            yield from report.results
+            if report.error is not None:
+                raise report.error
+
+    def _open(self, handle: _Handle, opened: OpenedEncoder | LateChunkError) -> None:
+        if isinstance(opened, LateChunkError):
+            raise opened
+        self._crew.opened(handle, opened)
+        at_once = LOOK_AHEAD_BATCHES * opened.batch_tokens * CHARACTERS_PER_TOKEN
+        self._waiting.largest = max(self._waiting.largest, at_once)
+
+    def _replace(self, handle: _Handle, error: BaseException) -> Iterator[DocumentResult]:
+        """Start another encoder in the place of one that is lost, and deal its parts again."""
+        self._losses_in_a_row += 1
+        cause = _in_one_line(error)
+        if self._losses_in_a_row >= (MOST_LOSSES_IN_A_ROW if handle.is_open else MOST_FAILED_STARTS):
+            raise PreconditionError(
+                f"the encoders of the cluster end before they have done anything, {self._losses_in_a_row} in a row "
+                f"({cause}); see the logs of Ray, and whether each has enough memory for the model"
+            )
+        log.info("an encoder of the cluster was lost (%s); what it had is done again", cause)
+        parts = list(handle.parts)
+        self._crew.start(handle)
+        if not parts:
+            return
+        first, *rest = parts
+        again = first.after_death()
+        # An encoder begins its parts one after the other; but an answer that it had given may be lost with it.
+        self._waiting.put_back([*again, *(replace(part, repeated=True) for part in rest)])
+        if not again:
+            [(document, _)] = first.documents
+            told = (
+                f"the encoders of the cluster that had it ended, {first.deaths + 1} in a row ({cause}); give them more "
+                "memory, or leave it out"
+            )
+            result = failed_result(DocumentError(printable(document.id), told), document)
+            self._counts.seen_documents += 1
+            self._counts.add(result)
+            yield result
+
+    def _note_waiting(self) -> None:
+        """Say now and then that no encoder runs, and why this may be."""
+        if any(handle.is_open for handle in self._crew.handles):
+            self._note_at = time.monotonic() + NOTE_SECONDS
+        elif time.monotonic() >= self._note_at:
+            self._note_at = time.monotonic() + NOTE_SECONDS
+            log.warning(
+                "no encoder runs yet: the Ray cluster has no room for %s, or the model is still being loaded; waiting",
+                self._crew.resources,
+            )
+
+    def _stop(self) -> Iterator[DocumentResult]:
+        """Let each encoder that has a part finish its request in flight, count that, and yield the results."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._crew.interrupt()
+        until = time.monotonic() + STOP_SECONDS
+        while self._busy and time.monotonic() < until:
+            try:
+                answer = self._crew.answers.get(timeout=WAKE_SECONDS)
+            except Empty:
+                continue
+            if answer.is_late or answer.part is None:
+                continue
+            answer.handle.parts.remove(answer.part)
+            if answer.future.exception() is None:
+                report: PartReport = answer.future.result()
+                self._counts.merge(report.counts)
+                yield from report.results
+        if self._busy:
+            log.warning("not every encoder ended in time: what the others wrote last is not in the report")
+
+
+def _in_one_line(error: BaseException) -> str:
+    """The first and the last line of Ray's error: what happened, and why."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else type(error).__name__

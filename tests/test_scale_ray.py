@@ -1,0 +1,227 @@
+"""An ingest on a Ray cluster: the index, the results and the report are those of one process, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import faults
+import pytest
+import ray_encoders
+from elasticsearch import Elasticsearch
+from faults import (
+    SEED,
+    Fault,
+    Request,
+    Reset,
+    Rewrite,
+    Status,
+    WatchedProxy,
+    assert_same,
+    make_new,
+    make_old,
+    whole_new_chunks,
+    whole_state,
+)
+from ray_encoders import POISON, PYTHONPATH, loader, ray_of_two_processors, started, wait_for
+
+from es_latechunk import Document, DocumentError, IngestReport, RayCluster, connect, ingest
+from es_latechunk.scale import parts
+
+TWO = RayCluster(encoders=2)
+
+
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    with ray_of_two_processors() as address:
+        yield address
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "SMALLEST_PART", 200)
+    monkeypatch.setattr(parts, "LARGEST_PART", 200)
+
+
+@pytest.fixture(scope="module")
+def clean(elasticsearch_url: str) -> dict[str, Any]:
+    """What one process leaves, and what it reports over the old version."""
+    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
+        make_new(client, "test-ray-clean")
+        state = whole_state(client, "test-ray-clean")
+        make_old(client, "test-ray-old")
+        state["report"] = counted(faults.load_new(client, "test-ray-old"))
+        client.indices.delete(index="test-ray-clean,test-ray-old")
+    return state
+
+
+def counted(report: IngestReport) -> dict[str, Any]:
+    """A report without its times."""
+    return {name: value for name, value in asdict(report).items() if name not in ("seconds", "stages")}
+
+
+@pytest.mark.usefixtures("ray_address", "small_parts")
+def test_two_encoders_leave_and_report_what_one_process_does(
+    client: Elasticsearch, elasticsearch_url: str, clean: dict[str, Any], index_name: str, tmp_path: Path
+) -> None:
+    def source() -> Iterator[Document]:
+        yield from faults.NEW[:20]
+        wait_for(lambda: len(started(tmp_path)) == 2)
+        yield from faults.NEW[20:]
+
+    make_old(client, index_name)
+    with connect(url=elasticsearch_url) as ours:
+        options: Any = {"index": index_name, "client": ours, "encoder": loader(tmp_path), "cluster": TWO}
+        report = ingest(source(), prune=True, **options)
+        assert counted(report) == clean["report"]
+        assert_same(whole_state(client, index_name), clean)
+        again = ingest(faults.NEW, prune=True, **options)
+    assert (again.indexed, again.unchanged, again.deleted, again.tokens) == (0, report.chunks, 0, 0)
+    assert_same(whole_state(client, index_name), clean)
+
+
+@pytest.mark.usefixtures("ray_address", "small_parts")
+@pytest.mark.parametrize("number", range(2))
+def test_an_encoder_that_is_killed_at_any_point_changes_nothing(
+    client: Elasticsearch,
+    elasticsearch_url: str,
+    clean: dict[str, Any],
+    index_name: str,
+    tmp_path: Path,
+    number: int,
+) -> None:
+    """kill -9 of one of them, just before the server gets a bulk request of either, or just after it has done it."""
+    source = random.Random(f"{SEED} ray {number}")  # noqa: S311 - no secret, and it must come again
+    point, done_already = source.randint(0, 5), source.random() < 0.5
+    print(f"seed {SEED}, number {number}: at bulk request {point}")
+    bulk_requests = 0
+
+    def kill(_: Any = None) -> None:
+        os.kill(source.choice(started(tmp_path)), signal.SIGKILL)
+
+    def watch(_: int, request: Request) -> Fault | None:
+        nonlocal bulk_requests
+        if "/_bulk" not in request.path:
+            return None
+        bulk_requests += 1
+        if bulk_requests != point + 1:
+            return None
+        if done_already:
+            return Rewrite(kill)
+        kill()
+        return Reset()
+
+    make_old(client, index_name)
+    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(url=proxy.url) as ours:
+        report = ingest(
+            faults.NEW, index=index_name, client=ours, encoder=loader(tmp_path), prune=True, cluster=TWO
+        )
+    assert bulk_requests > point
+    assert counted(report) == clean["report"]
+    assert_same(whole_state(client, index_name), clean)
+
+
+@pytest.mark.usefixtures("ray_address", "small_parts")
+def test_a_document_that_kills_its_encoders_is_named_and_the_others_are_written(
+    client: Elasticsearch,
+    elasticsearch_url: str,
+    clean: dict[str, Any],
+    index_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parts, "MOST_DEATHS", 1)  # each costs the start of a process
+    make_old(client, index_name)
+    bad = Document("bad", f"A text with {POISON} in it.")
+    unreadable = DocumentError("missing.pdf", "cannot be read")
+    source = [*faults.NEW[:3], bad, faults.NEW[0], *faults.NEW[3:20], unreadable, *faults.NEW[20:]]
+    with connect(url=elasticsearch_url) as ours:
+        report = ingest(source, index=index_name, client=ours, encoder=loader(tmp_path), cluster=TWO)
+    failures = {error.document: error for error in report.failures}
+    assert set(failures) == {"bad", faults.NEW[0].id, "missing.pdf"}
+    assert "the encoders of the cluster that had it ended, 1 in a row" in failures["bad"].cause
+    assert failures["bad"].source == bad, "it goes into --dead-letter"
+    assert "used before" in failures[faults.NEW[0].id].cause
+    assert report.documents == len(faults.NEW)
+    found = whole_state(client, index_name)["chunks"]
+    written = {key: row for key, row in found.items() if key in clean["chunks"]}
+    assert {row["doc_id"] for row in found.values()} - {row["doc_id"] for row in written.values()} == {
+        document.id for document in faults.OLD
+    } - {document.id for document in faults.NEW}
+    assert set(written) == set(clean["chunks"])
+
+
+@pytest.mark.parametrize("own_cluster", [False, True])
+def test_a_signal_finishes_the_requests_in_flight_and_reports(
+    client: Elasticsearch,
+    elasticsearch_url: str,
+    ray_address: str,
+    clean: dict[str, Any],
+    index_name: str,
+    tmp_path: Path,
+    own_cluster: bool,
+) -> None:
+    """SIGTERM; or Ctrl-C in a terminal, which all processes of the command get, those of its own Ray cluster too."""
+    source, folder = tmp_path / "new.jsonl", tmp_path / "encoders"
+    source.write_text("".join(json.dumps(row_of(document)) + "\n" for document in faults.NEW))
+    folder.mkdir()
+    words = [
+        "ingest",
+        source,
+        "--index",
+        index_name,
+        "--prune",
+        "--json",
+        "--cluster",
+        "ray",
+        "--encoders",
+        "2",
+    ]
+    words += [] if own_cluster else ["--ray-address", ray_address]
+    command = [sys.executable, ray_encoders.__file__, folder, *words]
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "COLUMNS": "200"}
+    running: list[subprocess.Popen[str]] = []
+    bulk_requests = 0
+
+    def watch(_: int, request: Request) -> Fault | None:
+        nonlocal bulk_requests
+        if "/_bulk" not in request.path:
+            return None
+        bulk_requests += 1
+        if bulk_requests == 4:
+            if own_cluster:
+                os.killpg(running[0].pid, signal.SIGINT)
+            else:
+                running[0].send_signal(signal.SIGTERM)
+        # What comes after that is held off, however long the signal takes on a busy machine.
+        return Status(503) if bulk_requests > 4 else None
+
+    make_old(client, index_name)
+    with WatchedProxy(elasticsearch_url, watch) as proxy:
+        running.append(
+            subprocess.Popen(
+                [*map(str, command), "--url", proxy.url],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+            )
+        )  # fmt: skip
+        stdout, stderr = running[0].communicate(timeout=480)
+    assert running[0].returncode == 128 + (signal.SIGINT if own_cluster else signal.SIGTERM), stderr
+    assert stderr.splitlines() == ["interrupted"]
+    state = whole_state(client, index_name)
+    assert (state["mappings"], state["settings"]) == (clean["mappings"], clean["settings"])
+    [report] = [json.loads(line) for line in stdout.splitlines()]
+    assert report["indexed"] == whole_new_chunks(state["chunks"]) < clean["report"]["indexed"]
+    faults.load_new(client, index_name)
+    assert_same(whole_state(client, index_name), clean)
+
+
+def row_of(document: Document) -> dict[str, Any]:
+    return {"id": document.id, "text": document.text, "title": document.title, **document.metadata}
