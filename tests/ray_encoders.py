@@ -54,7 +54,7 @@ def started(folder: Path) -> list[int]:
     return sorted({int(path.name) for path in folder.iterdir()} - {os.getpid()})
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 480) -> None:
     """Wait until it holds; other work may keep this machine busy."""
     until = time.monotonic() + seconds
     while not condition():

@@ -298,6 +298,8 @@ def evaluate(
         raise UsageError(f"{setting('questions')} and {setting('make_questions')}: choose one of them")
     source = _source(paths, questions, reader, needs_questions=not make_questions)
     failures = Failures()
+    # First, as a file of questions that cannot be used is known before any document is read.
+    asked = [] if make_questions else list(failures.named(read_questions(source.questions)))
     texts = list(failures.named(unique_documents(source.reader.read(source.paths))))
     encoders = _encoders(model, window, loading)
     if make_questions:
@@ -307,9 +309,8 @@ def evaluate(
                 f"{setting('make_questions')}: no heading or sentence can be taken out of these documents, as they are "
                 f"too short; give longer ones, or {setting('questions')} of your own"
             )
-        texts, asked = list(made.documents), _sampled(made.questions, sample)
-    else:
-        asked = _sampled(list(failures.named(read_questions(source.questions))), sample)
+        texts, asked = list(made.documents), list(made.questions)
+    asked = _sampled(asked, sample)
 
     def commands(chosen: EvaluatedCombination) -> list[str]:
         [named] = [words for encoder, words in encoders if encoder is chosen.encoder]
@@ -422,7 +423,7 @@ def _source(paths: Sequence[str], questions: Path | None, reader: Reader, *, nee
     )
 
 
-def _sampled(questions: Sequence[T], count: int | None) -> Sequence[T]:
+def _sampled(questions: list[T], count: int | None) -> list[T]:
     """Return `count` of the questions in their order; all of them if there are no more."""
     if count is None or count >= len(questions):
         return questions

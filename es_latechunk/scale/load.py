@@ -25,6 +25,7 @@ from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.scale.cluster import RayCluster, count_encoders, joined, load_cloudpickle
 from es_latechunk.scale.encoder import EncoderProcess, OpenedEncoder, PartReport, SentLoad
 from es_latechunk.scale.parts import PARTS_PER_ENCODER, Part, WaitingParts
+from es_latechunk.threads import check_interrupt
 from es_latechunk.types import Encoder
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ class _Run:
 
     def _take(self, *, wait: bool) -> Iterator[DocumentResult]:
         """Handle an answer if there is one; `wait` for it, but wake up now and then."""
+        check_interrupt()
         try:
             answer = self._crew.answers.get(block=wait, timeout=WAKE_SECONDS)
         except Empty:
