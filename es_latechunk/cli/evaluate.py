@@ -167,6 +167,12 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="TOKENS,...",
     help="Tokens that the windows of a long document share. Default: that of a new index.",
 )
+@several(
+    "--pieces",
+    click.IntRange(1),
+    metavar="TOKENS,...",
+    help="Sizes of pieces with vectors of their own; each is compared with none. See docs/quality.md.",
+)
 @click.option(
     "--exact-windows",
     is_flag=True,
@@ -260,6 +266,7 @@ def evaluate(
     window: tuple[int, ...],
     late_window: tuple[int, ...],
     overlap: tuple[int, ...],
+    pieces: tuple[int, ...],
     exact_windows: bool,
     sample: int | None,
     report: Path | None,
@@ -327,6 +334,7 @@ def evaluate(
                 neighbour_shares=wanted.pop("neighbour_share"),
                 late_windows=late_window or (None,),
                 overlaps=overlap or (None,),
+                pieces=(None, *pieces),
                 shared_windows=not exact_windows,
                 modes=wanted.pop("mode"),
             ),
