@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -33,9 +34,18 @@ from faults import (
     whole_new_chunks,
     whole_state,
 )
-from ray_encoders import POISON, PYTHONPATH, loader, ray_of_two_processors, started, wait_for
+from ray_encoders import (
+    LINGER,
+    POISON,
+    PYTHONPATH,
+    RELEASED,
+    loader,
+    ray_of_two_processors,
+    started,
+    wait_for,
+)
 
-from es_latechunk import Document, DocumentError, Index, IngestReport, RayCluster, connect, ingest
+from es_latechunk import Document, DocumentError, Index, IngestReport, IngestRun, RayCluster, connect, ingest
 from es_latechunk.scale import parts
 
 TWO = RayCluster(encoders=2)
@@ -174,6 +184,42 @@ def test_a_document_that_kills_its_encoders_is_named_and_the_others_are_written(
         document.id for document in faults.OLD
     } - {document.id for document in faults.NEW}
     assert set(written) == set(clean["chunks"])
+
+
+@pytest.mark.usefixtures("ray_address", "small_parts")
+def test_a_very_long_document_does_not_hold_up_the_others(
+    client: Elasticsearch, elasticsearch_url: str, clean: dict[str, Any], index_name: str, tmp_path: Path
+) -> None:
+    """Its encoder waits in the middle of it until all of the others are written; the progress shows it meanwhile."""
+    words = "A sentence of seven words and more. "
+    long = Document("long", f"{words * 40} Here some {LINGER} longer. {words * 40}")
+    make_old(client, index_name)
+    done = []
+    with connect(url=elasticsearch_url) as ours:
+        load = IngestRun(
+            [*faults.NEW[:5], long, *faults.NEW[5:]],
+            index=index_name,
+            client=ours,
+            encoder=loader(tmp_path),
+            cluster=TWO,
+        )
+        planned = []
+
+        def release() -> None:
+            wait_for(
+                lambda: len(done) == len(faults.NEW) and load.progress.planned_tokens > load.report.tokens
+            )
+            planned.append(load.progress.planned_documents)
+            (tmp_path / RELEASED).touch()
+
+        threading.Thread(target=release, daemon=True).start()
+        for result in load:
+            done.append(result.doc_id)
+    assert (done[-1], load.report.failed) == ("long", 0)
+    assert planned == [load.progress.planned_documents]
+    assert load.progress.planned_tokens == load.report.tokens == pytest.approx(load.progress.encoded_tokens)
+    assert set(done[:-1]) == {document.id for document in faults.NEW}
+    assert set(clean["chunks"]) <= set(whole_state(client, index_name)["chunks"])
 
 
 def test_the_command_fills_an_alias_with_the_real_model(
