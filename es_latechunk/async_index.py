@@ -172,6 +172,16 @@ class AsyncIngestRun:
         return self._run.encoder
 
     @property
+    def precision(self) -> str:
+        """Where and in what precision the model runs, such as "bfloat16 on cpu"; "hosted" if it is a service."""
+        return self._run.precision
+
+    @property
+    def engine(self) -> str:
+        """What computes the token vectors: "openvino", "torch" or "hosted"."""
+        return self._run.engine
+
+    @property
     def progress(self) -> IngestProgress:
         """The running counts, which change while the run is under way."""
         return self._run.progress

@@ -11,7 +11,7 @@ from es_latechunk.documents import SeenIds
 from es_latechunk.errors import DocumentError
 from es_latechunk.ingest import DEFAULT_MAX_PRUNE, check_shares
 from es_latechunk.ingest_stages import ChangedDocument, changed_documents, count_stale, hashed_documents
-from es_latechunk.late import embed_chunks
+from es_latechunk.late import count_pieces, embed_chunks
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.target import Target, open_target
@@ -100,13 +100,15 @@ class DryRun:
         session = LoadSession(self._client, state)
         counts = IngestCounts()
         sample: list[ChunkedDocument] = []
-        sampled = size = 0
+        sampled = size = vectors = 0
         with SeenIds() as seen:
             hashed = hashed_documents(self._documents, seen, target.vectors)
             for item in changed_documents(hashed, target, session, counts.clock):
                 result = _planned(item) if isinstance(item, ChangedDocument) else item
                 if isinstance(item, ChangedDocument):
                     size += len(item.chunked.document.text.encode())
+                    pieces = count_pieces(item.chunked, target.record.identity.pooling.pieces)
+                    vectors += len(pieces) + int(pieces.sum())
                     if sampled < SAMPLE_TOKENS:
                         sample.append(item.chunked)
                         sampled += len(item.chunked.tokens)
@@ -126,7 +128,7 @@ class DryRun:
             failed=counts.failed,
             tokens=counts.tokens,
             estimated_seconds=round(counts.tokens * _seconds_per_token(sample, target), 1),
-            estimated_bytes=round(size * TEXT_FACTOR) + counts.indexed * vector,
+            estimated_bytes=round(size * TEXT_FACTOR) + vectors * vector,
             unknown_tokens=counts.unknown_tokens,
         )
 

@@ -74,7 +74,8 @@ def embed_documents(
             for ordinal, vector in enumerate(block.vectors, block.first):
                 span = block.chunked.spans[ordinal]
                 content = document.text[span.start : span.end]
-                yield ChunkVector(document.id, ordinal, span.start, span.end, content, vector)
+                pieces = block.pieces[ordinal - block.first] if block.pieces else ()
+                yield ChunkVector(document.id, ordinal, span.start, span.end, content, vector, pieces)
 
     return vectors()
 

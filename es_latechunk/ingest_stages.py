@@ -158,6 +158,7 @@ def written(
                     doc_hash=document.doc_hash,
                     packed=target.packed,
                     fields=target.record.properties,
+                    pieces=block.pieces,
                 )
                 yield from counts.clock.timed("write", indexing)
                 if block.last:

@@ -102,8 +102,20 @@ class ChunkedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class PieceVector:
+    """A piece of a chunk, the characters [start, end) of the document, with its L2-normalised vector (dim,) float32."""
+
+    start: int
+    end: int
+    vector: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkVector:
-    """A chunk with its L2-normalised vector (dim,) float32; `content` is the document's `text[start:end]`."""
+    """A chunk with its L2-normalised vector (dim,) float32; `content` is the document's `text[start:end]`.
+
+    `pieces` are those of the chunk, in order, if the pooling asks for them, or ().
+    """
 
     doc_id: str
     ordinal: int
@@ -111,6 +123,7 @@ class ChunkVector:
     end: int
     content: str
     vector: FloatArray
+    pieces: tuple[PieceVector, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +181,15 @@ class PoolingOptions:
     `late` takes token vectors from windows over the document, `naive` from each chunk alone, and `blend` is the
     normalised sum of both. `token_weights="sif"` lets frequent words count less. `neighbour_share` (0 to 1) is the part
     of a vector that comes from the chunks before and after it. `late_window` is the number of tokens in a window of
-    `late` and `blend`, including special and prefix tokens, if it is shorter than the encoder's own window.
+    `late` and `blend`, including special and prefix tokens, if it is shorter than the encoder's own window. With
+    `pieces`, each chunk is cut into pieces of at most so many tokens, and has the vector of each piece besides its own.
     """
 
     pooling: Pooling = "late"
     token_weights: TokenWeights = "none"  # noqa: S105
     neighbour_share: float = 0.0
     late_window: int | None = None
+    pieces: int | None = None
 
     def __str__(self) -> str:
         """Return the settings in words, without those that change nothing."""
@@ -185,6 +200,8 @@ class PoolingOptions:
             words.append(f"{self.token_weights} token weights")
         if self.neighbour_share:
             words.append(f"a share of {self.neighbour_share:g} from the neighbours")
+        if self.pieces is not None:
+            words.append(f"pieces of {self.pieces} tokens")
         return ", ".join(words)
 
 
@@ -313,6 +330,8 @@ def check_pooling(options: PoolingOptions, encoder: Encoder) -> None:
         raise UsageError(
             f"{setting('neighbour_share')} {options.neighbour_share} is not a share; give 0 to 1, such as 0.3"
         )
+    if options.pieces is not None and options.pieces < 1:
+        raise UsageError(f"{setting('pieces')} {options.pieces}: give 1 token or more per piece, such as 32")
     if options.late_window is not None and options.pooling == "naive":
         raise UsageError(
             f"{setting('late_window')} {options.late_window}: naive pooling reads each chunk alone, in no window of "
@@ -337,6 +356,7 @@ def _check_hosted_pooling(options: PoolingOptions, encoder: Encoder) -> None:
         ("pooling", options.pooling, options.pooling != "blend"),
         ("token_weights", options.token_weights, options.token_weights == "none"),  # noqa: S105
         ("late_window", options.late_window, options.late_window is None),
+        ("pieces", options.pieces, options.pieces is None),
     ):
         if not possible:
             raise UsageError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -52,11 +53,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        self.answer(parse_qs(asked).get("paths", []))
+
     def do_GET(self) -> None:
+        self.answer([])
+
+    def answer(self, asked: list[str]) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server.requests.append(path)
         api = path.startswith("/api/models/")
         parts = path.removeprefix("/api/models/").strip("/").split("/")
+        if len(parts) == 2:
+            parts += ["revision", "main"]
         name, verb, rest = "/".join(parts[:2]), parts[2], parts[3:]
         if self.server.broken:
             return self._refuse(500, "", "the hub is broken")
@@ -68,7 +78,14 @@ class _Handler(BaseHTTPRequestHandler):
         if api and verb == "revision":
             return self._json({"id": name, "modelId": name, "sha": COMMIT, "siblings": [], "tags": []})
         if api and verb == "tree":
-            return self._json([_entry(file, folder) for file in sorted(folder.rglob("*")) if file.is_file()])
+            inside = folder.joinpath(*rest[1:])
+            if not inside.is_dir():
+                return self._refuse(404, "EntryNotFound", "Entry not found")
+            everything = "recursive=true" in self.path.lower()
+            found = sorted(inside.rglob("*") if everything else inside.iterdir())
+            return self._json([_entry(file, folder) for file in found])
+        if api and verb == "paths-info":
+            return self._json([_entry(folder / one, folder) for one in asked if (folder / one).exists()])
         if name in self.server.gated:
             return self._refuse(403, "GatedRepo", f"Access to model {name} is restricted.")
         return self._file(folder.joinpath(*rest[1:]))
@@ -76,7 +93,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, file: Path) -> None:
         if file.is_file():
             content = file.read_bytes()
-            self._answer(200, content, {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": COMMIT})
+            headers = {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": COMMIT}
+            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if part:
+                self._answer(206, content[int(part[1]) : int(part[2]) + 1], headers)
+            else:
+                self._answer(200, content, headers)
         else:
             self._refuse(404, "EntryNotFound", "Entry not found")
 
@@ -92,13 +114,15 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
 
 def _entry(file: Path, folder: Path) -> dict[str, Any]:
-    content = file.read_bytes()
     path = file.relative_to(folder).as_posix()
+    if file.is_dir():
+        return {"type": "directory", "path": path, "size": 0, "oid": _digest(path.encode())}
+    content = file.read_bytes()
     return {"type": "file", "path": path, "size": len(content), "oid": _digest(content)}
 
 

@@ -23,15 +23,25 @@ from es_latechunk.scale.cluster import load_cloudpickle
 from es_latechunk.types import FloatArray, IntArray
 
 POISON = "strychnine"
+LINGER, RELEASED = "linger", "released"
 PYTHONPATH = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 
 
-class PoisonedEncoder(WordEncoder):
-    """Its process ends when it encodes a certain word."""
+class TestEncoder(WordEncoder):
+    """Its process ends when it encodes a certain word, and waits at another one for the file RELEASED."""
+
+    __test__ = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(query_prefix="")
+        self.batch_tokens = 16
+        self._folder = folder
 
     def encode_windows(self, windows: Sequence[IntArray]) -> list[FloatArray]:
         if any(_stable_id(POISON) in window for window in windows):
             os.kill(os.getpid(), signal.SIGKILL)
+        if any(_stable_id(LINGER) in window for window in windows):
+            wait_for((self._folder / RELEASED).exists)
         return super().encode_windows(windows)
 
 
@@ -39,9 +49,7 @@ def load_words(folder: Path, recorded: Any) -> WordEncoder:
     """An encoder of words in small requests; its process leaves its id in the folder."""
     faults.use_small_requests(setattr)
     (folder / str(os.getpid())).touch()
-    encoder = PoisonedEncoder(query_prefix="")
-    encoder.batch_tokens = 16
-    return encoder
+    return TestEncoder(folder)
 
 
 def loader(folder: Path) -> Callable[[Any], WordEncoder]:
@@ -51,10 +59,10 @@ def loader(folder: Path) -> Callable[[Any], WordEncoder]:
 
 def started(folder: Path) -> list[int]:
     """The ids of the other processes that have loaded an encoder so far."""
-    return sorted({int(path.name) for path in folder.iterdir()} - {os.getpid()})
+    return sorted({int(path.name) for path in folder.iterdir() if path.name.isdecimal()} - {os.getpid()})
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 240) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 480) -> None:
     """Wait until it holds; other work may keep this machine busy."""
     until = time.monotonic() + seconds
     while not condition():

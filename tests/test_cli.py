@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +272,54 @@ def test_something_else_than_elasticsearch_answers() -> None:
         assert "is not Elasticsearch" in error_of(run("index", "show", "i", "--url", server.url), 2)
 
 
+class Page(BaseHTTPRequestHandler):
+    """Any web server, asked for what it does not have."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def do_POST(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_a_web_server_answers() -> None:
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        told = error_of(run("search", "x", "--index", "i", "--mode", "bm25", "--url", url), 2)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert told == f"{url}: is not Elasticsearch (its answer with the status 404 is no JSON); check --url"
+
+
+def test_a_url_with_a_path_that_elasticsearch_does_not_have(elasticsearch_url: str) -> None:
+    url = f"{elasticsearch_url}/kibana"
+    told = error_of(run("search", "x", "--index", "i", "--mode", "bm25", "--url", url), 2)
+    assert told == f"{url}: Elasticsearch has no such path; check --url, which ends in one"
+
+
+def test_a_full_disk_is_one_line(document: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "es_latechunk", "chunk", str(document)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: standard output or a file cannot be written (No space left on device); free space, and run the "
+        "command again\n"
+    )
+
+
+def test_a_file_of_questions_is_missed_before_a_document_is_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.txt").write_bytes(b"\xff\xfe\x00")
+    told = error_of(run("evaluate", "--documents", tmp_path, "--questions", tmp_path / "no.jsonl"), 2)
+    assert "no.jsonl: cannot be read (No such file or directory); give a file of JSON lines" in told
+
+
 def test_an_answer_that_is_cut_off(elasticsearch_url: str) -> None:
     with FaultProxy(elasticsearch_url) as server:
         server.fail(CutAnswer(announced=False))
@@ -420,6 +470,7 @@ def test_pseudo_queries_of_documents_that_are_too_short_are_refused(tmp_path: Pa
     [
         ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
         ("jina-embeddings-v2-small-en", "jinaai/jina-embeddings-v2-small-en"),
+        ("all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
     ],
 )
 def test_a_model_without_its_owner_is_named_whole(short: str, whole: str, document: Path) -> None:

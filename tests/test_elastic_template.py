@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from es_latechunk.elastic.index.identity import IndexIdentity
 from es_latechunk.elastic.index.template import QUANTIZATIONS, index_body, load_template
 from es_latechunk.errors import UsageError
-from es_latechunk.types import EncoderIdentity
+from es_latechunk.types import EncoderIdentity, PoolingOptions
 
 
 def identity(dimensions: int = 384) -> IndexIdentity:
@@ -42,6 +43,37 @@ def test_the_template_is_filled_in_and_stays_as_it_was() -> None:
         "index_options": {"type": "int8_hnsw"},
     }
     assert IndexIdentity.from_meta(body["mappings"]["_meta"], "x") == identity()
+
+
+def test_the_field_of_the_pieces_is_there_only_if_the_pooling_asks_for_it(tmp_path: Path) -> None:
+    """An index without pieces has the mapping, the record and the hashes that it had before there were any."""
+    plain = index_body(identity(), template=load_template())
+    assert "pieces" not in plain["mappings"]["properties"]
+    assert "pieces" not in plain["mappings"]["_meta"]["es_latechunk"]
+    assert "pieces" not in identity().digest()
+    own = replace(identity(), pooling=PoolingOptions(pieces=32))
+    body = index_body(own, template=load_template(), quantization="bbq")
+    assert body["mappings"]["properties"].pop("pieces") == {
+        "type": "nested",
+        "properties": {
+            "start": {"type": "integer"},
+            "end": {"type": "integer"},
+            "vector": {
+                "type": "dense_vector",
+                "index": True,
+                "similarity": "cosine",
+                "dims": 384,
+                "index_options": {"type": "bbq_hnsw"},
+            },
+        },
+    }
+    assert IndexIdentity.from_meta(body["mappings"]["_meta"], "x") == own
+    assert '"pieces": 32' in own.digest()
+    plain["mappings"]["properties"]["pieces"] = {"type": "keyword"}  # a field of the user's own
+    assert index_body(identity(), template=plain)["mappings"]["properties"]["pieces"] == {"type": "keyword"}
+    without = written(tmp_path, plain)
+    with pytest.raises(UsageError, match="has no nested field pieces with the dense_vector vector"):
+        index_body(own, template=load_template(without))
 
 
 def test_replicas_follow_the_cluster_unless_they_are_given() -> None:

@@ -264,6 +264,9 @@ VARIANTS = [
     Variant(PoolingOptions("late", "sif", 0.3)),
     Variant(PoolingOptions("naive", "sif")),
     Variant(PoolingOptions("blend", "sif", 0.3, late_window=300), overlap=16),
+    Variant(PoolingOptions("late", pieces=1)),
+    Variant(PoolingOptions("naive", "sif", pieces=4)),
+    Variant(PoolingOptions("blend", "sif", 0.3, late_window=300, pieces=2), overlap=16),
 ]
 
 
@@ -291,9 +294,15 @@ def test_vectors_are_those_of_an_index(max_tokens: int, no_cache: ArrayCache) ->
                 pooling=variant.options,
                 overlap=variant.overlap,
             )
-            wanted = [chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)]
-            cosines = (found.of(number, variant).vectors * wanted).sum(axis=1)
-            assert cosines == pytest.approx(np.ones(len(wanted)), abs=1e-4)
+            wanted = [chunk for chunk in indexed if isinstance(chunk, ChunkVector)]
+            embedded = found.of(number, variant)
+            assert embedded.rows.counts.tolist() == [len(chunk.pieces) for chunk in wanted]
+            own = [chunk.vector for chunk in wanted]
+            pieces = [piece.vector for chunk in wanted for piece in chunk.pieces]
+            assert embedded.vector_count == len(own) + len(pieces)
+            for rows, expected in ((embedded.rows.vectors, own), (embedded.rows.pieces, pieces)):
+                cosines = (rows * np.array(expected).reshape(rows.shape)).sum(axis=1)
+                assert cosines == pytest.approx(np.ones(len(expected)), abs=1e-4)
 
 
 @pytest.mark.parametrize(("shared", "least"), [(False, 0.9999), (True, 0.9)])
@@ -316,7 +325,7 @@ def test_vectors_of_several_windows_are_those_of_an_index_or_close_to_them(
             documents, encoder=encoder, max_tokens=9, pooling=variant.options, overlap=variant.overlap
         )
         wanted = np.array([chunk.vector for chunk in indexed if isinstance(chunk, ChunkVector)])
-        cosines = (embedded.vectors * wanted).sum(axis=1)
+        cosines = (embedded.rows.vectors * wanted).sum(axis=1)
         assert cosines.min() > least
         assert np.median(cosines) > 0.99
 
@@ -376,7 +385,7 @@ def test_chunks_that_were_read_for_weighted_means_are_not_read_again_for_plain_o
         )
         source = VectorSource(encoder, ArrayCache(tmp_path, max_bytes=10**8))
         found = ChunkingVectors(chunkings, variants, source, on_progress=lambda *_: None)
-        return encoder.tokens_encoded, found.of(0, variants[0]).vectors
+        return encoder.tokens_encoded, found.of(0, variants[0]).rows.vectors
 
     both, plain = read("none", "sif")
     again, kept = read("none")

@@ -38,8 +38,17 @@ TEXTS = [
 ]
 
 
+@pytest.fixture(scope="module", params=[None, 2], ids=["", "pieces"])
+def pieces(request: pytest.FixtureRequest) -> int | None:
+    """The tokens of a piece in the index, if its chunks have pieces."""
+    size: int | None = request.param
+    return size
+
+
 @pytest.fixture(scope="module")
-def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder, list[Document]]]:
+def filled(
+    elasticsearch_url: str, pieces: int | None
+) -> Iterator[tuple[Elasticsearch, WordEncoder, list[Document]]]:
     """An index of made-up documents, one of them long and one of a single chunk."""
     documents = [
         *made_up_documents(),
@@ -47,32 +56,35 @@ def filled(elasticsearch_url: str) -> Iterator[tuple[Elasticsearch, WordEncoder,
         Document("short", "Falcon."),
     ]
     with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
-        encoder = make_index(client, "exact", quantization="flat")
+        pooling = PoolingOptions("late", pieces=pieces)
+        encoder = make_index(client, "exact", quantization="flat", pooling=pooling)
         load(client, "exact", documents, encoder)
         yield client, encoder, documents
         client.indices.delete(index="exact")
 
 
-def exact(encoder: WordEncoder, documents: list[Document], queries: list[str]) -> tuple[Chunking, Scores]:
+def exact(
+    encoder: WordEncoder, documents: list[Document], queries: list[str], pieces: int | None
+) -> tuple[Chunking, Scores]:
     [chunking], errors = cut_documents(
         documents, encoders=[encoder], chunkers=["sentences"], max_tokens=[7], on_progress=lambda *_: None
     )
     source = VectorSource(encoder, ArrayCache(NOWHERE, max_bytes=0))
-    late = Variant(PoolingOptions("late"), shared=False)
+    late = Variant(PoolingOptions("late", pieces=pieces), shared=False)
     vectors = ChunkingVectors([chunking], [late], source, on_progress=lambda *_: None)
     embedded = vectors.of(0, late)
     assert (errors, vectors.errors) == ([], [])
-    cosines = source.embed_queries(queries) @ embedded.vectors.T
+    cosines = embedded.cosines(source.embed_queries(queries))
     return chunking, Scores(cosines, ContextualBM25(chunking.contents()).scores(queries))
 
 
 @pytest.mark.parametrize("mode", ["knn", "bm25", "hybrid"])
 def test_the_ranking_is_that_of_the_index(
-    filled: tuple[Elasticsearch, WordEncoder, list[Document]], mode: Mode
+    filled: tuple[Elasticsearch, WordEncoder, list[Document]], pieces: int | None, mode: Mode
 ) -> None:
     client, encoder, documents = filled
     queries = [*QUERIES, "falcon falcon harbour", "the of and"]
-    chunking, scores = exact(encoder, documents, queries)
+    chunking, scores = exact(encoder, documents, queries, pieces)
     ids, k = chunking.ids(), 20
     ranked = scores.of(mode, k=k)
     for row, query in enumerate(queries):
@@ -91,6 +103,7 @@ def test_the_ranking_is_that_of_the_index(
 
 def test_the_index_itself_measures_the_same(
     filled: tuple[Elasticsearch, WordEncoder, list[Document]],
+    pieces: int | None,
     elasticsearch_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -110,11 +123,14 @@ def test_the_index_itself_measures_the_same(
     ]
     write_rows(tmp_path / "questions.jsonl", asked)
     given = ("evaluate", "--documents", tmp_path, "--max-tokens", "7", "--pooling", "late", "--exact-windows",
-             "--cache-dir", tmp_path / "cache", "--index", "exact", "--json")  # fmt: skip
+             "--cache-dir", tmp_path / "cache", "--index", "exact", "--json",
+             *(["--pieces", str(pieces)] if pieces else []))  # fmt: skip
     result = run(*given, "--url", elasticsearch_url)
     assert (result.exit_code, result.stderr) == (0, "")
     *measured, advice = [json.loads(line) for line in result.stdout.splitlines()]
-    in_memory = {row["mode"]: row for row in measured if row["index"] is None}
+    in_memory = {
+        row["mode"]: row for row in measured if row["index"] is None and row["pieces"] in (pieces, None)
+    }
     in_index = {row["mode"]: row for row in measured if row["index"] == "exact"}
     assert list(in_index) == ["knn", "bm25", "hybrid"]
     for mode, row in in_index.items():

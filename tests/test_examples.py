@@ -6,15 +6,19 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from devtools import requests_of, send
 from elasticsearch import Elasticsearch
+from nbclient import NotebookClient
+from traitlets.config import Config
 
 from es_latechunk import create_index, ingest, load_encoder, raise_errors, read_documents
 
@@ -73,23 +77,20 @@ def test_the_examples_run_one_after_the_other(
     assert "[1] oslo.md#" in answered
 
 
-def test_the_cells_of_the_notebook_run_in_order() -> None:
-    """In one process, as the cells are plain Python: a kernel and its client would be a dozen packages more."""
-    notebook = json.loads((ROOT / "examples" / "late_next_to_naive.ipynb").read_text("utf-8"))
-    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
-    cells = notebook["cells"]
-    assert len({cell["id"] for cell in cells}) == len(cells)
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert [cell["cell_type"] for cell in cells if cell not in code] == ["markdown"] * (
-        len(cells) - len(code)
-    )
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
-    program = "\n".join("".join(cell["source"]) + "\n" for cell in code)
-    done = subprocess.run(
-        [sys.executable, "-"], input=program, cwd=ROOT / "examples", capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+def test_the_cells_of_the_notebook_run_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a kernel of Jupyter, as a reader runs them; it talks over sockets in a folder, as free ports can be taken."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    notebook = nbformat.read(ROOT / "examples" / "late_next_to_naive.ipynb", as_version=nbformat.NO_CONVERT)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code), "saved with its outputs"
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which is too long for the name of a socket
+        sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+        where = {"metadata": {"path": str(ROOT / "examples")}}
+        NotebookClient(notebook, config=sockets, resources=where, timeout=600, startup_timeout=300).execute()
+    outputs = [output for cell in code for output in cell.outputs]
+    assert {output.get("name") for output in outputs} == {"stdout"}, outputs
+    lines = "".join(output.text for output in outputs).splitlines()
     assert lines[0].startswith("10 documents, ")
     assert "lisbon: About 550,000 people live inside" in lines[3]
     assert lines[3].split()[0] == "1"
@@ -136,4 +137,5 @@ def test_the_vector_for_dev_tools_is_that_of_its_question() -> None:
 
 def test_every_example_is_run() -> None:
     told = Path(__file__).read_text(encoding="utf8")
-    assert [file.name for file in (ROOT / "examples").iterdir() if f'"{file.name}"' not in told] == []
+    told += (ROOT / "tests" / "test_plan.py").read_text(encoding="utf8")  # reads rayjob.yaml
+    assert [file.name for file in (ROOT / "examples").iterdir() if file.name not in told] == []

@@ -66,6 +66,7 @@ def test_it_is_a_chunk_encoder_and_says_what_it_is(server: JinaServer) -> None:
         (PoolingOptions("blend"), "pooling blend"),
         (PoolingOptions(token_weights="sif"), "token_weights sif"),
         (PoolingOptions(late_window=64), "late_window 64"),
+        (PoolingOptions(pieces=32), "pieces 32"),
     ],
 )
 def test_what_needs_token_vectors_is_refused(server: JinaServer, options: PoolingOptions, named: str) -> None:

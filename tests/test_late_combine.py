@@ -22,14 +22,25 @@ from es_latechunk.late import (
     l2_normalise,
 )
 from es_latechunk.late.combine import blend, mix_neighbours
+from es_latechunk.late.pieces import PieceSpans
 from es_latechunk.late.token_weights import A
-from es_latechunk.types import ChunkedDocument, FloatArray, IntArray, PoolingOptions
+from es_latechunk.types import (
+    ChunkedDocument,
+    ChunkSpan,
+    Document,
+    FloatArray,
+    IntArray,
+    PieceVector,
+    PoolingOptions,
+    Tokens,
+)
 
 OPTIONS = st.builds(
     PoolingOptions,
     st.sampled_from(["late", "naive", "blend"]),
     st.sampled_from(["none", "sif"]),
     st.sampled_from([0.0, 0.3, 1.0]),
+    pieces=st.sampled_from([None, 1, 2, 5]),
 )
 
 
@@ -44,10 +55,17 @@ def unit(vector: FloatArray) -> FloatArray:
     return vector / np.linalg.norm(vector)
 
 
+def piece_edges(first: int, end: int, size: int) -> list[tuple[int, int]]:
+    """The tokens of the fewest pieces of at most `size` tokens; each takes its token as soon as it is due."""
+    count = -(-(end - first) // size)
+    edges = [first + -(-number * (end - first) // count) for number in range(count + 1)]
+    return list(pairwise(edges))
+
+
 def slowly(
     document: ChunkedDocument, sizes: list[int], encoder: UnitEncoder, options: PoolingOptions
-) -> list[FloatArray]:
-    """Each formula as it is written down, one token and one chunk after the other."""
+) -> tuple[list[FloatArray], list[list[FloatArray]]]:
+    """Each formula as it is written down, one token and one chunk after the other: the chunks and their pieces."""
     table = SifWeights(encoder.tokenizer)
     edges = np.cumsum([0, *sizes])
     ids = document.tokens.ids
@@ -63,6 +81,8 @@ def slowly(
             found += list(whole[window.keep_start - window.start : window.keep_end - window.start])
         return found
 
+    by_itself = [vector for first, end in pairwise(edges.tolist()) for vector in alone(first, end)]
+
     def mean(vectors: list[FloatArray], own_ids: IntArray) -> FloatArray:
         weights = [table(own_ids[place : place + 1])[0] for place in range(len(own_ids))]
         if options.token_weights == "none":
@@ -72,16 +92,31 @@ def slowly(
         )
         return unit(total / sum(weights))
 
-    rows = []
-    for first, end in pairwise(edges.tolist()):
-        late, naive = mean(in_windows[first:end], ids[first:end]), mean(alone(first, end), ids[first:end])
-        rows.append({"late": late, "naive": naive, "blend": unit(late + naive)}[options.pooling])
-    mixed = []
-    for place, row in enumerate(rows):
+    def row(first: int, end: int) -> FloatArray:
+        late, naive = (mean(vectors[first:end], ids[first:end]) for vectors in (in_windows, by_itself))
+        return {"late": late, "naive": naive, "blend": unit(late + naive)}[options.pooling]
+
+    rows = [row(first, end) for first, end in pairwise(edges.tolist())]
+    chunks, pieces = [], []
+    for place, (first, end) in enumerate(pairwise(edges.tolist())):
         near = [rows[other] for other in range(len(rows)) if 0 < abs(other - place) <= 2]
         share = options.neighbour_share if near else 0
-        mixed.append(unit((1 - share) * row + share * np.mean(near or [row], axis=0)))
-    return mixed
+        around = share * np.mean(near or [rows[place]], axis=0)
+        chunks.append(unit((1 - share) * rows[place] + around))
+        cut = piece_edges(first, end, options.pieces) if options.pieces else []
+        pieces.append([unit((1 - share) * row(*edges) + around) for edges in cut])
+    return chunks, pieces
+
+
+def pieces_of(
+    documents: list[ChunkedDocument], encoder: UnitEncoder, options: PoolingOptions
+) -> dict[str, list[tuple[PieceVector, ...]]]:
+    """The pieces of each chunk of each document."""
+    found: dict[str, list[tuple[PieceVector, ...]]] = {}
+    for block in embed_chunks(documents, encoder=encoder, pooling=options):
+        assert len(block.pieces) == (len(block.vectors) if options.pieces else 0)  # type: ignore[union-attr]
+        found.setdefault(block.chunked.document.id, []).extend(block.pieces)  # type: ignore[union-attr]
+    return found
 
 
 @given(
@@ -99,9 +134,12 @@ def test_every_pooling_is_its_formula_in_any_windows_and_batches(
         word for word, _ in zip(["the", "of", *words(150).split()], range(sum(sizes)), strict=False)
     )
     document = chunked(text, sizes, encoder.tokenizer)
-    expected = slowly(document, sizes, encoder, options)
+    expected, expected_pieces = slowly(document, sizes, encoder, options)
     found = vectors_of([document], encoder, options)["d"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    pieces = pieces_of([document], encoder, options)["d"]
+    for own, wanted in zip(pieces, expected_pieces, strict=bool(options.pieces)):
+        np.testing.assert_allclose([piece.vector for piece in own], wanted, atol=1e-5)
 
 
 @given(
@@ -124,6 +162,43 @@ def test_batching_changes_nothing_in_any_pooling(
     for document in given_documents:
         alone = vectors_of([document], encoder, options)[document.document.id]
         np.testing.assert_array_equal(together[document.document.id], alone)
+    if options.pieces:
+        pieces = pieces_of(given_documents, encoder, options)
+        for document in given_documents:
+            [of_one] = pieces_of([document], encoder, options).values()
+            for own, wanted in zip(pieces[document.document.id], of_one, strict=True):
+                np.testing.assert_array_equal(
+                    [piece.vector for piece in own], [piece.vector for piece in wanted]
+                )
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=9),
+    size=st.integers(1, 20),
+)
+def test_pieces_are_few_and_even_and_stay_in_their_chunk(sizes: list[int], size: int) -> None:
+    """Each token of a chunk is in exactly one of its pieces, and the pieces' spans are those of their tokens."""
+    tokenizer = WordTokenizer()
+    document = chunked(words(sum(sizes)), sizes, tokenizer)
+    found = pieces_of([document], UnitEncoder(window=400, batch_tokens=400), PoolingOptions(pieces=size))
+    text = document.document.text
+    for span, own, tokens in zip(document.spans, found["d"], sizes, strict=True):
+        parts = [text[piece.start : piece.end].split() for piece in own]
+        assert [word for part in parts for word in part] == text[span.start : span.end].split()
+        lengths = [len(part) for part in parts]
+        assert len(lengths) == -(-tokens // size)
+        assert max(lengths) <= size
+        assert max(lengths) - min(lengths) <= 1
+
+
+def test_a_character_of_several_tokens_may_lie_in_two_pieces() -> None:
+    """The spans stay inside the chunk, without the whitespace that some tokenizers count to a token."""
+    text = "abc \N{ROCKET} de "
+    offsets = np.array([(0, 3), (3, 5), (4, 5), (4, 5), (5, 8)], dtype=np.int32)
+    spans = (ChunkSpan(0, 3), ChunkSpan(4, 8))
+    document = ChunkedDocument(Document("d", text), spans, Tokens(np.arange(5, dtype=np.int32), offsets))
+    found = [PieceSpans(document, 2).of(ordinal) for ordinal in range(2)]
+    assert found == [[ChunkSpan(0, 3)], [ChunkSpan(4, 5), ChunkSpan(4, 8)]]
 
 
 @pytest.mark.parametrize("pooling", ["late", "naive", "blend"])
@@ -201,6 +276,7 @@ def test_only_rows_that_wait_are_kept() -> None:
         (PoolingOptions(token_weights="idf"), "token_weights: 'idf' is not known"),  # type: ignore[arg-type]
         (PoolingOptions(neighbour_share=1.5), "neighbour_share 1.5 is not a share"),
         (PoolingOptions(neighbour_share=float("nan")), "neighbour_share nan is not a share"),
+        (PoolingOptions(pieces=0), "pieces 0: give 1 token or more"),
         (PoolingOptions(late_window=17), "late_window 17: choose 1 to 16 tokens"),
         (PoolingOptions("naive", late_window=8), "late_window 8: naive pooling"),
     ],

@@ -238,7 +238,7 @@ def test_sums_stay_exact_over_long_chunks() -> None:
     vectors = np.full((100_000, 1), 0.1, dtype=np.float32)
     part = sum_by_chunk(vectors, np.zeros(100_000, dtype=np.int32))
     _, means = ChunkAccumulator().add(part, last=True)
-    assert abs(float(means[0, 0]) - 0.1) < 1e-8
+    assert abs(float(means.vectors[0, 0]) - 0.1) < 1e-8
 
 
 def test_normalising_keeps_zero_vectors_zero() -> None:

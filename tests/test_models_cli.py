@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from commands import error_of
 from made_models import add_modules, add_prompts, change_config, save_model, write_json
 
 from es_latechunk.cli import main
@@ -32,6 +33,14 @@ def told(*arguments: str) -> dict[str, Any]:
     assert (done.exit_code, done.stderr) == (0, "")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_a_model_that_is_neither_in_the_list_nor_here() -> None:
+    message = error_of(run("owner/nosuch"), 2)
+    assert message == (
+        "model owner/nosuch: it is not in the list (es-latechunk models), and no files of it are on this machine; "
+        "check the name, or pass the model's folder"
+    )
 
 
 def test_the_list_fits_the_terminal_and_names_every_model() -> None:

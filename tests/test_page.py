@@ -174,6 +174,11 @@ def test_a_query_looks_the_index_up_once_and_searches_it_once(
     assert len(paths) <= 5
 
 
+def examples_of(url: str) -> dict[str, list[str]]:
+    said: dict[str, list[str]] = httpx.get(f"{url}/examples", timeout=60).json()
+    return said
+
+
 def test_examples_come_from_titles_and_headings(client: Elasticsearch, index_name: str) -> None:
     encoder = make_index(client, index_name)
     text = "# The harbour\n\nShips come and go.\n\n## Cranes\n\nThey lift what is heavy. Men look on."
@@ -186,16 +191,16 @@ def test_examples_come_from_titles_and_headings(client: Elasticsearch, index_nam
         ),
     ]
     with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
-        assert httpx.get(f"{url}/examples").json() == {"queries": []}
+        assert examples_of(url) == {"queries": []}
         load(client, index_name, documents[:2], encoder)
-        said = httpx.get(f"{url}/examples").json()
-        assert said == httpx.get(f"{url}/examples").json()
+        said = examples_of(url)
+        assert said == examples_of(url)
         assert "Falcons" in said["queries"]
         assert set(said["queries"]) - {"Falcons"} <= {"The harbour", "The harbour Cranes"}
         load(client, index_name, documents, encoder)
-        assert len(httpx.get(f"{url}/examples").json()["queries"]) == 3
+        assert len(examples_of(url)["queries"]) == 3
     with served(WordEncoder()) as plain:
-        assert httpx.get(f"{plain}/examples").status_code == 404
+        assert httpx.get(f"{plain}/examples", timeout=60).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -313,9 +318,9 @@ def test_an_index_that_no_longer_fits_is_refused_in_words(client: Elasticsearch,
     with served(encoder, index=Index(client, index_name, encoder.identity)) as url:
         assert all_hits(ask(url, "/search", query="old"))
         client.indices.delete(index=index_name)
-        gone = httpx.post(f"{url}/search", json={"query": "old"})
+        gone = httpx.post(f"{url}/search", json={"query": "old"}, timeout=60)
         make_index(client, index_name, WordEncoder(weights="sha256:other"))
-        other = httpx.post(f"{url}/search", json={"query": "old"})
+        other = httpx.post(f"{url}/search", json={"query": "old"}, timeout=60)
     assert (gone.status_code, other.status_code) == (409, 409)
     assert f"index {index_name} does not exist" in gone.json()["error"]
     assert "holds vectors of fake/words (sha256:other)" in other.json()["error"]

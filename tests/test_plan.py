@@ -162,8 +162,8 @@ def test_the_manifest_runs_a_command_of_ours_and_shows_no_secret(job: Any) -> No
     assert (program, command) == ("es-latechunk", "ingest")
     known = run("ingest", "--help").stdout
     flags = {word for word in words if word.startswith("--")}
-    assert flags - {"--cluster", "--ray-address", "--encoder-resources"} == {"--index", "--json"}
-    assert "--cluster" not in known or [flag for flag in flags if f"{flag} " not in known] == []
+    assert "--cluster" in flags
+    assert [flag for flag in flags if flag not in known] == []
     for template in pods(job["spec"]["rayClusterSpec"]):
         [container] = template["spec"]["containers"]
         assert all(set(variable) == {"name", "valueFrom"} for variable in container["env"])

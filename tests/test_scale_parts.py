@@ -78,6 +78,14 @@ def test_parts_become_smaller_towards_the_end() -> None:
     assert sizes[-1] <= SMALLEST_PART + 1_001
 
 
+def test_a_very_long_document_is_a_part_of_its_own() -> None:
+    waiting = WaitingParts(encoders=2)
+    for hashed in documents(10, 10, LARGEST_PART + 1, 10):
+        waiting.add(hashed)
+    waiting.ended = True
+    assert [len(part.documents) for part in deal(waiting)] == [2, 1, 1]
+
+
 def test_a_part_is_halved_until_the_document_that_kills_stands_alone() -> None:
     [bad, *_] = hashed = documents(*[10] * 37)
     source = random.Random(3)  # noqa: S311
@@ -115,7 +123,7 @@ def test_counts_of_parts_add_up() -> None:
     report = whole.report()
     assert (report.documents, report.indexed, report.deleted, report.tokens) == (2, 6, 2, 60)
     assert (whole.seen_documents, whole.planned_tokens, whole.encoded_tokens) == (2, 60, 60.0)
-    assert report.stages.encode >= 0.02
+    assert report.stages.encode > 0
 
 
 def test_an_error_keeps_its_settings_on_the_way() -> None:

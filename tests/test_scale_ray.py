@@ -8,7 +8,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import faults
 import pytest
 import ray_encoders
+from commands import run, run_process
 from elasticsearch import Elasticsearch
 from faults import (
     SEED,
@@ -31,12 +34,22 @@ from faults import (
     whole_new_chunks,
     whole_state,
 )
-from ray_encoders import POISON, PYTHONPATH, loader, ray_of_two_processors, started, wait_for
+from ray_encoders import (
+    LINGER,
+    POISON,
+    PYTHONPATH,
+    RELEASED,
+    loader,
+    ray_of_two_processors,
+    started,
+    wait_for,
+)
 
-from es_latechunk import Document, DocumentError, IngestReport, RayCluster, connect, ingest
+from es_latechunk import Document, DocumentError, Index, IngestReport, IngestRun, RayCluster, connect, ingest
 from es_latechunk.scale import parts
 
 TWO = RayCluster(encoders=2)
+SECRET = "c2VjcmV0LWtleS1vZi1hLXRlc3Q="
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +91,28 @@ def test_two_encoders_leave_and_report_what_one_process_does(
         yield from faults.NEW[20:]
 
     make_old(client, index_name)
-    with connect(url=elasticsearch_url) as ours:
-        options: Any = {"index": index_name, "client": ours, "encoder": loader(tmp_path), "cluster": TWO}
-        report = ingest(source(), prune=True, **options)
+    with connect(url=elasticsearch_url, api_key=SECRET) as ours:
+        index = Index(index_name, client=ours, encoder=loader(tmp_path))
+        report = index.ingest(source(), prune=True, cluster=TWO)
         assert counted(report) == clean["report"]
         assert_same(whole_state(client, index_name), clean)
-        again = ingest(faults.NEW, prune=True, **options)
+        again = index.ingest(faults.NEW, prune=True, cluster=TWO)
     assert (again.indexed, again.unchanged, again.deleted, again.tokens) == (0, report.chunks, 0, 0)
     assert_same(whole_state(client, index_name), clean)
+    assert places_of(SECRET) == []
+
+
+def places_of(secret: str) -> list[Path]:
+    """The log files of Ray, and the command lines of this machine's processes, that contain it."""
+    from ray._private.worker import global_worker
+
+    logs = [path for path in Path(global_worker.node.get_logs_dir_path()).rglob("*") if path.is_file()]
+    assert logs
+    found = []
+    for path in (*logs, *Path("/proc").glob("[0-9]*/cmdline")):
+        with suppress(OSError):  # a process that has ended meanwhile
+            found += [path] if secret.encode() in path.read_bytes() else []
+    return found
 
 
 @pytest.mark.usefixtures("ray_address", "small_parts")
@@ -157,6 +184,72 @@ def test_a_document_that_kills_its_encoders_is_named_and_the_others_are_written(
         document.id for document in faults.OLD
     } - {document.id for document in faults.NEW}
     assert set(written) == set(clean["chunks"])
+
+
+@pytest.mark.usefixtures("ray_address", "small_parts")
+def test_a_very_long_document_does_not_hold_up_the_others(
+    client: Elasticsearch, elasticsearch_url: str, clean: dict[str, Any], index_name: str, tmp_path: Path
+) -> None:
+    """Its encoder waits in the middle of it until all of the others are written; the progress shows it meanwhile."""
+    words = "A sentence of seven words and more. "
+    long = Document("long", f"{words * 40} Here some {LINGER} longer. {words * 40}")
+    make_old(client, index_name)
+    done = []
+    with connect(url=elasticsearch_url) as ours:
+        load = IngestRun(
+            [*faults.NEW[:5], long, *faults.NEW[5:]],
+            index=index_name,
+            client=ours,
+            encoder=loader(tmp_path),
+            cluster=TWO,
+        )
+        planned = []
+
+        def release() -> None:
+            wait_for(
+                lambda: len(done) == len(faults.NEW) and load.progress.planned_tokens > load.report.tokens
+            )
+            planned.append(load.progress.planned_documents)
+            (tmp_path / RELEASED).touch()
+
+        threading.Thread(target=release, daemon=True).start()
+        for result in load:
+            done.append(result.doc_id)
+    assert (done[-1], load.report.failed) == ("long", 0)
+    assert planned == [load.progress.planned_documents]
+    assert load.progress.planned_tokens == load.report.tokens == pytest.approx(load.progress.encoded_tokens)
+    assert set(done[:-1]) == {document.id for document in faults.NEW}
+    assert set(clean["chunks"]) <= set(whole_state(client, index_name)["chunks"])
+
+
+def test_the_command_fills_an_alias_with_the_real_model(
+    client: Elasticsearch, elasticsearch_url: str, ray_address: str, index_name: str, tmp_path: Path
+) -> None:
+    """Two documents, one of which the mapping refuses; then the same without a cluster has nothing to do."""
+    folder, letters = tmp_path / "notes", tmp_path / "failed.ndjson"
+    folder.mkdir()
+    (folder / "a.txt").write_text("A lamp stands in the harbour. It is old.", encoding="utf-8")
+    (folder / "b.jsonl").write_text('{"id": "b", "text": "A bad date.", "when": "never"}\n', encoding="utf-8")
+    words = ["ingest", folder, "--alias", index_name, "--url", elasticsearch_url, "--json"]
+    first = run(
+        "index", "create", f"{index_name}-000001", "--url", elasticsearch_url, "--metadata", "when=date"
+    )
+    assert first.exit_code == 0, first.stderr
+    client.indices.put_alias(index=f"{index_name}-000001", name=index_name)
+    on_ray = ["--cluster", "ray", "--ray-address", ray_address, "--encoders", "1", "--dead-letter", letters]
+    done = run_process(*words, *on_ray)
+    assert done.returncode == 1
+    failed, pruned, filled = done.stderr.splitlines()
+    assert failed.startswith("error: b: its metadata when is 'never'")
+    assert pruned.startswith("warning: prune: 1 documents of the source failed")
+    assert filled.startswith(f"index {index_name}-000002 is filled")
+    [report] = map(json.loads, done.stdout.splitlines())
+    assert (report["documents"], report["failed"], report["indexed"]) == (1, 1, 1)
+    assert " on cpu" in report["precision"]
+    assert report["engine"] == "openvino"
+    assert json.loads(letters.read_text("utf-8"))["id"] == "b"
+    again = run(*words)
+    assert (again.exit_code, json.loads(again.stdout)["unchanged"]) == (1, 1)
 
 
 @pytest.mark.parametrize("own_cluster", [False, True])

@@ -164,7 +164,9 @@ def test_a_chunk_s_page_is_where_it_begins() -> None:
     document = Document("a", "One. Two. Three.", metadata={"lang": "en"}, pages=(0, 5, 10))
     spans = (ChunkSpan(0, 9), ChunkSpan(5, 9), ChunkSpan(12, 16))
     chunked = ChunkedDocument(document, spans, NO_TOKENS)
-    actions = index_actions(chunked, 0, np.eye(3, dtype=np.float32), doc_hash="h", packed=False, fields={})
+    actions = index_actions(
+        chunked, 0, np.eye(3, dtype=np.float32), doc_hash="h", packed=False, fields={}, pieces=()
+    )
     metadata = [json.loads(action.lines[1])["metadata"] for action in actions]
     assert metadata == [{"lang": "en", "page": page} for page in (1, 2, 3)]
 

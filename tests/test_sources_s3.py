@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from es_latechunk.documents import read_documents
+from es_latechunk.documents.read import MOST_UNREACHABLE
 from es_latechunk.documents.remote import stores, stream
 from es_latechunk.errors import PreconditionError, UsageError
 from es_latechunk.types import Document
@@ -178,6 +179,19 @@ def test_one_that_is_lost_each_time_is_a_failure_and_the_others_go_on(bucket: Bu
     assert [d.id for d in documents] == ["a.txt", "c.txt"]
     assert error.startswith("b.txt: cannot be read in 5 attempts (")
     assert error.endswith(f"); {AGAIN}")
+
+
+def test_a_store_that_is_gone_for_good_ends_the_reading(bucket: Bucket) -> None:
+    names = [f"n{number}.txt" for number in range(MOST_UNREACHABLE + 3)]
+    bucket.put_all({"docs/a.txt": "Before.", **{f"docs/{name}": "Not reached." for name in names}})
+    bucket.proxy.fail(CutAnswer(), times=ALWAYS, path="docs/n", method="GET")
+    documents, errors = read(bucket.url("docs"))
+    assert [d.id for d in documents] == ["a.txt"]
+    assert [error.partition(":")[0] for error in errors[:-1]] == names[:MOST_UNREACHABLE]
+    assert errors[-1] == (
+        f"{bucket.url('docs')}: {MOST_UNREACHABLE} objects in a row cannot be read; the rest is left out; {AGAIN}"
+    )
+    assert not bucket.proxy.seen(names[-1])
 
 
 @pytest.mark.parametrize(

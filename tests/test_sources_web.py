@@ -1,13 +1,17 @@
-"""http:// and https:// as sources: whole texts or named failures, whatever the server and the network do."""
+"""http://, https:// and hf:// as sources: whole texts or named failures, whatever the server and the network do."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from commands import error_of, run
+from commands import error_of, run, run_process
+from hub_server import HubServer
 from made_files import read
 from web_server import WebFile, WebServer
 
@@ -124,7 +128,7 @@ def test_an_answer_of_which_nothing_says_where_it_ends_is_refused(server: WebSer
 
 def test_a_busy_server_is_asked_again_and_a_refusal_is_not(server: WebServer) -> None:
     server.files["/a.txt"] = WebFile(b"Text.", statuses=[200, 503, 429])
-    assert read(f"{server.url}/a.txt") == ([Document("a.txt", "Text.")], [])
+    assert read(f"{server.url}/a.txt") == ([Document("a.txt", "Text.", plain_text=True)], [])
     server.files["/a.txt"] = WebFile(b"Text.", statuses=[200, 403])
     server.requests.clear()
     [error] = read(f"{server.url}/a.txt")[1]
@@ -186,3 +190,41 @@ def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
     with pytest.raises(UsageError, match=r"^gs://bucket/a: .*run pip install 'es-latechunk\[gcs\]'$"):
         next(read_documents(["gs://bucket/a"]))
+
+
+def test_a_folder_of_the_hub_is_read_at_its_commit(tmp_path: Path) -> None:
+    """In a process of its own, as the hub's client reads its settings at import."""
+    texts = {"docs/a.txt": "Berlin.", "docs/deep/b.md": "# Spree", "docs/drafts/c.txt": "No.", "d.txt": "No."}
+    for name, text in texts.items():
+        (tmp_path / "repository" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "repository" / name).write_text(text)
+    hub = HubServer()
+    hub.repositories["owner/texts"] = tmp_path / "repository"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    env = {
+        **kept,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "NO_PROXY": "*",
+        "HF_TOKEN": SECRET,
+    }
+
+    def chunk(*words: str) -> subprocess.CompletedProcess[str]:
+        return run_process("chunk", *words, env=env, timeout=120)
+
+    try:
+        done = chunk("hf://owner/texts/docs", "--exclude", "drafts/")
+        assert done.returncode == 0, done.stderr
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert {row["doc_id"]: row["content"] for row in rows} == {"a.txt": "Berlin.", "deep/b.md": "# Spree"}
+        assert hub.downloads == ["docs/a.txt", "docs/deep/b.md"]
+        assert error_of(chunk("hf://owner/texts/none"), 2).endswith(
+            "/none cannot be found; check the address"
+        )
+        hub.gated.add("owner/texts")
+        refused = chunk("hf://owner/texts/docs/a.txt")
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("error: a.txt: cannot be read (access is refused: ")
+        assert SECRET not in refused.stderr
+    finally:
+        hub.close()

@@ -181,6 +181,63 @@ def ratio_block(results: Results, what: str) -> str:
     )
 
 
+def goals_block(results: Results) -> str:
+    """What this project set itself, and what was measured of it on the set that stands for all."""
+    kind = main_kind(results)
+    own, chonkie = (statistics.median(speeds(results, name, kind, VECTORS)) for name in (OWN, "chonkie"))
+    peak = own / statistics.median(shares(results, OWN, kind, VECTORS))
+    forward = [row for row in results["speed"]["forward"] if row["contender"] == OWN]
+    precision = results["speed"]["contenders"][OWN]["precision"]
+    in_forward = statistics.median(
+        2 * PARAMETERS * row["tokens"] / row["seconds"] / row["matmul"][precision] for row in forward
+    )
+    hybrid = [row for row in results["cold_search"] if row["mode"] == "hybrid"]
+    memory, others = (
+        max(row["memory_mb"] for row in rows_of(results, name, kind)) for name in (OWN, "chonkie")
+    )
+    openvino = "sentence-transformers on OpenVINO"
+    at_least = [
+        ("text to chunk vectors, times as fast as chonkie", 5, ratio(results, "chonkie", kind, VECTORS)),
+        (f"the same, times as fast as {openvino}", 1.2, ratio(results, "st-openvino", kind, VECTORS)),
+        (
+            "the same in float32 alone, times as fast as chonkie",
+            1.3,
+            ratio(results, "chonkie", kind, VECTORS, "openvino-float32"),
+        ),
+        ("text to searchable chunks, times as fast as chonkie", 4, ratio(results, "chonkie", kind, INDEX)),
+        ("share of the peak, forward pass", 0.6, in_forward),
+        (
+            "share of the peak, text to searchable chunks",
+            0.45,
+            statistics.median(shares(results, OWN, kind, INDEX)),
+        ),
+    ]
+    at_most = [
+        ("cold hybrid search, seconds", 1.5, statistics.median(row["seconds"] for row in hybrid)),
+        ("cold hybrid search, MB", 400, max(row["memory_mb"] for row in hybrid)),
+        ("peak memory of an ingest, MB (chonkie's)", others, memory),
+    ]
+    rows = [
+        *(
+            [what, f"at least {goal:g}", f"{found:.2f}", _verdict(found / goal)]
+            for what, goal, found in at_least
+        ),
+        *(
+            [what, f"at most {goal:,.4g}", f"{found:.4g}", _verdict(goal / found)]
+            for what, goal, found in at_most
+        ),
+    ]
+    ceiling = (
+        "If the processor spent all of its time on products of matrices at its peak, and nothing else were to do, text "
+        f"to chunk vectors would be faster than chonkie by a factor of {peak / chonkie:.1f} here."
+    )
+    return f"{table(['what', 'goal', 'measured', 'result'], rows)}\n\n{ceiling}"
+
+
+def _verdict(share: float) -> str:
+    return "reached" if share >= 1 else f"missed, at {100 * share:.0f} % of it"
+
+
 def memory_block(results: Results) -> str:
     """Peak memory of an ingest, by contender and set."""
     found = kinds(results)
@@ -302,6 +359,7 @@ BLOCKS: Mapping[str, Callable[[Results], str]] = {
     "machine": machine_block,
     "versions": versions_block,
     "summary": summary_block,
+    "goals": goals_block,
     "vectors": lambda results: speed_block(results, VECTORS),
     "vectors-ratios": lambda results: ratio_block(results, VECTORS),
     "index": lambda results: speed_block(results, INDEX),

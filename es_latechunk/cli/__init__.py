@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import threading
 from contextlib import suppress
@@ -14,6 +15,8 @@ import click
 
 from es_latechunk.errors import LateChunkError
 from es_latechunk.hidden_imports import hidden_imports
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 COMMANDS = {
     "quickstart": "Start a local node, index sample articles and search them.",
@@ -88,6 +91,17 @@ class LazyGroup(click.Group):
 
             complain(error)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in DISK_IS_FULL:
+                raise
+            from es_latechunk.cli.output.messages import note
+
+            place = repr(str(error.filename)) if error.filename else "standard output or a file"
+            note(
+                f"{place} cannot be written ({error.strerror}); free space, and run the command again",
+                "error",
+            )
+            ctx.exit(1)
         except KeyboardInterrupt as interrupt:
             with suppress(OSError):  # it fails if the terminal is closed
                 click.echo("interrupted", err=True)

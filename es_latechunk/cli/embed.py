@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -23,7 +24,7 @@ from es_latechunk.cli.output.progress import EmbedProgress, SourceProgress, byte
 from es_latechunk.documents import unique_documents
 from es_latechunk.embed import embed_documents
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import Tokens
+from es_latechunk.types import PieceVector, Tokens
 
 
 @click.command(
@@ -50,7 +51,8 @@ def embed(
 ) -> None:
     """Print the chunk vectors of documents as NDJSON: doc_id, ordinal, start, end, content, vector.
 
-    Every vector has length 1. "-" reads standard input.
+    Every vector has length 1. With --pieces, a chunk also has "pieces", each with start, end and vector. "-" reads
+    standard input.
     """
     failures, unreadable, progress = Failures(), UnreadableNotes(), EmbedProgress()
     quiet = sys.stdout.isatty()  # the vectors run over the same screen
@@ -84,7 +86,12 @@ def embed(
                     "end": chunk.end,
                     "content": chunk.content,
                     "vector": chunk.vector.tolist(),
+                    **({"pieces": [_piece_row(piece) for piece in chunk.pieces]} if chunk.pieces else {}),
                 }
             )
     unreadable.summary()
     failures.exit()
+
+
+def _piece_row(piece: PieceVector) -> dict[str, Any]:
+    return {"start": piece.start, "end": piece.end, "vector": piece.vector.tolist()}

@@ -167,6 +167,12 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="TOKENS,...",
     help="Tokens that the windows of a long document share. Default: that of a new index.",
 )
+@several(
+    "--pieces",
+    click.IntRange(1),
+    metavar="TOKENS,...",
+    help="Sizes of pieces with vectors of their own; each is compared with none. See docs/quality.md.",
+)
 @click.option(
     "--exact-windows",
     is_flag=True,
@@ -260,6 +266,7 @@ def evaluate(
     window: tuple[int, ...],
     late_window: tuple[int, ...],
     overlap: tuple[int, ...],
+    pieces: tuple[int, ...],
     exact_windows: bool,
     sample: int | None,
     report: Path | None,
@@ -291,6 +298,8 @@ def evaluate(
         raise UsageError(f"{setting('questions')} and {setting('make_questions')}: choose one of them")
     source = _source(paths, questions, reader, needs_questions=not make_questions)
     failures = Failures()
+    # First, as a file of questions that cannot be used is known before any document is read.
+    asked = [] if make_questions else list(failures.named(read_questions(source.questions)))
     texts = list(failures.named(unique_documents(source.reader.read(source.paths))))
     encoders = _encoders(model, window, loading)
     if make_questions:
@@ -300,9 +309,8 @@ def evaluate(
                 f"{setting('make_questions')}: no heading or sentence can be taken out of these documents, as they are "
                 f"too short; give longer ones, or {setting('questions')} of your own"
             )
-        texts, asked = list(made.documents), _sampled(made.questions, sample)
-    else:
-        asked = _sampled(list(failures.named(read_questions(source.questions))), sample)
+        texts, asked = list(made.documents), list(made.questions)
+    asked = _sampled(asked, sample)
 
     def commands(chosen: EvaluatedCombination) -> list[str]:
         [named] = [words for encoder, words in encoders if encoder is chosen.encoder]
@@ -326,6 +334,7 @@ def evaluate(
                 neighbour_shares=wanted.pop("neighbour_share"),
                 late_windows=late_window or (None,),
                 overlaps=overlap or (None,),
+                pieces=(None, *pieces),
                 shared_windows=not exact_windows,
                 modes=wanted.pop("mode"),
             ),
@@ -414,7 +423,7 @@ def _source(paths: Sequence[str], questions: Path | None, reader: Reader, *, nee
     )
 
 
-def _sampled(questions: Sequence[T], count: int | None) -> Sequence[T]:
+def _sampled(questions: list[T], count: int | None) -> list[T]:
     """Return `count` of the questions in their order; all of them if there are no more."""
     if count is None or count >= len(questions):
         return questions

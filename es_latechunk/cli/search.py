@@ -194,6 +194,7 @@ def _print_requests(
     rank_window_size: Any,
 ) -> None:
     """Print the requests of each query in the syntax of Dev Tools, and on stderr what is done after a request."""
+    from es_latechunk.elastic.index.template import has_pieces
     from es_latechunk.search import open_searcher
 
     searcher = open_searcher(
@@ -212,10 +213,10 @@ def _print_requests(
         )
         click.echo(on_screen(request, keep="\n"))
     if fused:
+        one = "; --fusion server prints one request that does both, with an Enterprise licence"
         note(
             f"the request gets two lists of hits, and es-latechunk fuses them afterwards ({options.fusion}, "
-            f"--bm25-weight {options.bm25_weight:g}); --fusion server prints one request that does both, with an "
-            "Enterprise licence"
+            f"--bm25-weight {options.bm25_weight:g}){'' if has_pieces(searcher.record.properties) else one}"
         )
     afterwards = {"--collapse": fused and options.collapse, "--rerank": rerank, "--neighbours": neighbours}
     if left_out := [flag for flag, is_given in afterwards.items() if is_given]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from gzip import BadGzipFile
 from io import BufferedReader
 from pathlib import Path
@@ -14,7 +14,7 @@ from es_latechunk.documents.binary import check_extra, extra_is_complete, read_d
 from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, Reading, kind_of
-from es_latechunk.documents.remote.address import Address, ObjectError, parse_address
+from es_latechunk.documents.remote.address import Address, ObjectError, UnreachableError, parse_address
 from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, printable
 from es_latechunk.documents.streams import unpacked
 from es_latechunk.documents.tables import read_csv
@@ -25,7 +25,10 @@ from es_latechunk.types import Document
 if TYPE_CHECKING:
     from es_latechunk.documents.remote.objects import RemoteFile
 
+MOST_UNREACHABLE = 5  # objects in a row; after that, each further one would only cost its attempts
 STDIN, STDIN_ID = Path("-"), "stdin"
+
+LEFT_OUT = "the rest is left out; run the same command again"
 
 Source = Path | Address
 Reader = Callable[[BinaryIO, str, Reading], Iterator[Document | DocumentError]]
@@ -168,13 +171,20 @@ def _read_source(
     if source == STDIN:
         yield from _read_stdin(reading)
         return
+    unreachable = 0
     for file in _find(source, selection):
         if isinstance(file, DocumentError):
             yield file
             continue
         kind = kind_of(file.name, reading.format)
         if kind:
-            yield from _read_file(file, READERS[kind], reading)
+            reached = yield from _read_file(file, READERS[kind], reading)
+            unreachable = 0 if reached else unreachable + 1
+            if unreachable == MOST_UNREACHABLE and isinstance(source, Address):
+                yield DocumentError(
+                    source.shown, f"{unreachable} objects in a row cannot be read; {LEFT_OUT}"
+                )
+                return
         elif file.named:
             cause = (
                 f"is of an unknown format ({', '.join(SUFFIXES)}); give its format with {setting('format')}"
@@ -186,7 +196,8 @@ def _read_source(
 
 def _read_file(
     file: SourceFile | RemoteFile, reader: Reader, reading: Reading
-) -> Iterator[Document | DocumentError]:
+) -> Generator[Document | DocumentError, None, bool]:
+    """Yield the documents of a file; return whether its store, if it is in one, could be reached."""
     reported = 0  # bytes on disk, not of the unpacked content
     try:
         with file.open() as stream:
@@ -197,6 +208,8 @@ def _read_file(
             reading.on_read(stream.tell() - reported)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         yield DocumentError(printable(file.id), _cause(error))
+        return not isinstance(error, UnreachableError)
+    return True
 
 
 def _cause(error: Exception) -> str:

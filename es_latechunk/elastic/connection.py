@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ENVIRONMENT = "ELASTICSEARCH_"
 LONGEST_REASON = 200
 UNAVAILABLE = 503
+# What a web server answers that is asked for an index; a proxy before Elasticsearch has other ones for its own faults.
+NO_SUCH_PATH = (400, 404, 405)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +309,15 @@ def _refusal(error: ApiError, address: str, index: str | None) -> PreconditionEr
         )
     if "index_closed_exception" in str(error.body):
         return closed_index(index or "NAME")
+    if error.meta.status in NO_SUCH_PATH and not isinstance(error.body, dict):
+        return ServerError(
+            f"{address}: is not Elasticsearch (its answer with the status {error.meta.status} is no JSON); check "
+            f"{setting('url')}"
+        )
+    if "no handler found for uri" in str(error.body):
+        return ServerError(
+            f"{address}: Elasticsearch has no such path; check {setting('url')}, which ends in one"
+        )
     return ServerError(f"{address}: {reason(error)} ({error.meta.status})")
 
 

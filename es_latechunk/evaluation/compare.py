@@ -14,7 +14,15 @@ from es_latechunk.chunking.sentences import TerminatorIds
 from es_latechunk.embed import OnTokens, choose_pooling, embed_documents
 from es_latechunk.errors import DocumentError
 from es_latechunk.late import embed_chunks
-from es_latechunk.types import ChunkSpan, ChunkVector, Document, Encoder, Pooling, PoolingOptions
+from es_latechunk.types import (
+    ChunkSpan,
+    ChunkVector,
+    Document,
+    Encoder,
+    FloatArray,
+    Pooling,
+    PoolingOptions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ def compare(
 
     Everything is computed exactly and without an index. The errors of documents that cannot be used come before the
     chunks. `encoder`, `max_tokens`, `chunker`, `overlap` and `on_tokens` are those of `embed_documents`; `pooling` is
-    what is compared with plain naive pooling.
+    what is compared with plain naive pooling; if it has pieces, a chunk's best one counts.
     """
     wanted = encoder.encode_queries([query])[0]
     embed = partial(
@@ -67,7 +75,7 @@ def compare(
     alone = {(item.doc_id, item.ordinal): item for item in naive if isinstance(item, ChunkVector)}
     # A hosted model may refuse a document in only one of the two runs; then there is nothing to compare.
     chunks = [item for item in late if isinstance(item, ChunkVector) and (item.doc_id, item.ordinal) in alone]
-    late_scores = np.array([chunk.vector @ wanted for chunk in chunks])
+    late_scores = np.array([_similarity(chunk, wanted) for chunk in chunks])
     naive_scores = np.array([alone[chunk.doc_id, chunk.ordinal].vector @ wanted for chunk in chunks])
     late_ranks, naive_ranks = rank_scores(late_scores.tolist()), rank_scores(naive_scores.tolist())
     return [
@@ -83,6 +91,12 @@ def compare(
             for row in np.argsort(-late_scores, kind="stable")
         ),
     ]
+
+
+def _similarity(chunk: ChunkVector, query: FloatArray) -> float:
+    """Return the cosine of a chunk to a query, or that of its best piece, as a search counts it."""
+    vectors = [piece.vector for piece in chunk.pieces] or [chunk.vector]
+    return max(float(vector @ query) for vector in vectors)
 
 
 def rank_scores(scores: Sequence[float]) -> list[int]:
@@ -102,8 +116,8 @@ def compare_sentences(
 ) -> list[ComparedSentences | DocumentError]:
     """Return the similarity of each sentence of each document to a query, as if each sentence were a chunk.
 
-    `pooling` is that of `compare`. The model reads the documents for this alone. The errors of documents that cannot be
-    used come first.
+    `pooling` is that of `compare`, without pieces, as a sentence is about as long as one. The model reads the documents
+    for this alone. The errors of documents that cannot be used come first.
     """
     wanted = encoder.encode_queries([query])[0]
     terminators = TerminatorIds(encoder.tokenizer)
@@ -119,7 +133,7 @@ def compare_sentences(
             errors[document.id] = error
     similarities: dict[str, dict[str, list[float]]] = {chunked.document.id: {} for chunked in cut}
     options, windows = choose_pooling(encoder, pooling, overlap)
-    sides = (("late", options, windows), ("naive", PoolingOptions("naive"), None))
+    sides = (("late", replace(options, pieces=None), windows), ("naive", PoolingOptions("naive"), None))
     for name, side, own_windows in sides:
         for block in embed_chunks(cut, encoder=encoder, pooling=side, windows=own_windows):
             if isinstance(block, DocumentError):

@@ -88,6 +88,7 @@ class Axes:
     neighbour_shares: Sequence[float] = (0.0,)
     late_windows: Sequence[int | None] = (None,)
     overlaps: Sequence[int | None] = (None,)
+    pieces: Sequence[int | None] = (None,)
     modes: Sequence[Mode] = MODES
     shared_windows: bool = True
 
@@ -106,6 +107,11 @@ class Axes:
                 self.late_windows,
                 self.overlaps,
             )
+        ]
+        made = [
+            replace(variant, options=replace(variant.options, pieces=size))
+            for variant in made
+            for size in self.pieces
         ]
         return list(dict.fromkeys(made))
 
@@ -265,6 +271,7 @@ def _combination(chunking: Chunking, variant: Variant | None, mode: Mode) -> Com
         options.neighbour_share,
         options.late_window,
         variant.overlap if variant else None,
+        options.pieces,
         mode,
     )
 
@@ -304,7 +311,7 @@ class _Search:
         ids, qrels = self._judged(chunking)
         for (embedded, mode), (corpus, document) in zip(asked, found, strict=True):
             combination = _combination(chunking, embedded.variant if embedded else None, mode)
-            vectors = len(embedded.vectors) if embedded else 0
+            vectors = embedded.vector_count if embedded else 0
             size = sum(len(chunked.document.text.encode()) for chunked in chunking.documents)
             yield CombinationResult(
                 combination,
@@ -367,12 +374,13 @@ class _Search:
         own = self._own_documents(chunking)
         corpus: list[list[Found]] = [[] for _ in asked]
         document: list[list[Found]] = [[] for _ in asked]
-        for block in blocks(len(self.questions), int(starts[-1])):
+        rows = max([int(starts[-1]), *(embedded.vector_count for embedded, _ in asked if embedded)])
+        for block in blocks(len(self.questions), rows):
             texts = [question.text for question in self.questions[block]]
             scores = Scores(None, words.scores(texts) if words else None)
             for place, (embedded, mode) in enumerate(asked):
                 if embedded is not None and queries is not None:
-                    scores = scores.with_cosines(queries[block] @ embedded.vectors.T)
+                    scores = scores.with_cosines(embedded.cosines(queries[block]))
                 ranked = scores.of(mode, k=self.k, bm25_weight=self.bm25_weight)
                 if self.relevance == "document":
                     corpus[place].append(best(by_document(ranked, starts[:-1]), self.k))

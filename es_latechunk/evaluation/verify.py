@@ -23,6 +23,7 @@ from es_latechunk.types import (
     Document,
     Encoder,
     FloatArray,
+    PieceVector,
 )
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def verify(
     from es_latechunk.elastic.connection import connect
     from es_latechunk.elastic.index.admin import read_record
     from es_latechunk.elastic.index.identity import check_encoder
-    from es_latechunk.elastic.index.template import VECTOR_FIELD
+    from es_latechunk.elastic.index.template import VECTOR_FIELD, has_pieces
     from es_latechunk.elastic.point_in_time import PointInTime
     from es_latechunk.elastic.search.query import QueryBuilder, SearchOptions
     from es_latechunk.elastic.search.searcher import check_query
@@ -156,9 +157,12 @@ def verify(
             )
             for builder in builders
         ]
-        exact = _ExactNearest(vectors, k, nearest)
-        checked = _DocumentChecks(record.identity.encoder.dimensions, expected, problems)
-        for page in stored_chunks(source):
+        with_pieces = has_pieces(record.properties)
+        exact = _ExactNearest(vectors, k, nearest, with_pieces=with_pieces)
+        checked = _DocumentChecks(
+            record.identity.encoder.dimensions, expected, problems, with_pieces=with_pieces
+        )
+        for page in stored_chunks(source, with_pieces=with_pieces):
             exact.add(page)
             for chunk in page:
                 checked.add(chunk)
@@ -200,12 +204,13 @@ class _Problems:
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """A document of the sample: the hash, the chunks and the vectors (N, dim) that the index should have of it."""
+    """A document of the sample: the hash, the chunks, the vectors (N, dim) and the pieces that it should have."""
 
     doc_hash: str
     text: str
     spans: Sequence[ChunkSpan]
     vectors: FloatArray
+    pieces: Sequence[Sequence[PieceVector]]
 
 
 def _embed_again(
@@ -240,7 +245,8 @@ def _embed_again(
             document = parts[0].chunked.document
             vectors = np.concatenate([part.vectors for part in parts])
             doc_hash = document_hash(document, vectors=identity.digest())
-            into[doc_id] = _Expected(doc_hash, document.text, parts[0].chunked.spans, vectors)
+            pieces = [own for part in parts for own in part.pieces]
+            into[doc_id] = _Expected(doc_hash, document.text, parts[0].chunked.spans, vectors, pieces)
     yield from (StoredProblem(index, error.document, str(error.cause)) for error in errors)
 
 
@@ -281,31 +287,43 @@ class _Nearest:
 
 
 class _ExactNearest:
-    """The k highest cosines of each query, of all vectors that have come by."""
+    """The k highest cosines of each query, of all chunks that have come by; with pieces, the best piece's counts."""
 
-    def __init__(self, queries: FloatArray, k: int, nearest: Sequence[_Nearest]) -> None:
+    def __init__(
+        self, queries: FloatArray, k: int, nearest: Sequence[_Nearest], *, with_pieces: bool
+    ) -> None:
         wide = queries.astype(np.float64)
         self._queries: Doubles = wide / np.linalg.norm(wide, axis=1, keepdims=True) if len(wide) else wide
         self._k = k
         self._nearest = nearest
+        self._with_pieces = with_pieces
         self._best: Doubles = np.zeros((len(queries), 0))
         self.count = 0
 
     def add(self, page: Sequence[StoredChunk]) -> None:
         """Add the vectors of a page of chunks."""
-        dimensions = self._queries.shape[1]
-        kept = [chunk for chunk in page if chunk.vector is not None and len(chunk.vector) == dimensions]
-        self.count += len(kept)
+        kept = [(chunk, own) for chunk in page if (own := self._searched(chunk))]
         if not kept or not len(self._queries):
             return
-        vectors = np.stack([chunk.vector for chunk in kept if chunk.vector is not None]).astype(np.float64)
+        vectors = np.stack([vector for _, own in kept for vector in own]).astype(np.float64)
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        cosines = self._queries @ vectors.T
+        firsts = np.cumsum([0, *(len(own) for _, own in kept)])[:-1]
+        cosines = np.maximum.reduceat(self._queries @ vectors.T, firsts, axis=1)
         self._best = -np.sort(-np.concatenate([self._best, cosines], axis=1), axis=1)[:, : self._k]
-        for place, chunk in enumerate(kept):
+        for place, (chunk, _) in enumerate(kept):
             for nearest in self._nearest:
                 for number in nearest.wanted.get((chunk.index, chunk.id), ()):
                     nearest.cosines[number, chunk.index, chunk.id] = float(cosines[number, place])
+
+    def _searched(self, chunk: StoredChunk) -> list[FloatArray]:
+        """Count a chunk's vectors, and return those that Elasticsearch searches."""
+        dimensions = self._queries.shape[1]
+        own, pieces = (
+            [vector for vector in vectors if vector is not None and len(vector) == dimensions]
+            for vectors in ([chunk.vector], [piece.vector for piece in chunk.pieces])
+        )
+        self.count += len(own) + len(pieces)
+        return pieces if self._with_pieces else own
 
     def accuracy(self, nearest: _Nearest, num_candidates: int) -> KnnAccuracy:
         """Compare Elasticsearch's hits with the exact ones."""
@@ -325,7 +343,9 @@ class _ExactNearest:
 class _DocumentChecks:
     """Checks each chunk, and each document by its chunks, which come one after the other."""
 
-    def __init__(self, dimensions: int, expected: dict[str, _Expected], problems: _Problems) -> None:
+    def __init__(
+        self, dimensions: int, expected: dict[str, _Expected], problems: _Problems, *, with_pieces: bool
+    ) -> None:
         self.documents = 0
         self.chunks = 0
         self.compared: set[str] = set()
@@ -333,6 +353,7 @@ class _DocumentChecks:
         self._dimensions = dimensions
         self._expected = expected
         self._problems = problems
+        self._with_pieces = with_pieces
         self._first: StoredChunk | None = None
         self._last: StoredChunk | None = None
 
@@ -344,6 +365,9 @@ class _DocumentChecks:
             return
         for cause in vector_faults(chunk.vector, self._dimensions):
             self._report(chunk, cause)
+        if self._with_pieces:
+            for cause in piece_faults(chunk, self._dimensions):
+                self._report(chunk, cause)
         first, last = self._first, self._last
         if first is None or last is None or (first.index, first.doc_id) != (chunk.index, chunk.doc_id):
             self._end_document()
@@ -400,13 +424,25 @@ class _DocumentChecks:
             self._report(
                 chunk, f"is not the document's text: it should be the characters {span.start} to {span.end}"
             )
-        if chunk.vector is None or chunk.vector.shape != vector.shape:
+        self._compare_vector(chunk, "its vector", chunk.vector, vector)
+        pieces = expected.pieces[chunk.ordinal] if expected.pieces else ()
+        own, wanted = ([(piece.start, piece.end) for piece in each] for each in (chunk.pieces, pieces))
+        if own != wanted:
+            self._report(chunk, f"its pieces are {own}, those of its text are {wanted}")
             return
-        norm = float(np.linalg.norm(chunk.vector)) or 1.0
-        cosine = float(chunk.vector.astype(np.float64) @ vector.astype(np.float64)) / norm
+        for number, (stored, piece) in enumerate(zip(chunk.pieces, pieces, strict=True)):
+            self._compare_vector(chunk, f"the vector of its piece {number}", stored.vector, piece.vector)
+
+    def _compare_vector(
+        self, chunk: StoredChunk, name: str, stored: FloatArray | None, wanted: FloatArray
+    ) -> None:
+        if stored is None or stored.shape != wanted.shape:
+            return
+        norm = float(np.linalg.norm(stored)) or 1.0
+        cosine = float(stored.astype(np.float64) @ wanted.astype(np.float64)) / norm
         self.lowest_cosine = cosine if self.lowest_cosine is None else min(self.lowest_cosine, cosine)
         if cosine < SAME_VECTOR:
-            self._report(chunk, f"its vector is not that of its text: the cosine of the two is {cosine:.4f}")
+            self._report(chunk, f"{name} is not that of its text: the cosine of the two is {cosine:.4f}")
 
     def _report(self, chunk: StoredChunk, cause: str) -> None:
         self._problems.add(StoredProblem(chunk.index, printable(chunk.id), cause))
@@ -422,3 +458,16 @@ def vector_faults(vector: FloatArray | None, dimensions: int) -> Iterator[str]:
     norm = float(np.linalg.norm(vector.astype(np.float64)))
     if abs(norm - 1) > NORM_TOLERANCE:
         yield f"its vector has the length {norm:.4f}, not 1"
+
+
+def piece_faults(chunk: StoredChunk, dimensions: int) -> Iterator[str]:
+    """Yield what is wrong with the pieces of a chunk by themselves."""
+    if not chunk.pieces:
+        yield "has no pieces, so a kNN search does not find it"
+    reached = chunk.start
+    for number, piece in enumerate(chunk.pieces):
+        for cause in vector_faults(piece.vector, dimensions):
+            yield f"its piece {number}: {cause}"
+        if piece.start is None or piece.end is None or not reached <= piece.start <= piece.end <= chunk.end:
+            yield f"its piece {number} [{piece.start}, {piece.end}) is not inside the chunk, after the piece before it"
+        reached = chunk.start if piece.start is None else piece.start

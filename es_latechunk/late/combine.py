@@ -2,7 +2,7 @@
 
 All functions take and return one row per chunk, in the order of the document. The order of the whole way is: weighted
 mean of token vectors, the encoder's `finish` (Dense layers, Matryoshka cut, length 1), sum of both halves, share of the
-neighbours; the vectors have length 1 after each of the last three.
+neighbours; the vectors have length 1 after each of the last three. A piece of a chunk goes the same way beside it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from es_latechunk.late.pieces import ChunkRows, PieceSpans, join_rows
 from es_latechunk.late.pool import l2_normalise, mean_by_chunk
-from es_latechunk.types import ChunkedDocument, FloatArray, IntArray, PoolingOptions
+from es_latechunk.types import ChunkedDocument, FloatArray, IntArray, PieceVector, PoolingOptions
 
 REACH = 2  # neighbours are the chunks at distance 1 and 2
 T = TypeVar("T")
@@ -44,7 +45,7 @@ def chunk_vectors(
 
     `late` is needed for the poolings late and blend, `naive` (the chunks, each read alone, one after the other) for
     naive and blend. `weights` gives each token id (T,) its weight (T,); `finish` is the encoder's. `late_window` of the
-    options has no effect here: it determined the token vectors.
+    options has no effect here, as it determined the token vectors, and neither have `pieces`.
     """
     wanted = {"late": [late], "naive": [naive], "blend": [late, naive]}[options.pooling]
     parts = []
@@ -68,9 +69,13 @@ def mix_neighbours(vectors: FloatArray, share: float) -> FloatArray:
     `mean` is the mean of the unit vectors (N, dim) of the chunks at distance 1 and 2 in the same document, as they were
     before. A document of one chunk stays as it is.
     """
-    count = len(vectors)
-    if count < 2:
+    if len(vectors) < 2:
         return vectors
+    return l2_normalise((1 - share) * vectors + share * _neighbour_means(vectors))
+
+
+def _neighbour_means(vectors: FloatArray) -> FloatArray:
+    count = len(vectors)
     sums = np.zeros_like(vectors)
     found = np.zeros((count, 1), dtype=np.float32)
     for distance in range(1, min(REACH, count - 1) + 1):
@@ -78,12 +83,27 @@ def mix_neighbours(vectors: FloatArray, share: float) -> FloatArray:
         found[distance:] += 1
         sums[:-distance] += vectors[distance:]
         found[:-distance] += 1
-    return l2_normalise((1 - share) * vectors + share * (sums / found))
+    means: FloatArray = sums / found
+    return means
+
+
+def blend_rows(late: ChunkRows, naive: ChunkRows) -> ChunkRows:
+    """Do what `blend` does, for chunks and their pieces."""
+    return ChunkRows(blend(late.vectors, naive.vectors), blend(late.pieces, naive.pieces), late.counts)
+
+
+def mix_rows(rows: ChunkRows, share: float) -> ChunkRows:
+    """Do what `mix_neighbours` does; a piece gets the same share of the same mean as the chunk that it belongs to."""
+    pieces = rows.pieces
+    if len(pieces) and len(rows) > 1:
+        means = np.repeat(_neighbour_means(rows.vectors), rows.counts, axis=0)
+        pieces = l2_normalise((1 - share) * pieces + share * means)
+    return ChunkRows(mix_neighbours(rows.vectors, share), pieces, rows.counts)
 
 
 @dataclass(frozen=True, slots=True)
 class PooledChunks:
-    """Vectors (N, dim) of length 1 of a document's chunks `first` ... `first + N - 1`, from one way of reading it.
+    """`rows` of length 1 of a document's chunks `first` ... `first + N - 1`, from one way of reading it.
 
     `alone` is True if the model read each chunk alone, False if it read windows of the document. If the document is one
     chunk in one window, it was read in `both` ways at once.
@@ -91,19 +111,23 @@ class PooledChunks:
 
     chunked: ChunkedDocument
     first: int
-    vectors: FloatArray
+    rows: ChunkRows
     alone: bool
     both: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedChunks:
-    """Vectors (N, dim) of a document's chunks `first` ... `first + N - 1`; `last` marks its last block."""
+    """Vectors (N, dim) of a document's chunks `first` ... `first + N - 1`; `last` marks its last block.
+
+    `pieces` holds those of each of these chunks, in order, if the pooling asks for pieces; otherwise it is empty.
+    """
 
     chunked: ChunkedDocument
     first: int
     vectors: FloatArray
     last: bool
+    pieces: tuple[tuple[PieceVector, ...], ...] = ()
 
 
 def combine(pooled: Iterable[PooledChunks | T], options: PoolingOptions) -> Iterator[EmbeddedChunks | T]:
@@ -130,44 +154,54 @@ class _OpenDocument:
     def __init__(self, chunked: ChunkedDocument, options: PoolingOptions) -> None:
         self.chunked = chunked
         self._options = options
-        self._halves: dict[bool, list[FloatArray]] = {
+        self._halves: dict[bool, list[ChunkRows]] = {
             True: [],
             False: [],
         }  # rows that wait for their other half
-        self._kept = np.empty(
-            (0, 0), dtype=np.float32
-        )  # rows that wait for neighbours, or are neighbours of such
+        self._kept: ChunkRows | None = None  # rows that wait for neighbours, or are neighbours of such
+        self._spans = None if options.pieces is None else PieceSpans(chunked, options.pieces)
         self._first = 0  # the ordinal of the first kept row
         self._done = 0  # the number of chunks that are finished
 
     def add(self, block: PooledChunks) -> EmbeddedChunks | None:
         """Take the rows of a block; return those that are finished now, if there are any."""
         halves = self._options.pooling == "blend" and not block.both
-        vectors = self._joined(block) if halves else block.vectors
-        if not len(vectors):
+        rows = self._joined(block) if halves else block.rows
+        if not len(rows):
             return None
-        self._kept = np.concatenate([self._kept, vectors]) if len(self._kept) else vectors
-        known = self._first + len(self._kept)
+        kept = rows if self._kept is None else join_rows([self._kept, rows])
+        known = self._first + len(kept)
         last = known == len(self.chunked.spans)
         share = self._options.neighbour_share
         ready = known if last or not share else known - REACH
-        if ready <= self._done:
-            return None
-        mixed = mix_neighbours(self._kept, share) if share else self._kept
-        finished = EmbeddedChunks(
-            self.chunked, self._done, mixed[self._done - self._first : ready - self._first], last
-        )
-        first = max(ready - REACH, 0) if share else ready
-        self._kept = self._kept[first - self._first :]
-        self._first, self._done = first, ready
+        first = min(max(ready - REACH, 0) if share else ready, known)
+        finished = None
+        if ready > self._done:
+            mixed = mix_rows(kept, share) if share else kept
+            own = mixed.part(self._done - self._first, ready - self._first)
+            finished = EmbeddedChunks(self.chunked, self._done, own.vectors, last, self._pieces(own))
+            kept = kept.part(first - self._first, len(kept))
+            self._first, self._done = first, ready
+        self._kept = kept
         return finished
 
-    def _joined(self, block: PooledChunks) -> FloatArray:
+    def _pieces(self, rows: ChunkRows) -> tuple[tuple[PieceVector, ...], ...]:
+        if self._spans is None:
+            return ()
+        return tuple(
+            tuple(
+                PieceVector(span.start, span.end, vector)
+                for span, vector in zip(self._spans.of(ordinal), vectors, strict=True)
+            )
+            for ordinal, vectors in enumerate(rows.by_chunk(), self._done)
+        )
+
+    def _joined(self, block: PooledChunks) -> ChunkRows:
         """Return the sums of the rows whose halves are both there, in order."""
-        self._halves[block.alone].append(block.vectors)
+        self._halves[block.alone].append(block.rows)
         if not all(self._halves.values()):
-            return block.vectors[:0]
-        late, naive = (np.concatenate(self._halves[alone]) for alone in (False, True))
+            return block.rows.part(0, 0)
+        late, naive = (join_rows(self._halves[alone]) for alone in (False, True))
         both = min(len(late), len(naive))
-        self._halves = {False: [late[both:]], True: [naive[both:]]}
-        return blend(late[:both], naive[:both])
+        self._halves = {False: [late.part(both, len(late))], True: [naive.part(both, len(naive))]}
+        return blend_rows(late.part(0, both), naive.part(0, both))

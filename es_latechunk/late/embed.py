@@ -16,6 +16,14 @@ import numpy as np
 from es_latechunk.chunking import table_headers, token_owner
 from es_latechunk.errors import DocumentError
 from es_latechunk.late.combine import EmbeddedChunks, PooledChunks, combine
+from es_latechunk.late.pieces import (
+    ChunkRows,
+    Pieces,
+    cut_pieces,
+    join_rows,
+    rows_without_pieces,
+    spread_evenly,
+)
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
 from es_latechunk.late.token_weights import SifWeights
 from es_latechunk.late.windows import Windows, choose_windows, plan_batches
@@ -67,8 +75,8 @@ def embed_chunks(
     pooled: Iterator[PooledChunks | DocumentError | T]
     if isinstance(encoder, TokenEncoder):
         windows = windows or choose_windows(encoder, late_window=options.late_window)
-        pieces = clock.timed("chunk", _pieces(documents, encoder, options, windows))
-        pooled = _embed_pieces(pieces, encoder, clock)
+        unit_windows = clock.timed("chunk", _unit_windows(documents, encoder, options, windows))
+        pooled = _embed_windows(unit_windows, encoder, clock)
     else:
         chunked = clock.timed("chunk", documents)
         pooled = _embed_remotely(chunked, cast("ChunkEncoder", encoder), options.pooling, clock)
@@ -118,19 +126,24 @@ class _Unit:
     headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
     alone: bool = False
     both: bool = False  # read alone and in a window of the document, as it is one chunk and fits the window
-    accumulator: ChunkAccumulator = field(default_factory=ChunkAccumulator)
+    pieces: Pieces | None = None  # of its chunks, if they have vectors too
+    accumulator: ChunkAccumulator = field(init=False)
 
-    def pieces(self, windows: Windows) -> Iterator[_Piece]:
+    def __post_init__(self) -> None:
+        edges = None if self.pieces is None else self.pieces.edges
+        object.__setattr__(self, "accumulator", ChunkAccumulator(edges))
+
+    def windows(self, windows: Windows) -> Iterator[_UnitWindow]:
         """Yield the windows of this unit; one that begins below a table's header has the header too."""
         headers = [header for header in self.headers if len(header.ids) <= windows.size // HEADER_SHARE]
         windows = windows.shortened(max((len(header.ids) for header in headers), default=0))
         starts = np.flatnonzero(np.diff(self.owner, prepend=-1))
         for window in windows.plan(len(self.ids), starts):
-            yield _Piece(self, window, _header_above(headers, window.start))
+            yield _UnitWindow(self, window, _header_above(headers, window.start))
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _UnitWindow:
     """One window of a unit. The model reads the `header` of a table before it, which belongs to no chunk."""
 
     unit: _Unit
@@ -145,8 +158,9 @@ class _Piece:
         return np.concatenate([self.header, self.unit.ids[self.window.start : self.window.end]])
 
     def sums(self, vectors: FloatArray) -> PartialSums:
-        """Add up the vectors (T, dim) of the window's kept tokens by chunk."""
-        window, owner = self.window, self.unit.owner
+        """Add up the vectors (T, dim) of the window's kept tokens by chunk, or by piece if there are pieces."""
+        window, pieces = self.window, self.unit.pieces
+        owner = self.unit.owner if pieces is None else pieces.owner
         first = len(self.header) - window.start
         kept = slice(window.keep_start, window.keep_end)
         weigh = self.unit.weigh
@@ -158,12 +172,12 @@ class _Piece:
         return self.window.keep_end == len(self.unit.ids)
 
 
-def _pieces(
+def _unit_windows(
     documents: Iterable[ChunkedDocument | T],
     encoder: TokenEncoder,
     options: PoolingOptions,
     windows: Windows,
-) -> Iterator[_Piece | T]:
+) -> Iterator[_UnitWindow | T]:
     """Yield the windows that the pooling needs of each document.
 
     For a blend, a chunk alone comes soon after the last window that holds a part of it, so that few halves wait. It has
@@ -180,20 +194,23 @@ def _pieces(
         both = is_read_once(chunked, windows)
         # Only what is read in parts may begin below a header; other documents are not searched for tables.
         headers = _headers(chunked) if not fits or (options.pooling != "late" and not both) else ()
-        alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh)
+        pieces = None if options.pieces is None else cut_pieces(owner, options.pieces)
+        alone = _chunks_alone(chunked, owner, headers, encoder.tokenizer, weigh, pieces)
         if options.pooling == "naive":
             for unit in alone:
-                yield from unit.pieces(windows)
+                yield from unit.windows(windows)
             continue
         cut_headers = () if fits else headers
-        whole = _Unit(chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both)
+        whole = _Unit(
+            chunked, chunked.tokens.ids, owner, 0, weigh, headers=cut_headers, both=both, pieces=pieces
+        )
         sent = 0
-        for piece in whole.pieces(windows):
-            yield piece
-            complete = len(chunked.spans) if piece.last else int(owner[piece.window.keep_end])
+        for window in whole.windows(windows):
+            yield window
+            complete = len(chunked.spans) if window.last else int(owner[window.window.keep_end])
             if options.pooling == "blend" and not both:
                 for unit in islice(alone, complete - sent):
-                    yield from unit.pieces(alone_windows)
+                    yield from unit.windows(alone_windows)
                 sent = complete
 
 
@@ -203,30 +220,38 @@ def _chunks_alone(
     headers: Sequence[_Header],
     tokenizer: Tokenizer,
     weigh: SifWeights | None,
+    pieces: Pieces | None,
 ) -> Iterator[_Unit]:
-    """Yield the chunks of a document as texts of their own, in order; a cut table's header comes before its rows."""
+    """Yield the chunks of a document as texts of their own, in order; a cut table's header comes before its rows.
+
+    A chunk has as many pieces as in the document, though alone it may have a token more or fewer. The header belongs
+    to its first piece.
+    """
     for ordinal, span in enumerate(chunked.spans):
         ids = tokenizer.tokenize(chunked.document.text[span.start : span.end]).ids
-        if not len(ids):  # some characters give a token only next to their neighbours
+        count = 1 if pieces is None else int(pieces.edges[ordinal + 1] - pieces.edges[ordinal])
+        if len(ids) < count:  # some characters give a token only next to their neighbours
             ids = chunked.tokens.ids[owner == ordinal]
         header = _header_above(headers, int(np.searchsorted(owner, ordinal)))
+        own = None if pieces is None else spread_evenly(len(ids), count, before=len(header))
         ids = np.concatenate([header, ids])
-        yield _Unit(chunked, ids, np.zeros(len(ids), dtype=np.int32), ordinal, weigh, alone=True)
+        chunk = np.zeros(len(ids), dtype=np.int32)
+        yield _Unit(chunked, ids, chunk, ordinal, weigh, alone=True, pieces=own)
 
 
-def _embed_pieces(
-    pieces: Iterable[_Piece | T], encoder: TokenEncoder, clock: StageClock
+def _embed_windows(
+    unit_windows: Iterable[_UnitWindow | T], encoder: TokenEncoder, clock: StageClock
 ) -> Iterator[PooledChunks | T]:
     budget = encoder.batch_tokens  # the first group is small, so that the model begins early
-    group: list[_Piece] = []
+    group: list[_UnitWindow] = []
     held = 0
     with _EncodingThread(encoder, clock) as ahead:
-        for piece in pieces:
-            if not isinstance(piece, _Piece):
-                yield piece
+        for window in unit_windows:
+            if not isinstance(window, _UnitWindow):
+                yield window
                 continue
-            group.append(piece)
-            held += len(piece)
+            group.append(window)
+            held += len(window)
             if held >= budget:
                 yield from clock.timed("encode", _pooled(ahead.swap(group), encoder))
                 group, held = [], 0
@@ -250,7 +275,7 @@ class _EncodingThread:
         self._encoder = encoder
         self._clock = clock
         self._stopped = threading.Event()
-        self._running: tuple[list[_Piece], Call[list[PartialSums]]] | None = None
+        self._running: tuple[list[_UnitWindow], Call[list[PartialSums]]] | None = None
 
     def __enter__(self) -> _EncodingThread:
         return self
@@ -260,58 +285,58 @@ class _EncodingThread:
     ) -> None:
         self._stopped.set()
 
-    def swap(self, pieces: list[_Piece]) -> tuple[list[_Piece], list[PartialSums]]:
+    def swap(self, windows: list[_UnitWindow]) -> tuple[list[_UnitWindow], list[PartialSums]]:
         """Wait for the group that was given before, start on this one, and give back what the earlier one became."""
         done = self._running
         sums = [] if done is None else done[1].result()
-        self._running = (pieces, self._start(pieces)) if pieces else None
+        self._running = (windows, self._start(windows)) if windows else None
         return ([], []) if done is None else (done[0], sums)
 
-    def _start(self, pieces: list[_Piece]) -> Call[list[PartialSums]]:
+    def _start(self, windows: list[_UnitWindow]) -> Call[list[PartialSums]]:
         def sums() -> list[PartialSums]:
             with self._clock.measure("encode"):
-                return _sum_windows(pieces, self._encoder, stopped=self._stopped)
+                return _sum_windows(windows, self._encoder, stopped=self._stopped)
 
         call = Call(sums)
         call.start()
         return call
 
 
-def _pooled(group: tuple[list[_Piece], list[PartialSums]], encoder: TokenEncoder) -> Iterator[PooledChunks]:
+def _pooled(
+    group: tuple[list[_UnitWindow], list[PartialSums]], encoder: TokenEncoder
+) -> Iterator[PooledChunks]:
     """The vectors of all chunks that a group of windows completes, in order."""
-    pieces, parts = group
-    if not pieces:
+    windows, parts = group
+    if not windows:
         return
     completed = [
-        piece.unit.accumulator.add(part, last=piece.last) for piece, part in zip(pieces, parts, strict=True)
+        window.unit.accumulator.add(part, last=window.last)
+        for window, part in zip(windows, parts, strict=True)
     ]
-    vectors = encoder.finish(np.concatenate([means for _, means in completed]))
-    row = 0
-    for piece, (first, means) in zip(pieces, completed, strict=True):
-        if len(means):
-            unit = piece.unit
-            yield PooledChunks(
-                unit.chunked,
-                unit.first + first,
-                vectors[row : row + len(means)],
-                alone=unit.alone,
-                both=unit.both,
-            )
-            row += len(means)
+    means = join_rows([rows for _, rows in completed])
+    finished = encoder.finish(np.concatenate([means.vectors, means.pieces]))
+    vectors = ChunkRows(finished[: len(means)], finished[len(means) :], means.counts)
+    done = 0
+    for window, (first, rows) in zip(windows, completed, strict=True):
+        if len(rows):
+            unit = window.unit
+            own = vectors.part(done, done + len(rows))
+            yield PooledChunks(unit.chunked, unit.first + first, own, alone=unit.alone, both=unit.both)
+            done += len(rows)
 
 
 def _sum_windows(
-    pieces: list[_Piece], encoder: TokenEncoder, *, stopped: threading.Event | None = None
+    windows: list[_UnitWindow], encoder: TokenEncoder, *, stopped: threading.Event | None = None
 ) -> list[PartialSums]:
     """The sums by chunk of each window's kept tokens; ends early if nobody waits for them any more."""
     parts: dict[int, PartialSums] = {}
-    for batch in plan_batches([len(piece) for piece in pieces], encoder.batch_tokens):
+    for batch in plan_batches([len(window) for window in windows], encoder.batch_tokens):
         if stopped is not None and stopped.is_set():
             return []
-        token_vectors = encoder.encode_windows([pieces[index].ids for index in batch])
+        token_vectors = encoder.encode_windows([windows[index].ids for index in batch])
         for index, vectors in zip(batch, token_vectors, strict=True):
-            parts[index] = pieces[index].sums(vectors)
-    return [parts[index] for index in range(len(pieces))]
+            parts[index] = windows[index].sums(vectors)
+    return [parts[index] for index in range(len(windows))]
 
 
 def _embed_remotely(
@@ -340,5 +365,5 @@ def _embed_remotely(
             if isinstance(answer, DocumentError):
                 yield answer
             else:
-                yield PooledChunks(chunked, 0, answer, alone=pooling == "naive")
+                yield PooledChunks(chunked, 0, rows_without_pieces(answer), alone=pooling == "naive")
         yield from cast("deque[T]", asked)

@@ -1,4 +1,4 @@
-"""Weighted means of token vectors by chunk, one window at a time."""
+"""Weighted means of token vectors by chunk, and by piece of a chunk, one window at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from es_latechunk.late.pieces import ChunkRows, rows_without_pieces
 from es_latechunk.types import FloatArray, IntArray
 
 
@@ -46,22 +47,46 @@ def mean_by_chunk(vectors: FloatArray, owner: IntArray, weights: FloatArray | No
 
 
 class ChunkAccumulator:
-    """Joins the partial sums of the windows of one document, in order, and returns each chunk when it is complete."""
+    """Joins the partial sums of the windows of one document, in order, and returns each chunk when it is complete.
 
-    def __init__(self) -> None:
+    With `edges` (see `Pieces`), the sums are those of pieces, and a chunk comes with all of its pieces.
+    """
+
+    def __init__(self, edges: IntArray | None = None) -> None:
+        self._edges = edges
         self._open: PartialSums | None = None
 
-    def add(self, part: PartialSums, *, last: bool) -> tuple[int, FloatArray]:
-        """Return the first ordinal and the means (N, dim) float32 of the chunks that `part` completes; N may be 0.
+    def add(self, part: PartialSums, *, last: bool) -> tuple[int, ChunkRows]:
+        """Return the first ordinal and the means of the chunks that `part` completes; there may be none.
 
         The last chunk of a window may continue in the next window, so it stays open until a later chunk begins or
         `last` says that no window follows.
         """
         joined = part if self._open is None else _join(self._open, part)
-        ready = len(joined.weights) if last else len(joined.weights) - 1
+        ready = len(joined.weights)
         if not last:
+            ready = self._chunk_start(joined.first + ready - 1) - joined.first
             self._open = PartialSums(joined.first + ready, joined.sums[ready:], joined.weights[ready:])
-        return joined.first, (joined.sums[:ready] / joined.weights[:ready, None]).astype(np.float32)
+        return self._means(PartialSums(joined.first, joined.sums[:ready], joined.weights[:ready]))
+
+    def _chunk_start(self, row: int) -> int:
+        """Return the first row of the chunk that has this row."""
+        if self._edges is None:
+            return row
+        return int(self._edges[np.searchsorted(self._edges, row, side="right") - 1])
+
+    def _means(self, done: PartialSums) -> tuple[int, ChunkRows]:
+        means = (done.sums / done.weights[:, None]).astype(np.float32)
+        if self._edges is None:
+            return done.first, rows_without_pieces(means)
+        first, end = np.searchsorted(self._edges, [done.first, done.first + len(means)]).tolist()
+        starts = self._edges[first:end] - done.first
+        if not len(starts):
+            return first, ChunkRows(means, means, starts)
+        sums = np.add.reduceat(done.sums, starts, axis=0)
+        weights = np.add.reduceat(done.weights, starts)
+        chunks = (sums / weights[:, None]).astype(np.float32)
+        return first, ChunkRows(chunks, means, np.diff(self._edges[first : end + 1]))
 
 
 def _join(left: PartialSums, right: PartialSums) -> PartialSums:

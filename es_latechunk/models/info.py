@@ -63,9 +63,18 @@ def model_info(name: str) -> ModelInfo:
     family = find_family(name)
     try:
         found = resolve_model(name, offline=True)
-    except ModelError:
-        if family is None or Path(name).expanduser().is_dir():
+    except ModelError as error:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        if Path(name).expanduser().is_dir():
             raise
+        if family is None:
+            if not isinstance(error.__cause__, LocalEntryNotFoundError):
+                raise
+            raise ModelError(
+                f"model {name}: it is not in the list (es-latechunk models), and no files of it are on this machine; "
+                "check the name, or pass the model's folder"
+            ) from error
         return _from_table(name, family)
     return _from_folder(found)
 

@@ -181,9 +181,9 @@ def find_family(name: str) -> Family | None:
 
 
 def whole_name(name: str) -> str | None:
-    """Return the hub id of the table that ends in `/name`: people leave out the owner of a model."""
+    """Return the hub id of the table that ends in `/name`, in any case: people leave out the owner of a model."""
     ids = (known for family in FAMILIES for known in family.dimensions)
-    return next((known for known in ids if known.rpartition("/")[2] == name), None)
+    return next((known for known in ids if known.rpartition("/")[2].casefold() == name.casefold()), None)
 
 
 def match_config(config: Mapping[str, Any]) -> Family | None:

@@ -62,12 +62,23 @@ class PartReport:
     error: LateChunkError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PartProgress:
+    """Those counts of a part under way that a progress bar shows, as in IngestProgress."""
+
+    planned_documents: int = 0
+    planned_characters: int = 0
+    planned_tokens: int = 0
+    encoded_tokens: float = 0.0
+
+
 class EncoderProcess:
     """A Ray actor. `sent` is a pickled SentLoad, which contains the credentials: Ray shows arguments nowhere."""
 
     def __init__(self, sent: bytes) -> None:
         self._sent = sent
         self._interruption = Interruption()
+        self._loading = PartReport()
 
     def open(self) -> OpenedEncoder | LateChunkError:
         """Open the index and the model; an error that ends the load is returned, as everything here."""
@@ -84,7 +95,7 @@ class EncoderProcess:
 
     def load(self, part: Part) -> PartReport:
         """Compare, chunk, embed and write the documents of a part."""
-        report = PartReport()
+        report = self._loading = PartReport()
         try:
             with self._interruption.possible():
                 self._load(part, report)
@@ -102,6 +113,11 @@ class EncoderProcess:
         changed = changed_documents(part.documents, target, session, counts.clock)
         for result in written(changed, target, session, counts, repeated=part.repeated):
             report.results.append(result)  # one by one: those before an error or an interrupt count
+
+    def progress(self) -> PartProgress:
+        """Return how far the part is that is being loaded; called meanwhile."""
+        counts = self._loading.counts
+        return PartProgress(*(getattr(counts, name) for name in PartProgress.__slots__))
 
     def stop(self) -> None:
         """End the part that is being loaded after the request in flight, and begin no other; called meanwhile."""

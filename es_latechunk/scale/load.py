@@ -23,8 +23,9 @@ from es_latechunk.late.embed import LOOK_AHEAD_BATCHES
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.scale.cluster import RayCluster, count_encoders, joined, load_cloudpickle
-from es_latechunk.scale.encoder import EncoderProcess, OpenedEncoder, PartReport, SentLoad
+from es_latechunk.scale.encoder import EncoderProcess, OpenedEncoder, PartProgress, PartReport, SentLoad
 from es_latechunk.scale.parts import PARTS_PER_ENCODER, Part, WaitingParts
+from es_latechunk.threads import check_interrupt
 from es_latechunk.types import Encoder
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 CHARACTERS_PER_TOKEN = 4  # of English text
 WAKE_SECONDS = 0.5
 STOP_SECONDS = 10.0  # what an interrupted encoder may take for its request in flight, which has less itself
+PROGRESS_SECONDS = 1.0
+NOTHING = PartProgress()
 NOTE_SECONDS = 30.0
 # So many encoders that are lost with no part done in between are no accident, nor one bad document.
 MOST_LOSSES_IN_A_ROW = 30
@@ -49,6 +52,7 @@ class _Handle:
     actor: Any
     parts: deque[Part] = field(default_factory=deque)
     is_open: bool = False
+    shown: PartProgress = NOTHING
 
     def is_free(self, largest: int) -> bool:
         """True if it may get another part; behind a very long document nothing waits."""
@@ -63,7 +67,7 @@ class _Handle:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """The answer of an encoder's process to `open` (the part is None) or to `load`."""
+    """The answer of an encoder's process to `open` (the part is None), to `load` or to `progress`."""
 
     handle: _Handle
     actor: Any
@@ -175,6 +179,12 @@ class _Crew:
         handle.parts.append(part)
         self._ask(handle, part, handle.actor.load.remote(part))
 
+    def ask_progress(self) -> None:
+        """Ask each encoder how far its part is."""
+        for handle in self.handles:
+            if handle.parts:
+                self._ask(handle, handle.parts[0], handle.actor.progress.remote())
+
     def _ask(self, handle: _Handle, part: Part | None, answer: Any) -> None:
         # A queue that this thread waits at, instead of ray.get: within that, SIGTERM would be taken for Ctrl-C.
         answers, actor = self.answers, handle.actor
@@ -213,11 +223,12 @@ class _Crew:
 
 
 def _with_groups(ray: Any) -> type[EncoderProcess]:
-    """Return the class of the actors: `stop` is answered while `load` runs."""
+    """Return the class of the actors: `progress` and `stop` are answered while `load` runs."""
 
     class RayEncoder(EncoderProcess):
         open = ray.method(concurrency_group="load")(EncoderProcess.open)
         load = ray.method(concurrency_group="load")(EncoderProcess.load)
+        progress = ray.method(concurrency_group="control")(EncoderProcess.progress)
         stop = ray.method(concurrency_group="control")(EncoderProcess.stop)
 
     return RayEncoder
@@ -233,6 +244,7 @@ class _Run:
         self._losses_in_a_row = 0
         self._may_deal = True
         self._stopped = False
+        self._asked_at = time.monotonic()
         self._note_at = time.monotonic() + NOTE_SECONDS
 
     def results(self, documents: Iterator[HashedDocument | DocumentResult]) -> Iterator[DocumentResult]:
@@ -283,6 +295,10 @@ class _Run:
 
     def _take(self, *, wait: bool) -> Iterator[DocumentResult]:
         """Handle an answer if there is one; `wait` for it, but wake up now and then."""
+        check_interrupt()
+        if time.monotonic() - self._asked_at >= PROGRESS_SECONDS:
+            self._asked_at = time.monotonic()
+            self._crew.ask_progress()
         try:
             answer = self._crew.answers.get(block=wait, timeout=WAKE_SECONDS)
         except Empty:
@@ -290,8 +306,12 @@ class _Run:
             return
         if answer.is_late:
             return
-        self._may_deal = True
         error = answer.future.exception()
+        if error is None and isinstance(progress := answer.future.result(), PartProgress):
+            if answer.part in answer.handle.parts:
+                self._show(answer.handle, progress)
+            return
+        self._may_deal = True
         if error is not None:
             if not self._crew.is_loss(error):
                 raise error
@@ -301,11 +321,22 @@ class _Run:
         else:
             report: PartReport = answer.future.result()
             self._losses_in_a_row = 0
-            answer.handle.parts.remove(answer.part)
-            self._counts.merge(report.counts)
-            yield from report.results
+            yield from self._count(answer.handle, answer.part, report)
             if report.error is not None:
                 raise report.error
+
+    def _count(self, handle: _Handle, part: Part, report: PartReport) -> Iterator[DocumentResult]:
+        handle.parts.remove(part)
+        self._show(handle, NOTHING)
+        self._counts.merge(report.counts)
+        yield from report.results
+
+    def _show(self, handle: _Handle, progress: PartProgress) -> None:
+        """Have the counts show a part that is not done; what they showed of the encoder's part before is taken back."""
+        for name in PartProgress.__slots__:
+            change = getattr(progress, name) - getattr(handle.shown, name)
+            setattr(self._counts, name, getattr(self._counts, name) + change)
+        handle.shown = progress
 
     def _open(self, handle: _Handle, opened: OpenedEncoder | LateChunkError) -> None:
         if isinstance(opened, LateChunkError):
@@ -325,6 +356,7 @@ class _Run:
             )
         log.info("an encoder of the cluster was lost (%s); what it had is done again", cause)
         parts = list(handle.parts)
+        self._show(handle, NOTHING)
         self._crew.start(handle)
         if not parts:
             return
@@ -368,11 +400,11 @@ class _Run:
                 continue
             if answer.is_late or answer.part is None:
                 continue
-            answer.handle.parts.remove(answer.part)
-            if answer.future.exception() is None:
-                report: PartReport = answer.future.result()
-                self._counts.merge(report.counts)
-                yield from report.results
+            report = None if answer.future.exception() else answer.future.result()
+            if isinstance(report, PartReport):
+                yield from self._count(answer.handle, answer.part, report)
+            elif report is None and answer.part in answer.handle.parts:
+                answer.handle.parts.remove(answer.part)
         if self._busy:
             log.warning("not every encoder ended in time: what the others wrote last is not in the report")
 

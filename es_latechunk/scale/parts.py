@@ -88,7 +88,7 @@ class WaitingParts:
         """Return the next part; call it if `ready`.
 
         It is a share of all that waits: large in the middle of a long source, and smaller and smaller towards its end,
-        so that the encoders end at about the same time.
+        so that the encoders end at about the same time. A very long document is a part of its own: none waits for it.
         """
         if self._again:
             return self._again.popleft()
@@ -96,6 +96,8 @@ class WaitingParts:
         documents: list[HashedDocument] = []
         taken = 0
         while self._documents and (not documents or taken < size):
+            if documents and _characters(self._documents[0]) > self.largest:
+                break
             documents.append(self._documents.popleft())
             taken += _characters(documents[-1])
         self._characters -= taken

@@ -171,6 +171,12 @@ POOLING = (
         metavar="TOKENS",
         help="Tokens per window for late and blend, if it is to be shorter than --window.",
     ),
+    click.option(
+        "--pieces",
+        type=click.IntRange(1),
+        metavar="TOKENS",
+        help="Give each chunk more vectors, one per piece of so many tokens; the best piece counts in a search.",
+    ),
 )
 overlap_option = click.option(
     "--overlap",

@@ -55,6 +55,7 @@ def result_row(report: EvaluationReport, result: EvaluatedCombination) -> dict[s
         "neighbour_share": combination.neighbour_share,
         "late_window": combination.late_window,
         "overlap": combination.overlap,
+        "pieces": combination.pieces,
         "mode": combination.mode,
         "index": combination.index or None,
         "baseline": result is report.baseline,
@@ -166,7 +167,7 @@ def recommended_commands(
     chosen: dict[str, object] = {"max_tokens": combination.max_tokens}
     if combination.pooling:
         chosen["pooling"] = combination.pooling
-    others = ("chunker", "token_weights", "neighbour_share", "late_window", "overlap")
+    others = ("chunker", "token_weights", "neighbour_share", "late_window", "overlap", "pieces")
     chosen |= {
         name: getattr(combination, name) for name in others if getattr(combination, name) != DEFAULTS[name]
     }

@@ -35,6 +35,10 @@ class ObjectError(OSError):
     """What is at an address cannot be read; the message is the cause, with the next step."""
 
 
+class UnreachableError(ObjectError):
+    """The store or web server did not answer in any attempt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """An address of a store or a web server. Only `shown` may be printed: a query can be a signature."""

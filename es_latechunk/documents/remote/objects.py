@@ -53,7 +53,8 @@ def check_address(address: Address) -> None:
         raise PreconditionError(f"{address.shown} {error}") from error
     except LostError as error:
         raise PreconditionError(
-            f"{address.shown} cannot be reached ({error}); check the address, the network and the store's settings"
+            f"{address.shown} cannot be reached ({error}); check the address, the network and how you sign in "
+            "(docs/sources.md)"
         ) from error
 
 
@@ -83,7 +84,7 @@ def find_objects(address: Address, selection: Selection) -> Iterator[RemoteFile 
 
 def _given(store: Store, address: Address) -> Entry:
     """Return what an address is; with a slash at its end, it is a folder, even beside an object of the same name."""
-    entry = store.entry(store.root)
+    entry = store.given()
     if entry.is_folder or not address.location.endswith("/"):
         return entry
     if not any(True for _ in store.entries("")):

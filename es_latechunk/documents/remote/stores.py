@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ SIGN_IN = "sign in as the store's own tools do (docs/sources.md)"
 # What the stores call the version of an object. The times are compared only if a store gives nothing better: some give
 # them with fractions of a second in lists alone.
 VERSIONS = ("ETag", "etag", "generation", "blob_id", "xet_hash", "md5Hash", "content_md5")
+COMMIT = re.compile("@[0-9a-f]{40}/")
+REFUSED = (401, 403)
 TIMES = ("LastModified", "last_modified", "updated", "mtime")
 
 T = TypeVar("T")
@@ -49,10 +52,16 @@ class Store:
             ) from error
         settings = kind._get_kwargs_from_urls(address.url)
         self._files: Any = asked(lambda: kind(**settings, use_listings_cache=False))
+        self._is_hub = address.scheme == "hf"
         self.root = str(kind._strip_protocol(address.url)).rstrip("/")
 
-    def entry(self, path: str) -> Entry:
-        """Return what there is at a path of the store. Raises GoneError, ObjectError or LostError."""
+    def given(self) -> Entry:
+        """Return what there is at the root. On the hub, the root is from then on that of the newest commit."""
+        if self._is_hub:
+            self.root = asked(lambda: _at_commit(self._files, self.root))
+        return self._entry(self.root)
+
+    def _entry(self, path: str) -> Entry:
         return _entry(asked(lambda: self._files.info(path, refresh=True)), "")
 
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -86,7 +95,9 @@ class Store:
         return asked(lambda: bytes(self._files.cat_file(path, start=begin, end=end)))
 
     def _check_version(self, path: str, size: int, version: Version) -> None:
-        now = self.entry(path)
+        if self._is_hub and COMMIT.search(path):
+            return  # what is at a commit never changes
+        now = self._entry(path)
         known = dict(version)
         if (
             now.is_folder
@@ -120,18 +131,36 @@ class Store:
             yield page
 
 
+def _at_commit(files: Any, path: str) -> str:
+    """Return a path of the hub with the commit that its branch names now; buckets have none, and stay as they are."""
+    from huggingface_hub import HfApi
+
+    found = files.resolve_path(path)
+    if not hasattr(found, "repo_id"):
+        return path
+    hub = HfApi(endpoint=files.endpoint, token=files.token)
+    commit = hub.repo_info(found.repo_id, revision=found.revision, repo_type=found.repo_type).sha
+    return f"{found.root.partition('@')[0]}@{commit}/{found.path_in_repo}".rstrip("/")
+
+
 def asked(question: Callable[[], T]) -> T:
     """Return what a library answers; its exceptions become GoneError, ObjectError or LostError, without secrets."""
     try:
         return question()
     except FileNotFoundError as error:
         raise GoneError(GONE) from error
-    except PermissionError as error:
-        raise ObjectError(f"cannot be read (access is refused: {_cause(error)}); {SIGN_IN}") from error
     except (ObjectError, LostError):
         raise
     except Exception as error:  # the stores' libraries raise their own, without a common base
+        if isinstance(error, PermissionError) or _status(error) in REFUSED:
+            raise ObjectError(f"cannot be read (access is refused: {_cause(error)}); {SIGN_IN}") from error
         raise LostError(_cause(error)) from error
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status of an exception of huggingface_hub, adlfs or gcsfs, if it has one."""
+    found = getattr(getattr(error, "response", error), "status_code", getattr(error, "code", None))
+    return found if isinstance(found, int) else None
 
 
 def _cause(error: Exception) -> str:

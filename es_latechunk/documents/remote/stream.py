@@ -8,7 +8,7 @@ from typing import BinaryIO, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from es_latechunk.documents.remote.address import ObjectError
+from es_latechunk.documents.remote.address import ObjectError, UnreachableError
 
 ATTEMPTS = 5  # for each block
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0  # seconds
@@ -38,7 +38,7 @@ def retried(attempt: Callable[[], T]) -> T:
     try:
         return retrying(attempt)
     except LostError as error:
-        raise ObjectError(f"cannot be read in {ATTEMPTS} attempts ({error}); {AGAIN}") from error
+        raise UnreachableError(f"cannot be read in {ATTEMPTS} attempts ({error}); {AGAIN}") from error
 
 
 def open_object(blocks: Callable[[int], Iterator[bytes]]) -> BinaryIO:

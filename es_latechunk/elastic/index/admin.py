@@ -15,7 +15,15 @@ from es_latechunk.elastic.connection import reason, server_errors
 from es_latechunk.elastic.index.identity import META_KEY, IndexIdentity, check_identity, check_overlap
 from es_latechunk.elastic.index.metadata import TYPED, types_of
 from es_latechunk.elastic.index.ownership import OWNER_ALIAS
-from es_latechunk.elastic.index.template import CHUNKS, CONTEXT_FIELDS, VECTOR_FIELD, text_fields
+from es_latechunk.elastic.index.template import (
+    CHUNKS,
+    CONTEXT_FIELDS,
+    PIECE_VECTOR,
+    PIECES_FIELD,
+    VECTOR_FIELD,
+    has_pieces,
+    text_fields,
+)
 from es_latechunk.errors import IndexMismatchError, IndexNotFoundError, UsageError, setting
 
 # What an older version called the fields of the neighbours' words.
@@ -188,6 +196,8 @@ def template_of(client: Elasticsearch, name: str) -> dict[str, Any]:
     mappings = {key: value for key, value in index["mappings"].items() if key != "_meta"}
     properties = mappings["properties"]
     properties[VECTOR_FIELD].pop("dims", None)
+    if has_pieces(properties):
+        properties[PIECES_FIELD]["properties"][PIECE_VECTOR].pop("dims", None)
     if _has_renamed_fields(properties):
         for old, new in RENAMED_FIELDS.items():
             properties[new] = properties.pop(old)
@@ -256,7 +266,8 @@ def list_indices(client: Elasticsearch) -> list[dict[str, Any]]:
 def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
     """Return the counts, the size in bytes, the vector index type, and the identity that the mapping records.
 
-    `bytes` is None for a user without the privilege `monitor` on the index, and `overlap` if none is recorded.
+    `bytes` is None for a user without the privilege `monitor` on the index, and `overlap` if none is recorded. If the
+    chunks have pieces, `vectors` counts the vectors of both.
     """
     identity = read_identity(client, name)
     with server_errors(client, name):
@@ -265,7 +276,10 @@ def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
         ):  # without the right to refresh, the counts are those of the last refresh
             client.indices.refresh(index=name)
         chunks = client.count(index=name, query=CHUNKS)["count"]
-        answer = client.search(index=name, size=0, aggs={"ids": {"cardinality": {"field": "doc_id"}}})
+        aggs: dict[str, Any] = {"ids": {"cardinality": {"field": "doc_id"}}}
+        if identity.pooling.pieces is not None:
+            aggs["pieces"] = {"nested": {"path": PIECES_FIELD}}
+        answer = client.search(index=name, size=0, aggs=aggs)["aggregations"]
         try:
             stats = client.indices.stats(index=name, metric="store")
             size = stats["_all"]["primaries"]["store"]["size_in_bytes"]
@@ -275,7 +289,8 @@ def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
     return {
         "index": name,
         "chunks": chunks,
-        "documents": answer["aggregations"]["ids"]["value"],
+        "documents": answer["ids"]["value"],
+        **({"vectors": chunks + answer["pieces"]["doc_count"]} if "pieces" in answer else {}),
         "bytes": size,
         "index_type": mappings["properties"][VECTOR_FIELD]["index_options"]["type"],
         **identity.to_meta(),

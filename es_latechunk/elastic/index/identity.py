@@ -91,12 +91,13 @@ def _read_pooling(entry: Mapping[str, Any], index: str) -> PoolingOptions:
             if name in entry and name != "pooling"
         },
     )
-    window, share = options.late_window, options.neighbour_share
+    window, share, pieces = options.late_window, options.neighbour_share, options.pieces
     for name, known in (
         ("pooling", options.pooling in POOLINGS),
         ("token_weights", options.token_weights in TOKEN_WEIGHTS),
         ("neighbour_share", type(share) in (int, float) and 0 <= share <= 1),
         ("late_window", window is None or (type(window) is int and window > 0)),
+        ("pieces", pieces is None or (type(pieces) is int and pieces > 0)),
     ):
         if not known:
             raise IndexMismatchError(

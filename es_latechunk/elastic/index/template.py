@@ -12,6 +12,9 @@ from es_latechunk.elastic.index.metadata import TYPED, mapping_of
 from es_latechunk.errors import UsageError, setting
 
 VECTOR_FIELD = "content_embedding"
+# The pieces of a chunk, if the pooling asks for them: a nested field, whose documents have start, end and vector.
+PIECES_FIELD, PIECE_VECTOR = "pieces", "vector"
+PIECES_PATH = f"{PIECES_FIELD}.{PIECE_VECTOR}"
 CHUNKS = {"exists": {"field": "doc_id"}}  # the chunks, without documents that other programs may have written
 # The words of the chunks at distance 1 and at distance 2 from a chunk.
 CONTEXT_FIELDS = ("neighbours_1", "neighbours_2")
@@ -115,20 +118,22 @@ def index_body(
 ) -> dict[str, Any]:
     """Return the body of the create-index request: the template with dims, index_options and `_meta` filled in.
 
-    Without `context_fields` the fields for the neighbours' words are left out, and BM25 has Elasticsearch's own
-    parameters. `language` is one of Elasticsearch's language analyzers, for all text fields of the chunk.
-    `metadata` gives keys of the metadata a type (see `metadata.py`).
+    The field of the pieces stays only if the pooling asks for pieces. Without `context_fields` the fields for the
+    neighbours' words are left out, and BM25 has Elasticsearch's own parameters. `language` is one of Elasticsearch's
+    language analyzers, for all text fields of the chunk. `metadata` gives keys of the metadata a type (see
+    `metadata.py`).
     """
     body: dict[str, Any] = json.loads(json.dumps(template))
     mappings = body["mappings"]
-    vector = mappings["properties"][VECTOR_FIELD]
     dimensions = identity.encoder.dimensions
-    if vector.setdefault("dims", dimensions) != dimensions:
-        raise UsageError(
-            f"{setting('template')}: {VECTOR_FIELD} has {vector['dims']} dims, model {identity.encoder.model} gives "
-            f"{dimensions}; leave dims out, it is filled in"
-        )
-    vector.setdefault("index_options", {"type": _index_type(quantization, dimensions)})
+    with_pieces = identity.pooling.pieces is not None
+    for name, vector in _vector_fields(mappings["properties"], with_pieces=with_pieces):
+        if vector.setdefault("dims", dimensions) != dimensions:
+            raise UsageError(
+                f"{setting('template')}: {name} has {vector['dims']} dims, model {identity.encoder.model} gives "
+                f"{dimensions}; leave dims out, it is filled in"
+            )
+        vector.setdefault("index_options", {"type": _index_type(quantization, dimensions)})
     mappings["_meta"] = {**mappings.get("_meta", {}), META_KEY: identity.to_meta()}
     settings = body.setdefault("settings", {})
     if not context_fields:
@@ -147,6 +152,28 @@ def index_body(
         _override(settings, "auto_expand_replicas", False)
         _override(settings, "number_of_replicas", replicas)
     return body
+
+
+def _vector_fields(properties: dict[str, Any], *, with_pieces: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Return the name and the mapping of the chunks' vectors and of their pieces', whose field is removed without."""
+    fields = [(VECTOR_FIELD, properties[VECTOR_FIELD])]
+    if not with_pieces:
+        if has_pieces(properties):
+            del properties[PIECES_FIELD]
+        return fields
+    if not has_pieces(properties):
+        raise UsageError(
+            f"{setting('template')}: has no nested field {PIECES_FIELD} with the dense_vector {PIECE_VECTOR}, which "
+            f"{setting('pieces')} needs; copy it from {TEMPLATE}"
+        )
+    return [*fields, (PIECES_PATH, properties[PIECES_FIELD]["properties"][PIECE_VECTOR])]
+
+
+def has_pieces(properties: Mapping[str, Any]) -> bool:
+    """Return whether the chunks of an index with these fields have pieces with vectors of their own."""
+    field = properties.get(PIECES_FIELD, {})
+    kind: str = field.get("properties", {}).get(PIECE_VECTOR, {}).get("type", "")
+    return (field.get("type"), kind) == ("nested", "dense_vector")
 
 
 def _leave_out_context(body: dict[str, Any]) -> None:

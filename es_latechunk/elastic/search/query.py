@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from es_latechunk.elastic.index.template import CONTEXT_FIELDS, VECTOR_FIELD
+from es_latechunk.elastic.index.template import (
+    CONTEXT_FIELDS,
+    PIECES_FIELD,
+    PIECES_PATH,
+    VECTOR_FIELD,
+    has_pieces,
+)
 from es_latechunk.elastic.search.filters import parse_filter
 from es_latechunk.elastic.search.kql import read_filter
 from es_latechunk.errors import UsageError, setting
@@ -115,14 +121,19 @@ class QueryBuilder:
             return {"knn": self.knn_clause(vector, k=size), **self._rest(size, text)}
         # With the top-level "knn", Elasticsearch returns inner hits without scores and in index order; with a knn
         # query it scores them.
-        nearest = self.knn_clause(vector, k=self.options.candidates())
-        return {"query": {"knn": nearest}, **self._rest(size, text)}
+        nearest: dict[str, Any] = {"knn": self.knn_clause(vector, k=self.options.candidates())}
+        if self._has_pieces:
+            nearest = {"nested": {"path": PIECES_FIELD, "query": nearest, "score_mode": "max"}}
+        return {"query": nearest, **self._rest(size, text)}
 
     def knn_clause(self, vector: FloatArray, *, k: int) -> dict[str, Any]:
-        """Return the kNN search alone. Filters apply before the search, so there are k hits if k chunks pass them."""
+        """Return the kNN search alone. Filters apply before the search, so there are k hits if k chunks pass them.
+
+        If the chunks have pieces, the best piece's score is that of the chunk: Elasticsearch returns k chunks then too.
+        """
         options = self.options
         clause: dict[str, Any] = {
-            "field": VECTOR_FIELD,
+            "field": PIECES_PATH if self._has_pieces else VECTOR_FIELD,
             "query_vector": [float(f"{value:.9g}") for value in vector],
             "k": k,
             "num_candidates": options.candidates(),
@@ -150,7 +161,15 @@ class QueryBuilder:
         return {"bool": {"must": [words], "filter": self.filters()}} if self.options.filters else words
 
     def server_fusion(self, text: str, vector: FloatArray) -> dict[str, Any]:
-        """Return both searches fused by Elasticsearch's `linear` retriever: a weighted sum of min-max scores."""
+        """Return both searches fused by Elasticsearch's `linear` retriever: a weighted sum of min-max scores.
+
+        Raises UsageError if the chunks have pieces: no test could show that a retriever counts the best one.
+        """
+        if self._has_pieces:
+            raise UsageError(
+                f"{setting('fusion')} server does not work with the pieces of this index; use {setting('fusion')} "
+                "convex or rrf"
+            )
         size = self.options.candidates()
         knn = {"knn": self.knn_clause(vector, k=size)}
         standard = {"standard": {"query": self.text_query(text)}}
@@ -168,6 +187,10 @@ class QueryBuilder:
             parse_filter(each, self.properties) if isinstance(each, str) else dict(each)
             for each in self.options.filters
         ]
+
+    @property
+    def _has_pieces(self) -> bool:
+        return has_pieces(self.properties)
 
     @property
     def _collapses(self) -> bool:

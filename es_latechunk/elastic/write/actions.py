@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from es_latechunk.elastic.index.metadata import TYPED, typed_copies, types_of
-from es_latechunk.elastic.index.template import CONTEXT_FIELDS, HEADINGS
+from es_latechunk.elastic.index.template import CONTEXT_FIELDS, HEADINGS, PIECE_VECTOR, PIECES_FIELD
 from es_latechunk.errors import DocumentError
-from es_latechunk.types import ChunkedDocument, FloatArray
+from es_latechunk.types import ChunkedDocument, FloatArray, PieceVector
 
 ID_BYTES = 512  # Elasticsearch's limit for _id
 
@@ -67,12 +67,13 @@ def index_actions(
     doc_hash: str,
     packed: bool,
     fields: Mapping[str, Any],
+    pieces: Sequence[Sequence[PieceVector]],
 ) -> Iterator[Action]:
     """Yield the actions that write the chunks from `first` on with their `vectors` (N, dim).
 
-    `fields` are those of the index. If it has them, the neighbours' words are added (`neighbours_1` holds those of the
-    chunks at distance 1, `neighbours_2` those of the chunks at distance 2), the heading path, and the keys of the
-    metadata that it holds as other types than strings too.
+    `pieces` are those of each of these chunks, or empty. `fields` are those of the index. If it has them, the
+    neighbours' words are added (`neighbours_1` holds those of the chunks at distance 1, `neighbours_2` those of the
+    chunks at distance 2), the heading path, and the keys of the metadata that it holds as other types than strings too.
     `packed` sends a vector as base64 of big-endian float32, which Elasticsearch accepts since 9.3.
     """
     document = chunked.document
@@ -83,7 +84,7 @@ def index_actions(
         page = {"page": bisect_right(document.pages, span.start)} if document.pages else {}
         source: dict[str, Any] = {
             "content": document.text[span.start : span.end],
-            "content_embedding": pack_vector(vector) if packed else vector.tolist(),
+            "content_embedding": _vector_source(vector, packed),
             "doc_id": document.id,
             "ordinal": ordinal,
             "chunk_count": len(chunked.spans),
@@ -93,6 +94,8 @@ def index_actions(
             "metadata": {**document.metadata, **page},
             "doc_hash": doc_hash,
         }
+        if pieces:
+            source[PIECES_FIELD] = [_piece_source(piece, packed) for piece in pieces[ordinal - first]]
         if typed := typed_copies(document.id, source["metadata"], metadata_types):
             source[TYPED] = typed
         for distance, field in enumerate(CONTEXT_FIELDS, 1):
@@ -102,6 +105,14 @@ def index_actions(
             source[HEADINGS] = list(chunked.headings[ordinal])
         identifier = chunk_id(document.id, ordinal)
         yield Action(identifier, document.id, (_json({"index": {"_id": identifier}}), _json(source)))
+
+
+def _piece_source(piece: PieceVector, packed: bool) -> dict[str, Any]:
+    return {"start": piece.start, "end": piece.end, PIECE_VECTOR: _vector_source(piece.vector, packed)}
+
+
+def _vector_source(vector: FloatArray, packed: bool) -> str | list[float]:
+    return pack_vector(vector) if packed else vector.tolist()
 
 
 def neighbour_text(chunked: ChunkedDocument, ordinal: int, distance: int) -> list[str]:

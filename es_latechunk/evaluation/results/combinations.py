@@ -32,6 +32,7 @@ class Combination:
     neighbour_share: float
     late_window: int | None
     overlap: int | None
+    pieces: int | None
     mode: Mode
     index: str = ""
 
@@ -40,8 +41,8 @@ class Combination:
         """The pooling and its settings in words; "" for BM25. What is left out is the default."""
         words = [self.pooling, "" if self.token_weights == "none" else self.token_weights]  # noqa: S105
         words.append(f"neighbours={self.neighbour_share:g}" if self.neighbour_share else "")
-        windows = (("late-window", self.late_window), ("overlap", self.overlap))
-        words += [f"{name}={value}" for name, value in windows if value is not None]
+        sizes = (("late-window", self.late_window), ("overlap", self.overlap), ("pieces", self.pieces))
+        words += [f"{name}={value}" for name, value in sizes if value is not None]
         return " ".join(filter(None, words))
 
     @property

@@ -22,6 +22,7 @@ DEFAULTS = {
     "neighbour_share": 0.0,
     "late_window": None,
     "overlap": None,
+    "pieces": None,
     "mode": "hybrid",
     "index": "",
 }

@@ -131,6 +131,8 @@ def described(combination: Combination, results: Sequence[CombinationResult]) ->
             details.append(f"late window {combination.late_window}")
         if combination.overlap is not None:
             details.append(f"overlap {combination.overlap}")
+        if combination.pieces is not None:
+            details.append(f"pieces of {combination.pieces} tokens")
         if differs("window"):
             details.append(f"window {combination.window}")
         if differs("model"):

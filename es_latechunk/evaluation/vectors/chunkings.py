@@ -11,9 +11,10 @@ import numpy.typing as npt
 from es_latechunk.chunking import chunk_document, make_chunker
 from es_latechunk.elastic.write.actions import chunk_id
 from es_latechunk.errors import DocumentError
-from es_latechunk.evaluation.vectors.source import Reading, VectorSource
+from es_latechunk.evaluation.vectors.source import ReadDocument, Reading, VectorSource
 from es_latechunk.late import choose_windows, is_read_once
-from es_latechunk.late.combine import blend, mix_neighbours
+from es_latechunk.late.combine import blend_rows, mix_rows
+from es_latechunk.late.pieces import ChunkRows, count_pieces, join_rows, rows_without_pieces
 from es_latechunk.types import (
     ChunkedDocument,
     Document,
@@ -110,24 +111,39 @@ class Variant:
 
     def readings(self, encoder: Encoder) -> list[Reading]:
         """Return the ways in which the model has to read the documents: one, or both for a blend."""
-        alone = Reading(alone=True, windows=choose_windows(encoder))
+        pieces = self.options.pieces
+        alone = Reading(alone=True, windows=choose_windows(encoder), pieces=pieces)
         if self.options.pooling == "naive":
             return [alone]
         windows = choose_windows(encoder, self.overlap, late_window=self.options.late_window)
         if self.shared and self.overlap is None and windows is not None:
             windows = replace(windows, overlap=windows.size // SHARED_OVERLAP_SHARE)
-        whole = Reading(alone=False, windows=windows, shared=self.shared)
+        whole = Reading(alone=False, windows=windows, shared=self.shared, pieces=pieces)
         return [whole, alone] if self.options.pooling == "blend" else [whole]
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The vectors (N, dim) of all chunks of a chunking in one variant, and what computing them cost."""
+    """The vectors of all chunks of a chunking, and of their pieces, in one variant, and what computing them cost."""
 
     variant: Variant
-    vectors: FloatArray
+    rows: ChunkRows
     tokens: int
     seconds: float
+
+    @property
+    def vector_count(self) -> int:
+        """The number of vectors that an index has of them."""
+        return len(self.rows) + len(self.rows.pieces)
+
+    def cosines(self, queries: FloatArray) -> FloatArray:
+        """Return the cosine (Q, N) of each chunk, or of its best piece, to queries (Q, dim)."""
+        if self.variant.options.pieces is None or not len(self.rows):
+            cosines: FloatArray = queries @ self.rows.vectors.T
+            return cosines
+        firsts = np.cumsum(self.rows.counts) - self.rows.counts
+        best: FloatArray = np.maximum.reduceat(queries @ self.rows.pieces.T, firsts, axis=1)
+        return best
 
 
 class _Remembering:
@@ -203,8 +219,13 @@ class ChunkingVectors:
         for variant in variants:
             for reading in variant.readings(encoder):
                 wanted.setdefault(reading, set()).add(variant.options.token_weights)
+        # One reading with pieces gives the vectors of the chunks alone, too.
+        self._instead = {replace(reading, pieces=None): reading for reading in wanted if reading.pieces}
         for reading, weights in wanted.items():
-            self._read[reading] = self._read_all(reading, sorted(weights), source, on_progress)
+            wanted[self._instead.get(reading, reading)] |= weights
+        for reading, weights in wanted.items():
+            if reading not in self._instead:
+                self._read[reading] = self._read_all(reading, sorted(weights), source, on_progress)
 
     def _read_all(
         self,
@@ -213,11 +234,7 @@ class ChunkingVectors:
         source: VectorSource,
         on_progress: OnProgress,
     ) -> list[_ReadChunking]:
-        dim = self._chunkings[0].encoder.dim
-        read = [
-            _ReadChunking({name: np.zeros((int(first[-1]), dim), dtype=np.float32) for name in weights})
-            for first in self._starts
-        ]
+        read = [_ReadChunking(self._zeros(chunking, reading.pieces), weights) for chunking in self._chunkings]
         done, total = 0, len(self._chunkings) * len(self._chunkings[0].documents)
         what = "chunks alone" if reading.alone else "whole documents"
         for item in source.read([chunking.documents for chunking in self._chunkings], reading, weights):
@@ -225,10 +242,7 @@ class ChunkingVectors:
                 self.errors.append(item)
                 continue
             chunking, number, found = item
-            rows = slice(self._starts[chunking][number], self._starts[chunking][number + 1])
-            for name, vectors in found.vectors.items():
-                read[chunking].vectors[name][rows] = vectors
-            read[chunking].seconds += found.seconds
+            read[chunking].add(number, found)
             done += 1
             on_progress(what, done, total)
         return read
@@ -237,19 +251,38 @@ class ChunkingVectors:
         """Return the vectors of the chunking with that number in one of the variants."""
         chunking, options = self._chunkings[number], variant.options
         readings = variant.readings(chunking.encoder)
-        parts = [self._read[reading][number] for reading in readings]
-        vectors = [part.vectors[options.token_weights] for part in parts]
-        made = blend(*vectors) if len(vectors) == 2 else vectors[0]
-        if options.neighbour_share:
-            documents = np.split(made, self._starts[number][1:-1])
-            made = np.concatenate([mix_neighbours(one, options.neighbour_share) for one in documents])
+        parts = [self._read[self._instead.get(reading, reading)][number] for reading in readings]
+        documents = []
+        for rows in zip(*(part.documents[options.token_weights] for part in parts), strict=True):
+            wanted = rows if options.pieces else [rows_without_pieces(one.vectors) for one in rows]
+            made = blend_rows(*wanted) if len(wanted) == 2 else wanted[0]
+            documents.append(mix_rows(made, options.neighbour_share) if options.neighbour_share else made)
         as_indexed = replace(variant, shared=False).readings(chunking.encoder)
-        return Embedded(variant, made, chunking.tokens_read(as_indexed), sum(part.seconds for part in parts))
+        seconds = sum(part.seconds for part in parts)
+        return Embedded(variant, join_rows(documents), chunking.tokens_read(as_indexed), seconds)
+
+    @staticmethod
+    def _zeros(chunking: Chunking, pieces: int | None) -> list[ChunkRows]:
+        """Return zeros in the place of the vectors of each document."""
+        made = []
+        for chunked in chunking.documents:
+            counts = count_pieces(chunked, pieces)
+            chunks, own = (
+                np.zeros((count, chunking.encoder.dim), np.float32) for count in (len(counts), counts.sum())
+            )
+            made.append(ChunkRows(chunks, own, counts))
+        return made
 
 
-@dataclass(slots=True)
 class _ReadChunking:
-    """The vectors (N, dim) of all chunks of a chunking from one reading, by token weights; they are filled in turn."""
+    """The vectors of a chunking's documents from one reading, by token weights; they come in turn."""
 
-    vectors: dict[TokenWeights, FloatArray]
-    seconds: float = 0.0
+    def __init__(self, missing: Sequence[ChunkRows], weights: Sequence[TokenWeights]) -> None:
+        self.documents = {name: list(missing) for name in weights}
+        self.seconds = 0.0
+
+    def add(self, number: int, found: ReadDocument) -> None:
+        """Take the vectors of the document with that number."""
+        for name, rows in found.vectors.items():
+            self.documents[name][number] = rows
+        self.seconds += found.seconds

@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from es_latechunk.chunking import token_owner
 from es_latechunk.chunking.token_positions import (
@@ -18,15 +19,16 @@ from es_latechunk.chunking.token_positions import (
     visible_characters,
 )
 from es_latechunk.errors import DocumentError
-from es_latechunk.evaluation.vectors.cache import ArrayCache
+from es_latechunk.evaluation.vectors.cache import ArrayCache, Arrays
 from es_latechunk.late import EmbeddedChunks, SifWeights, Windows, embed_chunks
+from es_latechunk.late.pieces import ChunkRows, count_pieces, cut_pieces, rows_without_pieces
 from es_latechunk.types import (
     ChunkedDocument,
     ChunkSpan,
     Encoder,
     FloatArray,
     IntArray,
-    Pooling,
+    PoolingOptions,
     TokenEncoder,
     TokenWeights,
 )
@@ -35,7 +37,8 @@ from es_latechunk.types import (
 CACHE_VERSION = 2
 WEIGHED = "means by sif"  # the means of token vectors, of weighed ones, and of the weights
 
-Means = Mapping[TokenWeights, FloatArray]
+Doubles = npt.NDArray[np.float64]
+Means = Mapping[TokenWeights, ChunkRows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +46,21 @@ class Reading:
     """One way in which the model reads documents: each chunk `alone`, or `windows` over the whole document.
 
     Windows that are `shared` end anywhere, so that one pass serves all chunkings; else they end between chunks, as
-    those of an index do. A hosted model has windows of its own (None).
+    those of an index do. A hosted model has windows of its own (None). With `pieces`, there are means of the pieces of
+    at most so many tokens too.
     """
 
     alone: bool
     windows: Windows | None
     shared: bool = False
+    pieces: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReadDocument:
-    """The unit vectors (N, dim) of a document's N chunks by token weights, and the seconds that the model took."""
+    """The unit vectors of a document's chunks and pieces by token weights, and the seconds that the model took."""
 
-    vectors: Mapping[TokenWeights, FloatArray]
+    vectors: Mapping[TokenWeights, ChunkRows]
     seconds: float
 
 
@@ -86,11 +91,15 @@ class _Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of a document from the model or from the cache; `name` says whether of its smallest spans or its chunks."""
+    """Rows of a document from the model or from the cache; `name` says whether of its smallest spans or its chunks.
+
+    With chunks come their `pieces`, if the reading has any.
+    """
 
     chunked: ChunkedDocument
     name: str
     rows: FloatArray
+    pieces: FloatArray
     seconds: float
 
 
@@ -127,7 +136,8 @@ class VectorSource:
                         yield item
                     else:
                         number = numbers[item.chunked.document.id]
-                        yield chunking, number, ReadDocument({"none": item.rows}, item.seconds)
+                        rows = rows_without_pieces(item.rows)
+                        yield chunking, number, ReadDocument({"none": rows}, item.seconds)
             return
         weigh = SifWeights(encoder.tokenizer) if "sif" in token_weights else None
         read = self._shared_windows if reading.shared else self._by_chunking
@@ -136,7 +146,7 @@ class VectorSource:
                 yield found
                 continue
             chunking, item, means = found
-            vectors = {name: encoder.finish(means[name]) for name in token_weights}
+            vectors = {name: _finished(means[name], encoder) for name in token_weights}
             yield chunking, numbers[item.chunked.document.id], ReadDocument(vectors, item.seconds)
 
     def _shared_windows(
@@ -163,7 +173,7 @@ class VectorSource:
                     chunking,
                     item,
                     {
-                        name: pool_spans(item.chunked, item.rows, chunked, own)
+                        name: pool_chunks(item.chunked, item.rows, chunked, reading.pieces, own)
                         for name, own in weights.items()
                     },
                 )
@@ -181,12 +191,16 @@ class VectorSource:
             for item in self._rows(cut, reading, _Unfinished(encoder, weigh), names):
                 if isinstance(item, DocumentError):
                     yield item
-                elif item.name != WEIGHED:
-                    yield chunking, item, {"none": item.rows}
-                else:
-                    size = item.rows.shape[1] // 2
-                    plain, weighted, weight = np.split(item.rows, [size, 2 * size], axis=1)
-                    yield chunking, item, {"none": plain, "sif": weighted / weight}
+                    continue
+                counts = count_pieces(item.chunked, reading.pieces)
+                of_chunks, of_pieces = (
+                    _by_weights(rows, weighed=item.name == WEIGHED) for rows in (item.rows, item.pieces)
+                )
+                yield (
+                    chunking,
+                    item,
+                    {name: ChunkRows(rows, of_pieces[name], counts) for name, rows in of_chunks.items()},
+                )
 
     def embed_queries(self, queries: Sequence[str]) -> FloatArray:
         """Return one vector per query (Q, dim)."""
@@ -204,24 +218,26 @@ class VectorSource:
         """Yield the rows of each document: those that are kept under one of the names, or new ones, of the first."""
         keys: dict[str, str] = {}
         windows = None if reading.windows is None else asdict(reading.windows)
+        pieces = None if names[0] == "tokens" else reading.pieces  # they are pooled from the tokens
 
         def missing() -> Iterator[ChunkedDocument | _Rows]:
             for chunked in documents:
                 spans = [[span.start, span.end] for span in chunked.spans]
                 for name in reversed(names):
-                    key = self._key([name, reading.alone, windows, spans, chunked.document.text])
+                    parts = [] if pieces is None else [pieces]
+                    key = self._key([name, reading.alone, windows, spans, chunked.document.text, *parts])
                     arrays = self._cache.get(key)
                     if arrays is not None:
-                        rows = arrays["rows"].astype(np.float32)
-                        yield _Rows(chunked, name, rows, float(arrays["seconds"]))
+                        yield _as_rows(chunked, name, arrays)
                         break
                 else:
                     keys[chunked.document.id] = key
                     yield chunked
 
         blocks: list[FloatArray] = []
+        of_pieces: list[FloatArray] = []
         seconds = 0.0
-        pooling: Pooling = "naive" if reading.alone else "late"
+        pooling = PoolingOptions("naive" if reading.alone else "late", pieces=pieces)
         stream = embed_chunks(missing(), encoder=encoder, pooling=pooling, windows=reading.windows)
         while True:
             started = time.perf_counter()
@@ -233,11 +249,14 @@ class VectorSource:
                 continue
             seconds += time.perf_counter() - started
             blocks.append(_half(item.vectors) if names[0] == "tokens" else item.vectors)
+            of_pieces += [piece.vector for own in item.pieces for piece in own]
             if item.last:
-                rows = np.concatenate(blocks)
-                self._cache.put(keys[item.chunked.document.id], {"rows": rows, "seconds": np.array(seconds)})
-                yield _Rows(item.chunked, names[0], rows.astype(np.float32), seconds)
-                blocks, seconds = [], 0.0
+                arrays = {"rows": np.concatenate(blocks), "seconds": np.array(seconds)}
+                if of_pieces:
+                    arrays["pieces"] = np.stack(of_pieces)
+                self._cache.put(keys[item.chunked.document.id], arrays)
+                yield _as_rows(item.chunked, names[0], arrays)
+                blocks, of_pieces, seconds = [], [], 0.0
 
     def _key(self, encoded: Sequence[object]) -> str:
         """Name vectors by all that determines them: the model and its settings, and what is encoded in which way."""
@@ -262,6 +281,24 @@ def _half(rows: FloatArray) -> FloatArray:
     return half if np.isfinite(half).all() else rows  # type: ignore[return-value]
 
 
+def _as_rows(chunked: ChunkedDocument, name: str, arrays: Arrays) -> _Rows:
+    rows = arrays["rows"].astype(np.float32)
+    return _Rows(chunked, name, rows, arrays.get("pieces", rows[:0]), float(arrays["seconds"]))
+
+
+def _finished(means: ChunkRows, encoder: TokenEncoder) -> ChunkRows:
+    return ChunkRows(encoder.finish(means.vectors), encoder.finish(means.pieces), means.counts)
+
+
+def _by_weights(rows: FloatArray, *, weighed: bool) -> dict[TokenWeights, FloatArray]:
+    """Return the plain means, and the weighted ones if `_Unfinished` gave what they are made of."""
+    if not weighed:
+        return {"none": rows}
+    size = rows.shape[1] // 2
+    plain, weighted, weight = np.split(rows, [size, 2 * size], axis=1)
+    return {"none": plain, "sif": weighted / weight}
+
+
 def smallest_spans(chunked: ChunkedDocument) -> ChunkedDocument:
     """Return the document cut into the smallest spans that own a token: no chunk cuts one of them.
 
@@ -275,10 +312,14 @@ def smallest_spans(chunked: ChunkedDocument) -> ChunkedDocument:
     return ChunkedDocument(chunked.document, spans or chunked.spans, tokens)
 
 
-def pool_spans(
-    small: ChunkedDocument, rows: FloatArray, chunked: ChunkedDocument, weights: FloatArray | None = None
-) -> FloatArray:
-    """Return the means (N, hidden) of the tokens of each chunk, from the means (S, hidden) of the smallest spans.
+def pool_chunks(
+    small: ChunkedDocument,
+    rows: FloatArray,
+    chunked: ChunkedDocument,
+    pieces: int | None = None,
+    weights: FloatArray | None = None,
+) -> ChunkRows:
+    """Return the means of the tokens of each chunk and its pieces, from the means (S, hidden) of the smallest spans.
 
     `weights` (T,) are those of the document's tokens; those of one span are added up.
     """
@@ -286,7 +327,16 @@ def pool_spans(
     inner = token_owner(small.spans, text, tokens)
     outer = token_owner(chunked.spans, text, tokens)
     each = np.bincount(inner, weights=weights, minlength=len(rows)).astype(np.float64)
-    owner: IntArray = outer[np.searchsorted(inner, np.arange(len(rows)))]
+    chunks = _pooled(rows, each, outer[np.searchsorted(inner, np.arange(len(rows)))])
+    if pieces is None:
+        return rows_without_pieces(chunks)
+    # A piece may begin inside of one of the smallest spans: each token then has the mean of its span.
+    cut = cut_pieces(outer, pieces)
+    each = np.ones(len(inner)) if weights is None else weights.astype(np.float64)
+    return ChunkRows(chunks, _pooled(rows[inner], each, cut.owner), np.diff(cut.edges))
+
+
+def _pooled(rows: FloatArray, weights: Doubles, owner: IntArray) -> FloatArray:
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    sums = np.add.reduceat(rows * each[:, None], starts, axis=0)
-    return (sums / np.add.reduceat(each, starts)[:, None]).astype(np.float32)
+    sums = np.add.reduceat(rows * weights[:, None], starts, axis=0)
+    return (sums / np.add.reduceat(weights, starts)[:, None]).astype(np.float32)

@@ -2,6 +2,7 @@
 
 const LONG = { around: 320, chunk: 1500 }; // characters, from which a part is folded
 
+const LONGEST_IN_ADDRESS = 2000; // characters of a query; servers refuse addresses that are much longer
 const TITLE = document.title;
 const NARROW = matchMedia("(width < 60rem)"); // as in page.css: there, the lists are tabs
 const EXAMPLES = ["How many people live in Bergen?", "How often does it rain in Bergen?", "How hot does it get in Seville?"];
@@ -11,7 +12,7 @@ const at = (id) => document.getElementById(id);
 let token = ""; // in memory only
 let about = null;
 let ofIndex = []; // example queries
-let asked = null; // the query and the source of what is shown or under way
+let asked = null; // the source and the address of what is shown or under way
 let chosen = null; // the tab
 let asking = null; // what ends the request under way
 let again = start; // what the token was needed for
@@ -96,10 +97,12 @@ function readAddress() {
   return { query: parameters.get("q"), source: inIndex ? "index" : "text" };
 }
 
-function writeAddress({ query, source }) {
+function writeAddress(query, source) {
   const before = readAddress();
   if (query === before.query && source === before.source) return;
-  const parameters = new URLSearchParams({ q: query, ...(about.index && source === "text" ? { in: "text" } : {}) });
+  const parameters = new URLSearchParams();
+  if (query.length <= LONGEST_IN_ADDRESS) parameters.set("q", query);
+  if (about.index && source === "text") parameters.set("in", "text");
   history.pushState(null, "", `?${parameters}`);
 }
 
@@ -136,15 +139,15 @@ function example(query) {
 }
 
 function submit() {
-  if (at("query").value.trim()) writeAddress({ query: at("query").value, source: currentSource() });
+  if (at("query").value.trim()) writeAddress(at("query").value, currentSource());
   attempt(search);
 }
 
 // Back and forward: another query is asked again; another place on the page is shown.
 function followAddress() {
   if (!about) return;
+  if (asked?.address === location.search) return reveal();
   const { query, source } = readAddress();
-  if (query === asked?.query && source === asked?.source) return reveal();
   fill(query ?? "", source);
   if (query !== null) return attempt(search);
   forget();
@@ -162,7 +165,7 @@ function forget() {
 async function search() {
   at("status").textContent = "Searching …";
   const query = at("query").value;
-  asked = { query, source: currentSource() };
+  asked = { source: currentSource(), address: location.search };
   document.title = query.trim() ? `${query} · ${TITLE}` : TITLE;
   const began = performance.now();
   const answer = asked.source === "index"
