@@ -25,8 +25,9 @@ from es_latechunk import Document, Index, IngestRun, RayCluster, UsageError, con
 from es_latechunk.errors import JinaApiError, PreconditionError, setting
 from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.scale.cluster import joined
-from es_latechunk.scale.encoder import Interruption
+from es_latechunk.scale.encoder import EncoderProcess, PartReport
 from es_latechunk.scale.parts import LARGEST_PART, MOST_DEATHS, SMALLEST_PART, Part, WaitingParts
+from es_latechunk.threads import pause
 
 PACKAGE = Path(es_latechunk.__file__).parent
 NOWHERE = "http://127.0.0.1:9"  # nobody listens: what is refused is refused before anything is asked
@@ -132,25 +133,26 @@ def test_an_error_keeps_its_settings_on_the_way() -> None:
     assert isinstance(pickle.loads(pickle.dumps(PreconditionError("a"))), PreconditionError)  # noqa: S301
 
 
-def test_a_thread_is_interrupted_once_and_begins_nothing_more() -> None:
-    interruption, inside, ended = Interruption(), threading.Event(), []
+def test_an_encoder_that_waits_for_its_next_attempt_is_stopped_and_begins_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, reports = threading.Event(), []
 
-    def work() -> None:
-        for _ in range(2):
-            try:
-                with interruption.possible():
-                    inside.set()
-                    while True:
-                        inside.wait(0.001)
-            except KeyboardInterrupt:
-                ended.append("interrupted")
+    def load(process: EncoderProcess, part: Part, report: PartReport) -> None:
+        report.counts.documents += 1
+        begun.set()
+        pause(3600)
 
-    thread = threading.Thread(target=work, daemon=True)
+    monkeypatch.setattr(EncoderProcess, "_load", load)
+    process, part = EncoderProcess(b""), Part(())
+    thread = threading.Thread(
+        target=lambda: reports.extend(process.load(part) for _ in range(2)), daemon=True
+    )
     thread.start()
-    assert inside.wait(60)
-    interruption.interrupt()
+    assert begun.wait(60)
+    process.stop()
     thread.join(60)
-    assert ended == ["interrupted"] * 2
+    assert [report.counts.documents for report in reports] == [1, 0]
 
 
 def test_a_client_of_connect_goes_to_another_process_with_its_certificate(

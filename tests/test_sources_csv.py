@@ -27,7 +27,7 @@ def test_csv_lines_end_as_any_spreadsheet_ends_them(tmp_path: Path, end: str, en
         Document("a", "One.", metadata={"year": "1999"}),
         Document("b", 'Zwei\r\n"und"\rdrei\n'),
         Document("c", "Four.", metadata={"year": "2"}),
-        Document("b.txt", "Next."),
+        Document("b.txt", "Next.", plain_text=True),
     ]
     assert errors == []
 

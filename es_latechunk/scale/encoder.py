@@ -5,22 +5,20 @@ What it runs is what one machine runs: `changed_documents` and `written`.
 
 from __future__ import annotations
 
-import ctypes
 import pickle
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from es_latechunk.errors import LateChunkError, PreconditionError
-from es_latechunk.ingest_stages import changed_documents, written
+from es_latechunk.ingest_stages import HashedDocument, changed_documents, written
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.scale.parts import Part
 from es_latechunk.target import Target, open_target
+from es_latechunk.threads import Interrupt, check_interrupt
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -77,7 +75,8 @@ class EncoderProcess:
 
     def __init__(self, sent: bytes) -> None:
         self._sent = sent
-        self._interruption = Interruption()
+        self._interrupt = Interrupt()
+        self._is_stopped = False
         self._loading = PartReport()
 
     def open(self) -> OpenedEncoder | LateChunkError:
@@ -97,8 +96,8 @@ class EncoderProcess:
         """Compare, chunk, embed and write the documents of a part."""
         report = self._loading = PartReport()
         try:
-            with self._interruption.possible():
-                self._load(part, report)
+            if not self._is_stopped:
+                self._interrupt.run(lambda: self._load(part, report))
         except KeyboardInterrupt:
             pass  # the process that asked for it ends the load
         except LateChunkError as error:
@@ -110,7 +109,7 @@ class EncoderProcess:
 
         load, target, counts = self._load_of, self._target, report.counts
         session = join_session(load.client, load.index, load.alias)
-        changed = changed_documents(part.documents, target, session, counts.clock)
+        changed = changed_documents(_interruptible(part.documents), target, session, counts.clock)
         for result in written(changed, target, session, counts, repeated=part.repeated):
             report.results.append(result)  # one by one: those before an error or an interrupt count
 
@@ -120,8 +119,12 @@ class EncoderProcess:
         return PartProgress(*(getattr(counts, name) for name in PartProgress.__slots__))
 
     def stop(self) -> None:
-        """End the part that is being loaded after the request in flight, and begin no other; called meanwhile."""
-        self._interruption.interrupt()
+        """End the part that is being loaded after the request in flight, and begin no other; called meanwhile.
+
+        The part ends as by Ctrl-C on one machine, through the same code, also while it waits for the next attempt.
+        """
+        self._is_stopped = True
+        self._interrupt.ask()
 
     @cached_property
     def _load_of(self) -> SentLoad:
@@ -140,38 +143,7 @@ class EncoderProcess:
         return open_target(load.client, load.index, load.encoder, retry_for=load.retry_for)
 
 
-class Interruption:
-    """Raises KeyboardInterrupt in the thread that loads, when another thread asks for it.
-
-    So a load that is stopped from afar does what Ctrl-C does on one machine, through the same code: the request in
-    flight is finished and counted.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread: int | None = None
-        self._asked = False
-
-    @contextmanager
-    def possible(self) -> Iterator[None]:
-        """Let the block be interrupted; it does not begin if that was asked for already."""
-        with self._lock:
-            if self._asked:
-                raise KeyboardInterrupt
-            self._thread = threading.get_ident()
-        try:
-            yield
-        finally:
-            with self._lock:
-                # An exception that was set and not raised yet must not be raised in Ray's code.
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread or 0), None)
-                self._thread = None
-
-    def interrupt(self) -> None:
-        """Interrupt the block now, and every later one before it begins."""
-        with self._lock:
-            self._asked = True
-            if self._thread is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._thread), ctypes.py_object(KeyboardInterrupt)
-                )
+def _interruptible(documents: Iterable[HashedDocument]) -> Iterator[HashedDocument]:
+    for document in documents:
+        check_interrupt()
+        yield document
