@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from es_latechunk.late.pieces import ChunkRows, PieceSpans, join_rows
+from es_latechunk.late.pieces import ChunkRows, PieceSpans, join_rows, rows_without_pieces
 from es_latechunk.late.pool import l2_normalise, mean_by_chunk
 from es_latechunk.types import ChunkedDocument, FloatArray, IntArray, PieceVector, PoolingOptions
 
@@ -69,9 +69,7 @@ def mix_neighbours(vectors: FloatArray, share: float) -> FloatArray:
     `mean` is the mean of the unit vectors (N, dim) of the chunks at distance 1 and 2 in the same document, as they were
     before. A document of one chunk stays as it is.
     """
-    if len(vectors) < 2:
-        return vectors
-    return l2_normalise((1 - share) * vectors + share * _neighbour_means(vectors))
+    return mix_rows(rows_without_pieces(vectors), share).vectors
 
 
 def _neighbour_means(vectors: FloatArray) -> FloatArray:
@@ -94,11 +92,15 @@ def blend_rows(late: ChunkRows, naive: ChunkRows) -> ChunkRows:
 
 def mix_rows(rows: ChunkRows, share: float) -> ChunkRows:
     """Do what `mix_neighbours` does; a piece gets the same share of the same mean as the chunk that it belongs to."""
-    pieces = rows.pieces
-    if len(pieces) and len(rows) > 1:
-        means = np.repeat(_neighbour_means(rows.vectors), rows.counts, axis=0)
-        pieces = l2_normalise((1 - share) * pieces + share * means)
-    return ChunkRows(mix_neighbours(rows.vectors, share), pieces, rows.counts)
+    if len(rows) < 2:
+        return rows
+    means = _neighbour_means(rows.vectors)
+    means_of_pieces = np.repeat(means, rows.counts, axis=0)
+    return ChunkRows(
+        l2_normalise((1 - share) * rows.vectors + share * means),
+        l2_normalise((1 - share) * rows.pieces + share * means_of_pieces),
+        rows.counts,
+    )
 
 
 @dataclass(frozen=True, slots=True)
