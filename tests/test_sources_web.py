@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from es_latechunk.documents import count_bytes, read_documents
 from es_latechunk.documents.remote import stream, web
 from es_latechunk.documents.remote.address import parse_address, redacted
 from es_latechunk.errors import PreconditionError, UsageError
+from es_latechunk.threads import Interrupt, Interrupted
 from es_latechunk.types import Document
 
 TEXT = "".join(f"Line {number} of a long text, with Zürich in it.\n" for number in range(60))
@@ -228,3 +230,25 @@ def test_a_folder_of_the_hub_is_read_at_its_commit(tmp_path: Path) -> None:
         assert SECRET not in refused.stderr
     finally:
         hub.close()
+
+
+def test_a_wait_between_two_attempts_ends_when_its_thread_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "FIRST_WAIT", 3600.0)
+    monkeypatch.setattr(stream, "LONGEST_WAIT", 3600.0)
+    interrupt, attempted, ended = Interrupt(), threading.Event(), threading.Event()
+
+    def attempt() -> None:
+        attempted.set()
+        raise stream.LostError("cut")
+
+    def work() -> None:
+        with pytest.raises(Interrupted):
+            interrupt.run(lambda: stream.retried(attempt))
+        ended.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    assert attempted.wait(60)
+    interrupt.ask()
+    assert ended.wait(60)

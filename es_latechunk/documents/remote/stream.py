@@ -9,6 +9,7 @@ from typing import BinaryIO, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from es_latechunk.documents.remote.address import ObjectError, UnreachableError
+from es_latechunk.threads import pause
 
 ATTEMPTS = 5  # for each block
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0  # seconds
@@ -30,6 +31,7 @@ class LostError(Exception):
 def retried(attempt: Callable[[], T]) -> T:
     """Return what `attempt` returns; repeat it after a LostError, a bounded number of times."""
     retrying = Retrying(
+        sleep=pause,
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
         retry=retry_if_exception_type(LostError),
