@@ -303,9 +303,11 @@ def test_a_url_with_a_path_that_elasticsearch_does_not_have(elasticsearch_url: s
     assert told == f"{url}: Elasticsearch has no such path; check --url, which ends in one"
 
 
-def test_a_full_disk_is_one_line(document: Path) -> None:
+@pytest.mark.parametrize("arguments", [["chunk", "FILE"], ["--help"], ["search", "--help"], ["--version"]])
+def test_a_full_disk_is_one_line(document: Path, arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "es_latechunk", "chunk", str(document)]
+        arguments = [str(document) if argument == "FILE" else argument for argument in arguments]
+        command = [sys.executable, "-m", "es_latechunk", *arguments]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == (

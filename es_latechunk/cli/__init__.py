@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
 import threading
 from contextlib import suppress
 from difflib import get_close_matches
@@ -73,6 +74,22 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run as `click.Group.main` does, and say on one line that a disk is full: `--help` may have met that."""
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in DISK_IS_FULL:
+                raise
+            from es_latechunk.cli.output.messages import note
+
+            place = repr(str(error.filename)) if error.filename else "standard output or a file"
+            note(
+                f"{place} cannot be written ({error.strerror}); free space, and run the command again",
+                "error",
+            )
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
@@ -91,17 +108,6 @@ class LazyGroup(click.Group):
 
             complain(error)
             ctx.exit(error.exit_code)
-        except OSError as error:
-            if error.errno not in DISK_IS_FULL:
-                raise
-            from es_latechunk.cli.output.messages import note
-
-            place = repr(str(error.filename)) if error.filename else "standard output or a file"
-            note(
-                f"{place} cannot be written ({error.strerror}); free space, and run the command again",
-                "error",
-            )
-            ctx.exit(1)
         except KeyboardInterrupt as interrupt:
             with suppress(OSError):  # it fails if the terminal is closed
                 click.echo("interrupted", err=True)
