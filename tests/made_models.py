@@ -16,11 +16,14 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from es_latechunk.models.local.tokenizer import HuggingFaceTokenizer, load_tokenizer
+from es_latechunk.models.native.openvino_engine import computes_bfloat16, open_core
 
 LINES = [
     "The quick brown fox jumps over the lazy dog! Really? Yes... It costs 3.6 dollars, e.g. in Berlin.",
     "She said: “The city is large.” Then it grew\n\n- one item\n- another. 你好。世界！ नमस्ते। مرحبا؟",
 ] * 3
+# Where OpenVINO would compute in float32 instead, it is refused.
+BFLOAT16_ENGINES = ("torch", "openvino") if computes_bfloat16(open_core("a test")) else ("torch",)
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 

@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from made_models import make_config, make_tensors, padded, reference, save_checkpoint, slopes_by_hand
+from made_models import (
+    BFLOAT16_ENGINES,
+    make_config,
+    make_tensors,
+    padded,
+    reference,
+    save_checkpoint,
+    slopes_by_hand,
+)
 from torch import Tensor
 
 from es_latechunk.models.checkpoint.weights import Checkpoint
@@ -88,7 +96,7 @@ def test_parity_with_the_original(run_of: Callable[[Path], Run], case: str) -> N
     assert_close([each.mean(0) for each in hidden], list(recorded[case + "mean_pooled"]))
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", BFLOAT16_ENGINES)
 def test_parity_in_bfloat16(engine: str) -> None:
     recorded = dict(np.load(FIXTURE / "reference.npz"))
     run = on_torch(FIXTURE, torch.bfloat16) if engine == "torch" else on_openvino(FIXTURE, "bfloat16")
@@ -188,7 +196,7 @@ def test_a_long_window_is_cut_into_blocks(tmp_path: Path, monkeypatch: pytest.Mo
     assert max(torch.Size(shape).numel() for shape in shapes) * 4 <= torch_engine.BLOCK_BYTES
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", BFLOAT16_ENGINES)
 @pytest.mark.parametrize("family", ["v1", "code"])
 def test_bfloat16_stays_true_over_long_distances(tmp_path: Path, family: str, engine: str) -> None:
     config = make_config(family, heads=8)

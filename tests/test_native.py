@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from made_models import add_modules, change_config, padded, save_model
+from made_models import BFLOAT16_ENGINES, add_modules, change_config, padded, save_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from es_latechunk.errors import UsageError
+from es_latechunk.errors import ModelError, UsageError
 from es_latechunk.models import Dtype, load_encoder
 from es_latechunk.models.checkpoint.weights import Checkpoint
 from es_latechunk.models.local.encoder import LocalEncoder
@@ -176,12 +176,13 @@ def test_weights_in_other_precisions(tmp_path: Path, dtype: torch.dtype) -> None
             assert np.array_equal(array, tensors[checkpoint.weights[key][0].name].float().numpy())
 
 
-def test_batching_changes_nothing_in_bfloat16(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", *(["bfloat16"] if "openvino" in BFLOAT16_ENGINES else [])])
+def test_batching_changes_nothing(tmp_path: Path, dtype: Dtype) -> None:
     """Invariant 5: a window's vectors do not depend on what it was run with."""
     folder = save_model(tmp_path / "m", "bert")
     checkpoint = native(folder)
     assert checkpoint is not None
-    engine = openvino_model(spec_of(folder), checkpoint, "bfloat16")
+    engine = openvino_model(spec_of(folder), checkpoint, dtype)
     batch = windows(checkpoint.shape.vocabulary)
     together = engine.run([*batch, *windows(checkpoint.shape.vocabulary, seed=1), *batch])
     for number, window in enumerate(batch):
@@ -221,6 +222,31 @@ def test_the_engine_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     assert engine_of(known) == "torch"
     with pytest.raises(UsageError, match=r"engine openvino: it is not installed.*es-latechunk\[openvino\]"):
         engine_of(known, "openvino")
+
+
+def test_bfloat16_where_openvino_would_compute_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = add_modules(save_model(tmp_path / "m"), "Pooling")
+    monkeypatch.setattr("es_latechunk.models.local.engines.computes_bfloat16", lambda core: False)
+
+    def load(**options: Any) -> LocalEncoder:
+        encoder = load_encoder(str(folder), device="cpu", **options)
+        assert isinstance(encoder, LocalEncoder)
+        return encoder
+
+    assert load().engine == "openvino"
+    chosen = load(dtype="bfloat16")
+    assert (chosen.engine, chosen.precision) == ("torch", "bfloat16 on cpu")
+    with pytest.raises(
+        UsageError, match=r"engine openvino: model m: OpenVINO has no bfloat16 on this processor; "
+    ):
+        _ = load(dtype="bfloat16", engine="openvino").engine
+    monkeypatch.setattr("es_latechunk.models.hardware.find_spec", lambda name: None)
+    with pytest.raises(
+        ModelError, match=r"no bfloat16 on this processor; choose dtype auto, .*are not installed"
+    ):
+        _ = load(dtype="bfloat16").engine
 
 
 def test_long_windows_of_modernbert(tmp_path: Path) -> None:

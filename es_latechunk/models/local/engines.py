@@ -12,7 +12,7 @@ from es_latechunk.models.hardware import Dtype, Hardware, has_torch, require_tor
 from es_latechunk.models.local.forward import TokenModel
 from es_latechunk.models.local.spec import ModelSpec
 from es_latechunk.models.native.checkpoint import NativeCheckpoint, open_native
-from es_latechunk.models.native.openvino_engine import OpenVinoModel
+from es_latechunk.models.native.openvino_engine import OpenVinoModel, computes_bfloat16, open_core
 from es_latechunk.types import FloatArray, IntArray
 
 EngineName = Literal["auto", "openvino", "torch"]
@@ -111,6 +111,11 @@ class ChosenEngine:
         if not runs_on_cpu(self._device):
             return (
                 f"OpenVINO runs on the CPU here; choose {setting('device')} cpu, or {setting('engine')} torch"
+            )
+        if self._dtype == "bfloat16" and not computes_bfloat16(open_core(self._spec.name)):
+            return (
+                f"OpenVINO has no bfloat16 on this processor; choose {setting('dtype')} auto, or "
+                f"{setting('engine')} torch, which emulates it and is slow"
             )
         found = open_native(self._spec.checkpoint, self._task)
         if found is None:

@@ -89,17 +89,7 @@ class OpenVinoModel:
 
     @cached_property
     def _core(self) -> Any:
-        try:
-            # OpenVINO reports each import of itself to its makers, from a process that it starts for that, unless this
-            # package is missing: a command that embeds texts on this machine sends nothing anywhere.
-            with hidden_imports("openvino", "openvino_telemetry"):
-                import openvino
-        except ImportError as error:
-            raise ModelError(
-                f"model {self._model}: OpenVINO is installed and cannot be imported ({error}); install it "
-                f"again, or choose {setting('engine')} torch"
-            ) from error
-        return openvino.Core()
+        return open_core(self._model)
 
     @property
     def _plan(self) -> tuple[int, int]:
@@ -140,12 +130,32 @@ class OpenVinoModel:
         return openvino.Model([opset13.result(hidden)], [ids], "encoder")
 
 
+def open_core(model: str) -> Any:
+    """OpenVINO's entrance; `model` is the name in the error if OpenVINO cannot be imported."""
+    try:
+        # OpenVINO reports each import of itself to its makers, from a process that it starts for that, unless this
+        # package is missing: a command that embeds texts on this machine sends nothing anywhere.
+        with hidden_imports("openvino", "openvino_telemetry"):
+            import openvino
+    except ImportError as error:
+        raise ModelError(
+            f"model {model}: OpenVINO is installed and cannot be imported ({error}); install it "
+            f"again, or choose {setting('engine')} torch"
+        ) from error
+    return openvino.Core()
+
+
+def computes_bfloat16(core: Any) -> bool:
+    """Whether OpenVINO computes in bfloat16 on this processor, natively or not; else it would compute in float32."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def has_bfloat16(core: Any) -> bool:
     """Whether this processor multiplies bfloat16 natively: OpenVINO says so, and Linux does not say otherwise.
 
     On processors that have wide vectors alone OpenVINO computes in bfloat16 as well, and is no faster for it.
     """
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if not computes_bfloat16(core):
         return False
     try:
         flags = re.search(r"^(?:flags|Features)\s*:(.*)$", CPU_INFO.read_text(encoding="utf-8"), re.MULTILINE)
