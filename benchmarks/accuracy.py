@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py [MODEL] [--characters 20000] [--max-tokens 128]
 
 The reference is torch in float32. MODEL is a folder or a hub id; the default is all-MiniLM-L6-v2. With
---characters, only the beginning of each text is compared; 0 means whole texts. One JSON object per row.
+--characters, only the beginning of each text is compared; 0 means whole texts. One JSON object per row; what an engine
+refuses on this processor is a row with the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from es_latechunk import Document, embed_documents, load_encoder
+from es_latechunk import Document, UsageError, embed_documents, load_encoder
 from es_latechunk.types import FloatArray
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -49,9 +50,14 @@ def main() -> None:
     options = parser.parse_args()
     exact = vectors(options.model, "torch", "float32", options)
     for engine, dtype in COMPARED:
-        cosines = (vectors(options.model, engine, dtype, options) * exact).sum(axis=1)
-        row = {"engine": engine, "dtype": dtype, "chunks": len(exact)}
-        print(json.dumps({**row, "worst": float(cosines.min()), "median": float(np.median(cosines))}))
+        row: dict[str, Any] = {"engine": engine, "dtype": dtype, "chunks": len(exact)}
+        try:
+            cosines = (vectors(options.model, engine, dtype, options) * exact).sum(axis=1)
+        except UsageError as error:
+            row["refused"] = str(error)
+        else:
+            row |= {"worst": float(cosines.min()), "median": float(np.median(cosines))}
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
