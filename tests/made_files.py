@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow
+from pyarrow import parquet
 from sentences import own_sentences
 
 from es_latechunk.documents import read_documents
@@ -141,6 +143,14 @@ def docx_of(body: str, *, strict: bool = False) -> bytes:
 
 def _run(text: str) -> str:
     return f"<w:r><w:t>{text}</w:t></w:r>"
+
+
+def packed(columns: Any, **options: Any) -> bytes:
+    """A Parquet file of columns."""
+    table = columns if isinstance(columns, pyarrow.Table) else pyarrow.table(columns)
+    written = io.BytesIO()
+    parquet.write_table(table, written, **options)
+    return written.getvalue()
 
 
 def zipped(parts: dict[str, str]) -> bytes:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from made_files import docx, docx_of, pdf, read, read_file
 
-from es_latechunk.documents import binary as binary_files
-from es_latechunk.documents import count_bytes, document_hash, read_documents
+from es_latechunk.documents import count_bytes, document_hash, options, read_documents
 from es_latechunk.documents.dead_letter import DeadLetters
 from es_latechunk.elastic.write.actions import index_actions
 from es_latechunk.errors import DocumentError, UsageError
@@ -237,7 +236,7 @@ def test_a_picture_inside_markdown_is_its_words(tmp_path: Path, markdown: str, t
 def test_without_the_libraries_such_a_file_is_refused_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binary_files, "find_spec", lambda name: None)
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
     (tmp_path / "a.txt").write_text("text")
     assert [document.id for document in read(tmp_path)[0]] == ["a.txt"]
     for number in range(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from commands import error_of, run
 from elasticsearch import Elasticsearch
 from faults import CutAnswer, FaultProxy, Status
 from indices import WordEncoder, load, make_index, stored_chunks
-from made_files import read
+from made_files import packed, read
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
@@ -160,6 +161,28 @@ def test_large_objects_are_read_in_blocks(bucket: Bucket, monkeypatch: pytest.Mo
     assert [d.text for d in read(bucket.url("whole.txt"))[0]] == [content]
     parts = [request for request in bucket.proxy.seen("rows.jsonl") if request.method == "GET"]
     assert len(parts) == -(-len(content.encode()) // 1000)
+
+
+def test_of_parquet_only_what_is_needed_is_fetched(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end, which says where everything is, and the columns that are used; a lost connection is repeated."""
+    monkeypatch.setattr(stores, "BLOCK", 10_000)
+    texts = [f"Zürich {number}." for number in range(300)]
+    raw = [random.Random(number).randbytes(1000) for number in range(300)]  # noqa: S311 - no secret
+    content = packed({"text": texts, "raw": raw}, row_group_size=100)
+    bucket.put_all({"rows.parquet": content})
+    bucket.proxy.fail(CutAnswer(), times=3, path="rows.parquet", method="GET")
+    documents, errors = read(bucket.url("rows.parquet"))
+    assert ([document.text for document in documents], errors) == (texts, [])
+    assert documents[-1].id == "rows.parquet:300"
+    answers = [request for request in bucket.proxy.seen("rows.parquet") if request.method == "GET"]
+    assert 10_000 * len(answers) < len(content) / 2
+
+    reading = read_documents([bucket.url("rows.parquet")])
+    items = [next(reading)]
+    bucket.put_all({"rows.parquet": content + b"x"})
+    items += reading
+    assert [item.text for item in items if isinstance(item, Document)] == texts[: len(items) - 1]
+    assert str(items[-1]) == f"rows.parquet: {CHANGED}"
 
 
 @pytest.mark.parametrize("fault", [CutAnswer(), CutAnswer(announced=False), Status(503, "SlowDown")])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from commands import error_of, run, run_process
 from hub_server import HubServer
-from made_files import read
+from made_files import packed, read
 from web_server import WebFile, WebServer
 
 from es_latechunk.documents import count_bytes, read_documents
@@ -43,6 +43,7 @@ def test_an_object_is_read_as_the_file_would_be(server: WebServer) -> None:
         "/docs/a%20b.md": WebFile(b"# Berlin\n\nThe city."),
         "/docs/rows.jsonl.gz": WebFile(gzip.compress(b'{"text": "One."}\n{"text": "Two."}\n')),
         "/docs/page": WebFile(b"<h1>Spree</h1>"),
+        "/docs/rows.parquet": WebFile(packed({"text": ["One.", "Two."]}, row_group_size=1)),
     }
     assert read(f"{server.url}/docs/a%20b.md", f"{server.url}/docs/rows.jsonl.gz") == (
         [
@@ -52,6 +53,8 @@ def test_an_object_is_read_as_the_file_would_be(server: WebServer) -> None:
         ],
         [],
     )
+    rows, errors = read(f"{server.url}/docs/rows.parquet")
+    assert ([row.text for row in rows], errors) == (["One.", "Two."], [])
     assert read(f"{server.url}/docs/page", format="html")[0] == [Document("page", "# Spree", "Spree")]
     [error] = read(f"{server.url}/docs/page")[1]
     assert error.startswith("page: is of an unknown format")

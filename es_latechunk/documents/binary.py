@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.parsers.expat import ExpatError
 
@@ -22,7 +21,6 @@ from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import read_whole, too_large
 from es_latechunk.documents.text import check_text, markdown_title, without_pictures
-from es_latechunk.errors import UsageError, setting
 from es_latechunk.types import Document
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from pdfminer.pdfdocument import PDFDocument
     from pdfminer.pdfpage import PDFPage
 
-LIBRARIES = {"pdf": ("pdfminer",), "docx": ("markitdown", "mammoth")}
 PAGE_END = "\f"
 PDF_END, PDF_END_WITHIN = b"%%EOF", 1024  # the format's own rule
 LARGEST_PAGE = 14_400  # units from the origin: 5 metres, the most that viewers show
@@ -56,21 +53,6 @@ PARSER_FAULTS = (
 )
 
 _QUIET = threading.Lock()
-
-
-def extra_is_complete() -> bool:
-    """Return whether all libraries for all of these formats are installed."""
-    return all(find_spec(library) for libraries in LIBRARIES.values() for library in libraries)
-
-
-def check_extra(kind: str, name: str) -> None:
-    """Raise a UsageError if the libraries for that kind of file are not installed."""
-    missing = [library for library in LIBRARIES.get(kind, ()) if find_spec(library) is None]
-    if missing:
-        raise UsageError(
-            f"{name}: to read {kind}, {missing[0]} must be installed; run pip install 'es-latechunk[files]', "
-            f"or leave such files out with {setting('exclude')} '*.{kind}'"
-        )
 
 
 def read_pdf(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document]:

@@ -152,4 +152,4 @@ def _pages(value: Any) -> tuple[int, ...]:
 
 def _kind(value: Any) -> str:
     names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), "an empty string" if value == "" else "null")
+    return names.get(type(value), "null" if value is None else "a string" if value else "an empty string")

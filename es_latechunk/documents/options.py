@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import BinaryIO
 
 from es_latechunk.documents.encoding import NEXT_STEP, UTF8, FoundEncoding, check_encoding, decode
@@ -24,9 +25,16 @@ SUFFIXES = {
     ".ndjson": "jsonl",
     ".pdf": "pdf",
     ".docx": "docx",
+    ".parquet": "parquet",
 }
 FORMATS = ("auto", *dict.fromkeys(SUFFIXES.values()))
-BINARY = ("pdf", "docx")  # these are compressed already, so nobody gzips them
+BINARY = ("pdf", "docx", "parquet")  # these are compressed already, so nobody gzips them
+# What has to be installed to read a format: the extra, and the libraries of it that are imported.
+EXTRAS = {
+    "pdf": ("files", ("pdfminer",)),
+    "docx": ("files", ("markitdown", "mammoth")),
+    "parquet": ("parquet", ("pyarrow",)),
+}
 
 
 # Called with a file's id and a Message: a str in which the command line can name settings by their flags.
@@ -41,6 +49,22 @@ def kind_of(name: str, format: str) -> str:
     inner = lowered.removesuffix(GZIP)
     kind = next((kind for suffix, kind in SUFFIXES.items() if inner.endswith(suffix)), "")
     return "" if kind in BINARY and inner != lowered else kind
+
+
+def extras_are_complete() -> bool:
+    """Return whether all libraries for all formats are installed."""
+    return all(find_spec(library) for _, libraries in EXTRAS.values() for library in libraries)
+
+
+def check_extra(kind: str, name: str) -> None:
+    """Raise a UsageError if the libraries for that kind of file are not installed."""
+    extra, libraries = EXTRAS.get(kind, ("", ()))
+    missing = [library for library in libraries if find_spec(library) is None]
+    if missing:
+        raise UsageError(
+            f"{name}: to read {kind}, {missing[0]} must be installed; run pip install 'es-latechunk[{extra}]', "
+            f"or leave such files out with {setting('exclude')} '*.{kind}'"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,18 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from es_latechunk.documents.binary import check_extra, extra_is_complete, read_docx, read_pdf
+from es_latechunk.documents.binary import read_docx, read_pdf
 from es_latechunk.documents.html import read_html
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
-from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, SUFFIXES, Reading, kind_of
+from es_latechunk.documents.options import (
+    DEFAULT_MAX_DOCUMENT_BYTES,
+    SUFFIXES,
+    Reading,
+    check_extra,
+    extras_are_complete,
+    kind_of,
+)
+from es_latechunk.documents.parquet import read_parquet
 from es_latechunk.documents.remote.address import Address, ObjectError, UnreachableError, parse_address
 from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, printable
 from es_latechunk.documents.streams import unpacked
@@ -40,7 +48,9 @@ READERS: dict[str, Reader] = {
     "jsonl": read_jsonl,
     "pdf": read_pdf,
     "docx": read_docx,
+    "parquet": read_parquet,
 }
+FROM_THE_END = (read_parquet,)  # these need a stream that can be positioned
 
 
 def read_documents(
@@ -66,13 +76,13 @@ def read_documents(
     among the documents; `raise_errors` raises the first one. A text is never changed: line ends, byte order marks and
     control characters stay.
 
-    - `format`: "auto", "text", "markdown", "html", "csv", "jsonl", "pdf" or "docx". With "auto", it follows from
-      the suffix, with or without ".gz" after it; standard input is JSONL if its first visible character is "{",
+    - `format`: "auto", "text", "markdown", "html", "csv", "jsonl", "pdf", "docx" or "parquet". With "auto", it follows
+      from the suffix, with or without ".gz" after it; standard input is JSONL if its first visible character is "{",
       otherwise one text. In a folder, a file with an unknown suffix is skipped with a note; if its own path was given,
       it is an error.
     - `include`, `exclude`: patterns in gitignore syntax, for files inside folders.
     - `encoding`: of text that is not UTF-8; without it, the encoding is guessed.
-    - `text_field`, `id_field`: names of CSV columns or JSON keys.
+    - `text_field`, `id_field`: names of CSV or Parquet columns, or JSON keys.
     - `max_document_bytes`: a larger document is an error.
     - `on_note`: is called with a file's id and what the user should know about it although it could be read.
     - `on_read`: is called after each document and each file with the bytes that were read from disk since then.
@@ -157,7 +167,7 @@ def _usable_files(sources: list[Source], selection: Selection) -> Iterator[Sourc
 def _check(sources: list[Source], selection: Selection, reading: Reading) -> None:
     """Raise a UsageError for a path that does not exist, and for a file whose library is not installed."""
     check_sources(sources)
-    if extra_is_complete():
+    if extras_are_complete():
         return
     for file in _usable_files([source for source in sources if source != STDIN], selection):
         check_extra(kind_of(file.name, reading.format), printable(file.id))
@@ -200,7 +210,7 @@ def _read_file(
     """Yield the documents of a file; return whether its store, if it is in one, could be reached."""
     reported = 0  # bytes on disk, not of the unpacked content
     try:
-        with file.open() as stream:
+        with file.open_anywhere() if reader in FROM_THE_END else file.open() as stream:
             for document in reader(unpacked(stream, file.name), file.id, reading):
                 reading.on_read(stream.tell() - reported)
                 reported = stream.tell()

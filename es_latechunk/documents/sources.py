@@ -31,7 +31,10 @@ class SourceFile:
         return self.path.name
 
     def open(self) -> BinaryIO:
+        """Return a stream of the file, which can be positioned."""
         return self.path.open("rb")
+
+    open_anywhere = open
 
 
 class Selection:

@@ -31,7 +31,7 @@ def read_csv(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Docum
     """
     lines = _Lines(stream, file_id, reading)
     columns, delimiter = _header(lines, reading)
-    _check_header(columns)
+    check_columns(columns, reading)
     rows = _Rows(lines, delimiter, reading)
     while True:
         lines.begin_row()
@@ -152,7 +152,7 @@ def _begin(lines: Iterable[bytes]) -> list[bytes]:
 
 
 def _header(lines: _Lines, reading: Reading) -> tuple[list[str], str]:
-    """Return the names of the columns, and the delimiter with which they include the text column."""
+    """Return the names of the columns, and the delimiter with which they include the text column, if one does."""
     most: list[str] = []
     fault: csv.Error | None = None
     for delimiter in DELIMITERS:
@@ -167,13 +167,16 @@ def _header(lines: _Lines, reading: Reading) -> tuple[list[str], str]:
         most = max(most, columns, key=len)
     if fault and len(most) < 2:
         raise ValueError(f"is not CSV ({fault}, in its header); repair it") from fault
-    raise ValueError(
-        f'has no column "{printable(reading.text_field)}" (columns: {_listed(most)}); name the column that contains '
-        f"the text with {setting('text_field')}"
-    )
+    return most, DELIMITERS[0]
 
 
-def _check_header(columns: list[str]) -> None:
+def check_columns(columns: list[str], reading: Reading) -> None:
+    """Raise a ValueError if none of the columns contains the text, or two have the same name."""
+    if reading.text_field not in columns:
+        raise ValueError(
+            f'has no column "{printable(reading.text_field)}" (columns: {_listed(columns)}); name the column that '
+            f"contains the text with {setting('text_field')}"
+        )
     twice = {column for column in columns if column and columns.count(column) > 1}
     if twice:
         raise ValueError(f"has two columns of the same name ({_listed(sorted(twice))}); rename one")

@@ -52,14 +52,14 @@ OPTIONS = (
     click.option(
         "--text-field",
         metavar="NAME",
-        help="CSV column or JSON key that holds the text.  [default: text]",
+        help="CSV or Parquet column, or JSON key, that holds the text.  [default: text]",
     ),
     click.option(
         "--id-field",
         default="id",
         show_default=True,
         metavar="NAME",
-        help="CSV column or JSON key that holds the id.",
+        help="CSV or Parquet column, or JSON key, that holds the id.",
     ),
     click.option(
         "--max-document-bytes",

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from es_latechunk.documents.remote.address import Address, ObjectError
 from es_latechunk.documents.remote.stores import Entry, Store, Version
-from es_latechunk.documents.remote.stream import GONE, GoneError, LostError, open_object, retried
+from es_latechunk.documents.remote.stream import (
+    GONE,
+    GoneError,
+    LostError,
+    open_anywhere,
+    open_object,
+    retried,
+)
 from es_latechunk.documents.remote.web import WebObject
 from es_latechunk.documents.sources import Selection, name_fault, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError
@@ -37,7 +46,20 @@ class RemoteFile:
         if self.address.is_web:
             return open_object(WebObject(self.address).blocks)
         store = Store(self.address)
-        return open_object(lambda start: store.blocks(self.path, self.size, self.version, start))
+        return open_object(lambda start: store.blocks(self.path, self.size, self.version, start, self.size))
+
+    def open_anywhere(self) -> BinaryIO:
+        """Return a stream that can be positioned, and fetches what is read of it; web servers send the whole object."""
+        if self.address.is_web:
+            copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it, and it is gone then
+            with self.open() as stream:
+                shutil.copyfileobj(stream, copy)
+            copy.seek(0)
+            return copy
+        store = Store(self.address)
+        return open_anywhere(
+            lambda start, end: store.blocks(self.path, self.size, self.version, start, end), self.size
+        )
 
 
 def check_address(address: Address) -> None:

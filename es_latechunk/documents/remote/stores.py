@@ -74,21 +74,21 @@ class Store:
             for info in page:
                 yield _entry(info, f"{self.root}/")
 
-    def blocks(self, path: str, size: int, version: Version, start: int) -> Iterator[bytes]:
-        """Yield the bytes from `start` on, if the object still has that version; see `open_object`.
+    def blocks(self, path: str, size: int, version: Version, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` to `end`, if the object still has that version; see `open_object`.
 
         The version is compared after each block, before anything is made of its bytes.
         """
-        for begin in range(start, size, BLOCK):
-            end = min(begin + BLOCK, size)
+        for begin in range(start, end, BLOCK):
+            length = min(BLOCK, end - begin)
             try:
-                block = self._range(path, begin, end)
+                block = self._range(path, begin, begin + length)
             except LostError:
                 self._check_version(path, size, version)  # some stores refuse to read what has changed
                 raise
             self._check_version(path, size, version)
-            if len(block) != end - begin:
-                raise LostError(f"{len(block):,} bytes came instead of {end - begin:,}")
+            if len(block) != length:
+                raise LostError(f"{len(block):,} bytes came instead of {length:,}")
             yield block
 
     def _range(self, path: str, begin: int, end: int) -> bytes:

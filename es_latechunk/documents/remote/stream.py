@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -50,6 +50,44 @@ def open_object(blocks: Callable[[int], Iterator[bytes]]) -> BinaryIO:
     is then called again with the position of the first byte that is missing. No more than two blocks are in memory.
     """
     return io.BufferedReader(_ObjectStream(blocks))
+
+
+def open_anywhere(blocks: Callable[[int, int], Iterator[bytes]], size: int) -> BinaryIO:
+    """Return a stream of an object of `size` bytes that can be positioned, and fetches only what is read of it.
+
+    `blocks` yields the bytes from one position to another, as in `open_object`.
+    """
+    return cast(BinaryIO, _PositionedStream(blocks, size))
+
+
+class _PositionedStream(io.RawIOBase):
+    def __init__(self, blocks: Callable[[int, int], Iterator[bytes]], size: int) -> None:
+        self._blocks = blocks
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = (
+            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        )
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        begin, end = self._position, min(self._position + len(buffer), self._size)
+        while self._position < end:
+            block = retried(lambda: next(self._blocks(self._position, end)))
+            buffer[self._position - begin : self._position - begin + len(block)] = block
+            self._position += len(block)
+        return max(0, end - begin)
 
 
 class _ObjectStream(io.RawIOBase):
