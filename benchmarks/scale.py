@@ -1,11 +1,13 @@
 """An ingest on a Ray cluster beside the same ingest in one process: speed, overhead, and equality after kills.
 
-    python benchmarks/scale.py --rounds 3            one process, one encoder, two encoders, in turn
+    python benchmarks/scale.py --rounds 3            one process, one encoder, one process, two encoders, in turn
     python benchmarks/scale.py --kills 10            an encoder is killed at a seeded moment, ten times
 
 The documents are those of ../shared/data/squad_dev, or the first part of them (--share); the model is all-MiniLM-L6-v2.
-One process and each encoder have one processor of their own. Ray is started before anything is measured. It writes into
-indices of its own, which are deleted at the end, on ELASTICSEARCH_URL or the local node.
+Each encoder has one processor of its own; one process has as many as the encoders beside it: one, then two. Ray is
+started before anything is measured. The start is measured apart: the same ingest of one short document. It writes into
+indices of its own, which are deleted at the end, on ELASTICSEARCH_URL or the local node, whose processor seconds are
+counted if it runs on this machine.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from es_latechunk import (
     read_documents,
 )
 from es_latechunk.models import load_recorded
+from es_latechunk.node import running_node
 from es_latechunk.scale.cluster import joined
 
 SOURCE = Path(__file__).parents[2] / "shared" / "data" / "squad_dev" / "documents.jsonl"
@@ -74,9 +77,14 @@ def load_pinned(claims: Path, reader: int, recorded: EncoderIdentity) -> Encoder
 
 
 class ProcessorTime:
-    """The processor seconds of this process and of all that it has started, looked at every 50 ms."""
+    """The processor seconds of this process and of all that it has started, looked at every 50 ms.
+
+    Those of the local node are counted apart.
+    """
 
     def __init__(self) -> None:
+        node = running_node()
+        self._server = psutil.Process(node.pid) if node and node.pid else None
         self._seen: dict[int, float] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -84,6 +92,7 @@ class ProcessorTime:
     def __enter__(self) -> ProcessorTime:
         self._note()
         self._before = dict(self._seen)
+        self._server_before = self._server_now()
         self._thread.start()
         return self
 
@@ -91,6 +100,11 @@ class ProcessorTime:
         self._ended.set()
         self._thread.join()
         self._note()
+        self.server_seconds = self._server_now() - self._server_before
+
+    def _server_now(self) -> float:
+        times = self._server.cpu_times() if self._server else None
+        return times.user + times.system if times else 0.0
 
     def _look(self) -> None:
         while not self._ended.wait(0.05):
@@ -120,18 +134,23 @@ def new_index(client: Elasticsearch, encoder: Encoder, what: str) -> Iterator[st
         client.indices.delete(index=name)
 
 
-def measured(
-    client: Elasticsearch, encoder: Encoder, documents: list[Document], encoders: int
+def timed(
+    client: Elasticsearch, encoder: Encoder, documents: list[Document], encoders: int, processors: int
 ) -> dict[str, float]:
-    """Seconds, and processor seconds, of one ingest; 0 encoders are this process alone."""
+    """Seconds, and processor seconds, of one ingest; 0 encoders are this process alone, on so many processors."""
     claims = Path(tempfile.mkdtemp(prefix="es-latechunk-scale-"))
     whole = os.sched_getaffinity(0)
     with new_index(client, encoder, f"{encoders}") as name:
-        options: dict[str, Any] = {"encoder": partial(load_pinned, claims, os.getpid() if encoders else 0)}
+        options: dict[str, Any] = {"encoder": load_recorded}
         if encoders:
-            options["cluster"] = RayCluster(encoders=encoders)
+            options = {
+                "encoder": partial(load_pinned, claims, os.getpid()),
+                "cluster": RayCluster(encoders=encoders),
+            }
+        elif processors == 1:
+            options = {"encoder": partial(load_pinned, claims, 0)}
         started = time.monotonic()
-        with ProcessorTime() as processors:
+        with ProcessorTime() as used:
             report = ingest(documents, index=name, client=client, **options)
         seconds = time.monotonic() - started
         os.sched_setaffinity(0, whole)
@@ -139,11 +158,22 @@ def measured(
         again = ingest(documents, index=name, client=client, encoder=load_recorded)
         check((again.indexed, again.tokens) == (0, 0), "the second run did something")
     return {
-        "seconds": round(seconds, 2),
-        "processor_seconds": round(processors.seconds, 2),
+        "seconds": seconds,
+        "processor_seconds": used.seconds,
+        "server_seconds": used.server_seconds,
         "chunks": report.chunks,
         "tokens": report.tokens,
     }
+
+
+def measured(
+    client: Elasticsearch, encoder: Encoder, documents: list[Document], encoders: int, processors: int
+) -> dict[str, float]:
+    """The same, with what the start took of both: an ingest of one short document."""
+    start = timed(client, encoder, [Document("short", "One sentence.")], encoders, processors)
+    row = timed(client, encoder, documents, encoders, processors)
+    row |= {f"start_{name}": start[name] for name in ("seconds", "processor_seconds")}
+    return {name: round(value, 2) for name, value in row.items()}
 
 
 def contents(client: Elasticsearch, name: str) -> dict[str, dict[str, Any]]:
@@ -215,9 +245,10 @@ def main() -> None:
     encoder = load_encoder()
     with connect() as client, joined(RayCluster()):
         for _ in range(given.rounds):
-            for encoders in (0, 1, 2):
-                row = measured(client, encoder, documents, encoders)
-                print(json.dumps({"encoders": encoders, **row, "load": os.getloadavg()[0]}), flush=True)
+            for encoders, processors in ((0, 1), (1, 1), (0, 2), (2, 2)):
+                row = measured(client, encoder, documents, encoders, processors)
+                told = {"encoders": encoders, "processors": processors, **row, "load": os.getloadavg()[0]}
+                print(json.dumps(told), flush=True)
         if given.kills:
             with new_index(client, encoder, "clean") as name:
                 ingest(documents, index=name, client=client, encoder=load_recorded)

@@ -47,22 +47,32 @@ def recorded_chunking(identity: IndexIdentity, encoder: Encoder) -> tuple[Chunke
 
 
 def open_target(
-    client: Elasticsearch, index: IndexState, encoder: Encoder | EncoderLoader | None, *, retry_for: float
+    client: Elasticsearch,
+    index: IndexState,
+    encoder: Encoder | EncoderLoader | None,
+    *,
+    retry_for: float,
+    retry_unreachable: bool = False,
 ) -> Target:
-    """Read what the index records; raise IndexMismatchError if the encoder is not the index's own."""
+    """Read what the index records; raise IndexMismatchError if the encoder is not the index's own.
+
+    `retry_unreachable` is for a load that is under way: its server was there, and is more often back soon than gone.
+    """
     from es_latechunk.elastic.connection import server_version
     from es_latechunk.elastic.index.admin import read_record
     from es_latechunk.elastic.index.identity import check_encoder
     from es_latechunk.elastic.retry import retry_transient
 
     record = retry_transient(
-        lambda: read_record(client, index.name), retry_for=retry_for, retry_unreachable=False
+        lambda: read_record(client, index.name), retry_for=retry_for, retry_unreachable=retry_unreachable
     )
     identity = record.identity
     encoder = choose_encoder(encoder, identity.encoder, retry_for=retry_for)
     check_encoder(index.name, identity.encoder, encoder.identity)
     chunker, windows = recorded_chunking(identity, encoder)
-    version = retry_transient(lambda: server_version(client), retry_for=retry_for, retry_unreachable=False)
+    version = retry_transient(
+        lambda: server_version(client), retry_for=retry_for, retry_unreachable=retry_unreachable
+    )
     if version is None:
         log.info("no right to see the server's version (monitor), so vectors are sent as lists of numbers")
     # As base64 they are shorter and parsed faster, but every node has to accept them.

@@ -157,6 +157,39 @@ def test_an_encoder_that_is_killed_at_any_point_changes_nothing(
 
 
 @pytest.mark.usefixtures("ray_address", "small_parts")
+def test_an_encoder_that_is_replaced_waits_for_a_server_that_restarts(
+    client: Elasticsearch,
+    elasticsearch_url: str,
+    clean: dict[str, Any],
+    index_name: str,
+    tmp_path: Path,
+) -> None:
+    """The server is away just when its successor opens the index: that is a fault of the load, not of an address."""
+    killed: list[int] = []
+    refused = 0
+
+    def watch(_: int, request: Request) -> Fault | None:
+        nonlocal refused
+        if "/_bulk" in request.path and not killed:
+            killed.append(started(tmp_path)[0])
+            os.kill(killed[0], signal.SIGKILL)
+            return Reset()
+        if killed and request.method == "GET" and refused < 2:
+            refused += 1
+            return Reset()
+        return None
+
+    make_old(client, index_name)
+    with WatchedProxy(elasticsearch_url, watch) as proxy, connect(url=proxy.url) as ours:
+        report = ingest(
+            faults.NEW, index=index_name, client=ours, encoder=loader(tmp_path), prune=True, cluster=TWO
+        )
+    assert refused == 2
+    assert counted(report) == clean["report"]
+    assert_same(whole_state(client, index_name), clean)
+
+
+@pytest.mark.usefixtures("ray_address", "small_parts")
 def test_a_document_that_kills_its_encoders_is_named_and_the_others_are_written(
     client: Elasticsearch,
     elasticsearch_url: str,
@@ -282,6 +315,7 @@ def test_a_signal_finishes_the_requests_in_flight_and_reports(
     command = [sys.executable, ray_encoders.__file__, folder, *words]
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "COLUMNS": "200"}
     running: list[subprocess.Popen[str]] = []
+    priorities: set[int] = set()
     bulk_requests = 0
 
     def watch(_: int, request: Request) -> Fault | None:
@@ -290,6 +324,7 @@ def test_a_signal_finishes_the_requests_in_flight_and_reports(
             return None
         bulk_requests += 1
         if bulk_requests == 4:
+            priorities.update(os.getpriority(os.PRIO_PROCESS, pid) for pid in started(folder))
             if own_cluster:
                 os.killpg(running[0].pid, signal.SIGINT)
             else:
@@ -308,6 +343,8 @@ def test_a_signal_finishes_the_requests_in_flight_and_reports(
         stdout, stderr = running[0].communicate(timeout=480)
     assert running[0].returncode == 128 + (signal.SIGINT if own_cluster else signal.SIGTERM), stderr
     assert stderr.splitlines() == ["interrupted"]
+    if own_cluster:
+        assert priorities == {os.getpriority(os.PRIO_PROCESS, 0)}, "as one process would have"
     state = whole_state(client, index_name)
     assert (state["mappings"], state["settings"]) == (clean["mappings"], clean["settings"])
     [report] = [json.loads(line) for line in stdout.splitlines()]

@@ -54,7 +54,9 @@ class PointInTime:
         """Return the answer to one search."""
 
         def ask() -> Any:
-            return self._client.search(**body, pit={"id": self._id, "keep_alive": KEEP_ALIVE})
+            return self._client.search(
+                **body, pit={"id": self._id, "keep_alive": KEEP_ALIVE}, allow_partial_search_results=False
+            )
 
         with server_errors(self._client):
             answer = retry_transient(

@@ -77,10 +77,16 @@ class EncoderProcess:
         self._sent = sent
         self._interrupt = Interrupt()
         self._is_stopped = False
+        self._is_under_way = False
         self._loading = PartReport()
 
-    def open(self) -> OpenedEncoder | LateChunkError:
-        """Open the index and the model; an error that ends the load is returned, as everything here."""
+    def open(self, is_under_way: bool) -> OpenedEncoder | LateChunkError:
+        """Open the index and the model; an error that ends the load is returned, as everything here.
+
+        `is_under_way`: another encoder of this load has reached the server, so one that does not answer now is waited
+        for, as in the middle of the load. Before that, its address is more often wrong on this machine.
+        """
+        self._is_under_way = is_under_way
         try:
             encoder = self._target.encoder
             return OpenedEncoder(
@@ -140,7 +146,13 @@ class EncoderProcess:
     @cached_property
     def _target(self) -> Target:
         load = self._load_of
-        return open_target(load.client, load.index, load.encoder, retry_for=load.retry_for)
+        return open_target(
+            load.client,
+            load.index,
+            load.encoder,
+            retry_for=load.retry_for,
+            retry_unreachable=self._is_under_way,
+        )
 
 
 def _interruptible(documents: Iterable[HashedDocument]) -> Iterator[HashedDocument]:

@@ -172,7 +172,7 @@ class _Crew:
         handle.is_open = False
         handle.parts.clear()
         handle.actor = self._actor_class.remote(self._sent)
-        self._ask(handle, None, handle.actor.open.remote())
+        self._ask(handle, None, handle.actor.open.remote(bool(self._opened)))
 
     def deal(self, handle: _Handle, part: Part) -> None:
         """Give a part to an encoder."""
@@ -410,6 +410,7 @@ class _Run:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """The first and the last line of Ray's error: what happened, and why."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    """The first and the last line of Ray's error: what happened, and why; without the causes that Ray guesses."""
+    told = str(error).partition(" Some common causes include")[0]
+    lines = [" ".join(line.split()) for line in told.splitlines() if line.strip()]
     return "; ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else type(error).__name__

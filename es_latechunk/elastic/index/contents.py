@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 LOOK_UP_DOCUMENTS = 256
 LOOK_UP_CHARACTERS = 2_000_000
+# While a shard has no copy, as after the restart of a node, a search fails and is repeated. By default it would answer
+# without that shard, and chunks that are there would be taken for missing.
+WHOLE: Mapping[str, Any] = {"allow_partial_search_results": False}
 # Aggregations over the chunks of a document: the versions they are of, and how many chunks there should be.
 VERSIONS = {
     "hashes": {"terms": {"field": "doc_hash", "size": 2}},
@@ -99,7 +102,11 @@ def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEF
     """Count the documents in an index exactly, by their first chunks (a cardinality is only approximate)."""
 
     def ask() -> int:
-        return int(client.count(index=index, query={"term": {"ordinal": 0}})["count"])
+        # Not the API `count`, which leaves out a shard that is not there.
+        answer = client.search(
+            index=index, size=0, query={"term": {"ordinal": 0}}, track_total_hits=True, **WHOLE
+        )
+        return int(answer["hits"]["total"]["value"])
 
     with server_errors(client, index):
         return retry_transient(
@@ -132,6 +139,7 @@ def _look_up(
             index=index,
             size=0,
             query={"terms": {"doc_id": list(doc_ids)}},
+            **WHOLE,
             aggs={"documents": {"terms": {"field": "doc_id", "size": len(doc_ids)}, "aggs": VERSIONS}},
         )
 
@@ -182,7 +190,7 @@ def _page(client: Elasticsearch, index: str, after: dict[str, str] | None, retry
     aggs = {"ids": {"composite": composite, "aggs": {"last": {"max": {"field": "ordinal"}}}}}
 
     def ask() -> Any:
-        return client.search(index=index, size=0, aggs=aggs)["aggregations"]["ids"]
+        return client.search(index=index, size=0, aggs=aggs, **WHOLE)["aggregations"]["ids"]
 
     with server_errors(client, index):
         return retry_transient(
