@@ -275,11 +275,18 @@ def describe_index(client: Elasticsearch, name: str) -> dict[str, Any]:
             AuthorizationException
         ):  # without the right to refresh, the counts are those of the last refresh
             client.indices.refresh(index=name)
-        chunks = client.count(index=name, query=CHUNKS)["count"]
         aggs: dict[str, Any] = {"ids": {"cardinality": {"field": "doc_id"}}}
         if identity.pooling.pieces is not None:
             aggs["pieces"] = {"nested": {"path": PIECES_FIELD}}
-        answer = client.search(index=name, size=0, aggs=aggs)["aggregations"]
+        found = client.search(
+            index=name,
+            size=0,
+            query=CHUNKS,
+            aggs=aggs,
+            track_total_hits=True,
+            allow_partial_search_results=False,
+        )
+        chunks, answer = found["hits"]["total"]["value"], found["aggregations"]
         try:
             stats = client.indices.stats(index=name, metric="store")
             size = stats["_all"]["primaries"]["store"]["size_in_bytes"]

@@ -101,16 +101,11 @@ def compare_with_index(
 def count_documents(client: Elasticsearch, index: str, *, retry_for: float = DEFAULT_RETRY_FOR) -> int:
     """Count the documents in an index exactly, by their first chunks (a cardinality is only approximate)."""
 
-    def ask() -> int:
-        # Not the API `count`, which leaves out a shard that is not there.
-        answer = client.search(
-            index=index, size=0, query={"term": {"ordinal": 0}}, track_total_hits=True, **WHOLE
-        )
-        return int(answer["hits"]["total"]["value"])
-
     with server_errors(client, index):
         return retry_transient(
-            ask, retry_for=retry_for, what=f"index {index}: its documents could not be counted"
+            lambda: count(client, index, {"term": {"ordinal": 0}}),
+            retry_for=retry_for,
+            what=f"index {index}: its documents could not be counted",
         )
 
 
@@ -129,6 +124,12 @@ def _groups(documents: Iterable[tuple[Document, str] | T]) -> Iterator[list[tupl
             group, size = [], 0
     if group:
         yield group
+
+
+def count(client: Elasticsearch, index: str, query: Mapping[str, Any]) -> int:
+    """Count exactly what matches; unlike the API of that name, fail while a shard has no copy."""
+    answer = client.search(index=index, size=0, query=query, track_total_hits=True, **WHOLE)
+    return int(answer["hits"]["total"]["value"])
 
 
 def _look_up(

@@ -13,6 +13,7 @@ from typing import Any
 from elasticsearch import Elasticsearch
 
 from es_latechunk.elastic.connection import connect, server_errors
+from es_latechunk.elastic.index.contents import count
 from es_latechunk.elastic.index.template import CHUNKS
 from es_latechunk.elastic.write.session import LoadSession, open_session, resolve
 from es_latechunk.errors import IndexMismatchError, PreconditionError, setting
@@ -81,7 +82,7 @@ def _next_name(client: Elasticsearch, alias: str) -> str:
     number = _number(alias, last)
     if number and not made[last] and last not in current_indices(client, alias):
         with server_errors(client, last):
-            is_empty = client.count(index=last)["count"] == 0
+            is_empty = count(client, last, {"match_all": {}}) == 0
         if is_empty:
             number -= 1
     return f"{alias}-{number + 1:06d}"
@@ -153,7 +154,7 @@ def _check_whole(client: Elasticsearch, alias: str, session: LoadSession, allow_
         )
     with server_errors(client, name):
         client.indices.refresh(index=session.target)
-        chunks = int(client.count(index=session.target, query=CHUNKS)["count"])
+        chunks = count(client, session.target, CHUNKS)
     if chunks != counted:
         raise PreconditionError(
             f"index {name}: holds {chunks} chunks, its ingest counted {counted}; run the ingest of the whole "
