@@ -183,6 +183,8 @@ class PoolingOptions:
     of a vector that comes from the chunks before and after it. `late_window` is the number of tokens in a window of
     `late` and `blend`, including special and prefix tokens, if it is shorter than the encoder's own window. With
     `pieces`, each chunk is cut into pieces of at most so many tokens, and has the vector of each piece besides its own.
+    `embed_title` (0 to 1) is the part of a vector that comes from the document's title and the headings above the
+    chunk, if there are any.
     """
 
     pooling: Pooling = "late"
@@ -190,6 +192,7 @@ class PoolingOptions:
     neighbour_share: float = 0.0
     late_window: int | None = None
     pieces: int | None = None
+    embed_title: float = 0.0
 
     def __str__(self) -> str:
         """Return the settings in words, without those that change nothing."""
@@ -202,6 +205,8 @@ class PoolingOptions:
             words.append(f"a share of {self.neighbour_share:g} from the neighbours")
         if self.pieces is not None:
             words.append(f"pieces of {self.pieces} tokens")
+        if self.embed_title:
+            words.append(f"a share of {self.embed_title:g} from the title")
         return ", ".join(words)
 
 
@@ -326,10 +331,12 @@ def check_pooling(options: PoolingOptions, encoder: Encoder) -> None:
     ):
         if value not in known:
             raise UsageError(f"{setting(name)}: {value!r} is not known; choose one of {', '.join(known)}")
-    if not 0 <= options.neighbour_share <= 1:
-        raise UsageError(
-            f"{setting('neighbour_share')} {options.neighbour_share} is not a share; give 0 to 1, such as 0.3"
-        )
+    for name, share in (
+        ("neighbour_share", options.neighbour_share),
+        ("embed_title", options.embed_title),
+    ):
+        if not 0 <= share <= 1:
+            raise UsageError(f"{setting(name)} {share} is not a share; give 0 to 1, such as 0.2")
     if options.pieces is not None and options.pieces < 1:
         raise UsageError(f"{setting('pieces')} {options.pieces}: give 1 token or more per piece, such as 32")
     if options.late_window is not None and options.pooling == "naive":
@@ -363,3 +370,8 @@ def _check_hosted_pooling(options: PoolingOptions, encoder: Encoder) -> None:
                 f"{setting(name)} {value}: {encoder.identity.model} is hosted and gives vectors of whole chunks, this "
                 "needs those of tokens; leave it out, or use a model on this machine"
             )
+    if options.embed_title:
+        raise UsageError(
+            f"{setting('embed_title')} {options.embed_title:g}: {encoder.identity.model} is hosted, and would need one "
+            "more request for each title and heading; leave it out, or use a model on this machine"
+        )

@@ -69,19 +69,22 @@ def test_embed_prints_unit_vectors_and_late_is_not_naive(document: Path) -> None
         assert row["vector"] != other["vector"]
 
 
-def test_embed_takes_the_settings_of_the_pooling(document: Path) -> None:
+def test_embed_takes_the_settings_of_the_pooling(tmp_path: Path) -> None:
     """Without any, what measured best for the model; options without --pooling change that, with it the rest is off."""
     encoder = load_encoder(dtype="float32")
     measured = measured_pooling(encoder.identity)
     assert measured is not None
+    file = tmp_path / "berlin.md"
+    file.write_text(f"# Berlin\n\n{TEXT}")
     for given, options in (
         ((), measured.options),
         (("--neighbour-share", "0.4"), replace(measured.options, neighbour_share=0.4)),
         (("--pooling", "blend", "--token-weights", "sif"), PoolingOptions("blend", "sif")),
         (("--pooling", "late", "--late-window", "8"), PoolingOptions("late", late_window=8)),
+        (("--embed-title", "0.3"), replace(measured.options, embed_title=0.3)),
     ):
-        printed = rows(run("embed", document, "--max-tokens", "8", "--dtype", "float32", *given))
-        document_of = [Document("berlin.txt", TEXT)]
+        printed = rows(run("embed", file, "--max-tokens", "8", "--dtype", "float32", *given))
+        document_of = [Document("berlin.md", file.read_text(), "Berlin")]
         chunks = embed_documents(document_of, encoder=encoder, max_tokens=8, pooling=options)
         expected = [chunk.vector for chunk in raise_errors(chunks)]
         np.testing.assert_allclose([row["vector"] for row in printed], expected, atol=1e-5)  # type: ignore[arg-type]

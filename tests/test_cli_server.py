@@ -92,11 +92,16 @@ def test_an_index_shows_the_pooling_that_was_chosen(
         "sif",
         "--neighbour-share",
         "0.2",
+        "--embed-title",
+        "0.1",
         "--late-window",
         "24",
     )
     created = run("index", "create", index_name, *settings)
-    in_words = "blend pooling, windows of 24 tokens, sif token weights, a share of 0.2 from the neighbours"
+    in_words = (
+        "blend pooling, windows of 24 tokens, sif token weights, a share of 0.2 from the neighbours, "
+        "a share of 0.1 from the title"
+    )
     assert created.stderr.splitlines() == [
         f"index {index_name} created: fake/words, 16 dimensions, {in_words}"
     ]
@@ -106,6 +111,7 @@ def test_an_index_shows_the_pooling_that_was_chosen(
         "token_weights       sif",
         "neighbour_share     0.2",
         "late_window         24",
+        "embed_title         0.1",
     ):
         assert line in shown
     again = run("index", "create", index_name)

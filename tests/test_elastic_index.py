@@ -187,6 +187,7 @@ def stored_vector(client: Elasticsearch, name: str, identifier: str) -> list[flo
         (WordEncoder(), {"pooling": PoolingOptions(token_weights="sif")}, ["token_weights 'none'", "'sif'"]),
         (WordEncoder(), {"pooling": PoolingOptions(neighbour_share=0.3)}, ["neighbour_share 0.0", "0.3"]),
         (WordEncoder(), {"pooling": PoolingOptions(late_window=32)}, ["late_window None", "32"]),
+        (WordEncoder(), {"pooling": PoolingOptions(embed_title=0.1)}, ["embed_title 0.0", "0.1"]),
         (WordEncoder(), {"overlap": 9}, ["overlap 0", "9"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,13 +268,15 @@ VARIANTS = [
     Variant(PoolingOptions("late", pieces=1)),
     Variant(PoolingOptions("naive", "sif", pieces=4)),
     Variant(PoolingOptions("blend", "sif", 0.3, late_window=300, pieces=2), overlap=16),
+    Variant(PoolingOptions("blend", "sif", 0.3, late_window=300, pieces=2, embed_title=0.2), overlap=16),
 ]
 
 
 @pytest.mark.parametrize("max_tokens", [3, 9])
 def test_vectors_are_those_of_an_index(max_tokens: int, no_cache: ArrayCache) -> None:
     """Whatever the pooling and the letters, and also where a table is cut."""
-    encoder, documents = WordEncoder(window=400), [*HARD, *made_up_documents(4)]
+    titled = [replace(one, title=f"The title of {one.id}") for one in HARD]
+    encoder, documents = WordEncoder(window=400), [*titled, *made_up_documents(4)]
     encoder.tokenizer = SmallVocabulary()
     chunkings, _ = cut_documents(
         documents,
@@ -335,9 +338,9 @@ def test_the_tokens_of_a_variant_are_those_that_the_model_reads(
     late_window: int | None, no_cache: ArrayCache
 ) -> None:
     """A blend reads a document of one chunk once if it fits the late half's window, else as both halves."""
-    variant = Variant(PoolingOptions("blend", late_window=late_window), shared=False)
+    variant = Variant(PoolingOptions("blend", late_window=late_window, embed_title=0.1), shared=False)
     documents = [
-        Document("one chunk", "One two three four five."),
+        Document("one chunk", "One two three four five.", "Numbers " * 40),
         Document("one chunk, two windows", "Words " * 14 + "end."),
         *made_up_documents(2),
     ]

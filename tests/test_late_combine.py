@@ -41,7 +41,9 @@ OPTIONS = st.builds(
     st.sampled_from(["none", "sif"]),
     st.sampled_from([0.0, 0.3, 1.0]),
     pieces=st.sampled_from([None, 1, 2, 5]),
+    embed_title=st.sampled_from([0.0, 0.2, 1.0]),
 )
+TITLES = st.sampled_from(["", " ", "w3", "the new title of it", words(31), words(40, first=5)])
 
 
 class UnitEncoder(PositionEncoder):
@@ -74,14 +76,14 @@ def slowly(
         whole = encoder.encode_windows([ids[window.start : window.end]])[0]
         in_windows += list(whole[window.keep_start - window.start : window.keep_end - window.start])
 
-    def alone(first: int, end: int) -> list[FloatArray]:
+    def alone(own_ids: IntArray) -> list[FloatArray]:
         found = []
-        for window in choose_windows(encoder).plan(end - first, [0]):
-            whole = encoder.encode_windows([ids[first + window.start : first + window.end]])[0]
+        for window in choose_windows(encoder).plan(len(own_ids), [0]):
+            whole = encoder.encode_windows([own_ids[window.start : window.end]])[0]
             found += list(whole[window.keep_start - window.start : window.keep_end - window.start])
         return found
 
-    by_itself = [vector for first, end in pairwise(edges.tolist()) for vector in alone(first, end)]
+    by_itself = [vector for first, end in pairwise(edges.tolist()) for vector in alone(ids[first:end])]
 
     def mean(vectors: list[FloatArray], own_ids: IntArray) -> FloatArray:
         weights = [table(own_ids[place : place + 1])[0] for place in range(len(own_ids))]
@@ -96,15 +98,22 @@ def slowly(
         late, naive = (mean(vectors[first:end], ids[first:end]) for vectors in (in_windows, by_itself))
         return {"late": late, "naive": naive, "blend": unit(late + naive)}[options.pooling]
 
+    title_ids = encoder.tokenizer.tokenize(document.document.title).ids[:32]
+    title = mean(alone(title_ids), title_ids) if len(title_ids) else None
+
+    def titled(vector: FloatArray) -> FloatArray:
+        share = options.embed_title
+        return vector if title is None else unit((1 - share) * vector + share * title)
+
     rows = [row(first, end) for first, end in pairwise(edges.tolist())]
     chunks, pieces = [], []
     for place, (first, end) in enumerate(pairwise(edges.tolist())):
         near = [rows[other] for other in range(len(rows)) if 0 < abs(other - place) <= 2]
         share = options.neighbour_share if near else 0
         around = share * np.mean(near or [rows[place]], axis=0)
-        chunks.append(unit((1 - share) * rows[place] + around))
+        chunks.append(titled(unit((1 - share) * rows[place] + around)))
         cut = piece_edges(first, end, options.pieces) if options.pieces else []
-        pieces.append([unit((1 - share) * row(*edges) + around) for edges in cut])
+        pieces.append([titled(unit((1 - share) * row(*edges) + around)) for edges in cut])
     return chunks, pieces
 
 
@@ -124,16 +133,17 @@ def pieces_of(
     window=st.integers(2, 40),
     batch_tokens=st.integers(1, 90),
     options=OPTIONS,
+    title=TITLES,
 )
 @settings(deadline=None)
 def test_every_pooling_is_its_formula_in_any_windows_and_batches(
-    sizes: list[int], window: int, batch_tokens: int, options: PoolingOptions
+    sizes: list[int], window: int, batch_tokens: int, options: PoolingOptions, title: str
 ) -> None:
     encoder = UnitEncoder(window=window, batch_tokens=batch_tokens)
     text = " ".join(
         word for word, _ in zip(["the", "of", *words(150).split()], range(sum(sizes)), strict=False)
     )
-    document = chunked(text, sizes, encoder.tokenizer)
+    document = chunked(text, sizes, encoder.tokenizer, title=title)
     expected, expected_pieces = slowly(document, sizes, encoder, options)
     found = vectors_of([document], encoder, options)["d"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -146,15 +156,22 @@ def test_every_pooling_is_its_formula_in_any_windows_and_batches(
     documents=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=9), min_size=1, max_size=6),
     batch_tokens=st.integers(1, 200),
     options=OPTIONS,
+    title=TITLES,
 )
 @settings(deadline=None)
 def test_batching_changes_nothing_in_any_pooling(
-    documents: list[list[int]], batch_tokens: int, options: PoolingOptions
+    documents: list[list[int]], batch_tokens: int, options: PoolingOptions, title: str
 ) -> None:
-    """Invariant 5: neither a blend nor the neighbours reach into another document."""
+    """Invariant 5: neither a blend, nor the neighbours, nor a title reach into another document."""
     encoder = UnitEncoder(batch_tokens=batch_tokens)
     given_documents = [
-        chunked(words(sum(sizes), first=100 * number), sizes, encoder.tokenizer, f"d{number}")
+        chunked(
+            words(sum(sizes), first=100 * number),
+            sizes,
+            encoder.tokenizer,
+            f"d{number}",
+            f"{title} {number}" if number % 2 else title,
+        )
         for number, sizes in enumerate(documents)
     ]
     together = vectors_of(given_documents, encoder, options)
@@ -206,14 +223,15 @@ def test_a_character_of_several_tokens_may_lie_in_two_pieces() -> None:
 def test_token_vectors_that_are_kept_give_the_same_chunk_vectors(pooling: str, weights: str) -> None:
     """What the model gave once serves every pooling, without running it again."""
     encoder = UnitEncoder(window=100)
-    document = chunked("the cat of the house sat by me", [3, 2, 3], encoder.tokenizer)
-    options = PoolingOptions(pooling, weights, 0.3)  # type: ignore[arg-type]
+    document = chunked("the cat of the house sat by me", [3, 2, 3], encoder.tokenizer, title="house")
+    options = PoolingOptions(pooling, weights, 0.3, embed_title=0.2)  # type: ignore[arg-type]
     ids, owner = document.tokens.ids, np.array([0, 0, 0, 1, 1, 2, 2, 2], dtype=np.int32)
     alone = encoder.encode_windows([ids[:3], ids[3:5], ids[5:]])
     found = chunk_vectors(
         options,
         late=TokenVectors(encoder.encode_windows([ids])[0], ids, owner),
         naive=TokenVectors(np.concatenate(alone), ids, owner),
+        titles=np.repeat(encoder.finish(encoder.encode_windows([ids[4:5]])[0]), 3, axis=0),
         weights=SifWeights(encoder.tokenizer) if weights == "sif" else None,
         finish=encoder.finish,
     )
@@ -276,6 +294,7 @@ def test_only_rows_that_wait_are_kept() -> None:
         (PoolingOptions(token_weights="idf"), "token_weights: 'idf' is not known"),  # type: ignore[arg-type]
         (PoolingOptions(neighbour_share=1.5), "neighbour_share 1.5 is not a share"),
         (PoolingOptions(neighbour_share=float("nan")), "neighbour_share nan is not a share"),
+        (PoolingOptions(embed_title=-0.1), "embed_title -0.1 is not a share"),
         (PoolingOptions(pieces=0), "pieces 0: give 1 token or more"),
         (PoolingOptions(late_window=17), "late_window 17: choose 1 to 16 tokens"),
         (PoolingOptions("naive", late_window=8), "late_window 8: naive pooling"),

@@ -34,15 +34,18 @@ def words(count: int, *, first: int = 0) -> str:
     return " ".join(f"w{number}" for number in range(first, first + count))
 
 
-def chunked(text: str, sizes: list[int], tokenizer: WordTokenizer, name: str = "d") -> ChunkedDocument:
+def chunked(
+    text: str, sizes: list[int], tokenizer: WordTokenizer, name: str = "d", title: str = ""
+) -> ChunkedDocument:
     """A document of words, cut into chunks of so many words."""
     tokens = tokenizer.tokenize(text)
+    tokenizer.tokenize(title)  # now, as each new word changes the weights of all others
     edges = np.cumsum([0, *sizes])
     assert edges[-1] == len(tokens)
     spans = tuple(
         ChunkSpan(int(tokens.offsets[a, 0]), int(tokens.offsets[b - 1, 1])) for a, b in pairwise(edges)
     )
-    return ChunkedDocument(Document(name, text), spans, tokens)
+    return ChunkedDocument(Document(name, text, title), spans, tokens)
 
 
 def vectors_of(

@@ -50,7 +50,7 @@ def scores(gain: float, noise: float = 0.1) -> npt.NDArray[np.float64]:
 def combination(pooling: str, mode: str = "hybrid", max_tokens: int = 128, **others: Any) -> Combination:
     settings: dict[str, Any] = {
         "token_weights": "none", "neighbour_share": 0.0, "late_window": None, "overlap": None,
-        "pieces": None, **others,
+        "pieces": None, "embed_title": 0.0, **others,
     }  # fmt: skip
     return Combination("fake/words", 64, "sentences", max_tokens, pooling, mode=cast("Any", mode), **settings)
 
@@ -141,6 +141,7 @@ def test_the_baseline_has_the_settings_of_a_new_index_where_they_were_measured()
         combination("late", overlap=16),
         combination("blend", token_weights="sif", neighbour_share=0.2, late_window=96, overlap=32),
         combination("blend", token_weights="sif", pieces=32),
+        combination("naive", embed_title=0.1),
         combination("", "bm25", max_tokens=32),
     ],
 )
@@ -157,7 +158,7 @@ def test_the_commands_are_understood(made: Combination) -> None:
     settings = parsed[0].params
     assert (settings["name"], settings["max_tokens"]) == ("my-index", made.max_tokens)
     chosen: Any = (
-        made.pooling, made.token_weights, made.neighbour_share, made.late_window, made.pieces
+        made.pooling, made.token_weights, made.neighbour_share, made.late_window, made.pieces, made.embed_title
     )  # fmt: skip
     expected = PoolingOptions(*chosen)
     given = PoolingChoice({name: settings[name] for name in PoolingOptions.__dataclass_fields__})

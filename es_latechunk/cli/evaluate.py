@@ -173,6 +173,12 @@ def other_model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="TOKENS,...",
     help="Sizes of pieces with vectors of their own; each is compared with none. See docs/quality.md.",
 )
+@several(
+    "--embed-title",
+    click.FloatRange(0, 1),
+    metavar="SHARE,...",
+    help="Parts of a vector that come from the title and the headings. Default: that of the pooling, or else 0.",
+)
 @click.option(
     "--exact-windows",
     is_flag=True,
@@ -335,6 +341,7 @@ def evaluate(
                 late_windows=late_window or (None,),
                 overlaps=overlap or (None,),
                 pieces=(None, *pieces),
+                embed_titles=wanted.pop("embed_title") or (None,),
                 shared_windows=not exact_windows,
                 modes=wanted.pop("mode"),
             ),

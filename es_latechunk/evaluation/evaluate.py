@@ -76,7 +76,8 @@ T = TypeVar("T")
 class Axes:
     """The settings that are combined with each other, for each encoder. A `None` is the encoder's default.
 
-    Without `poolings`, what measured best for the encoder is compared with late and naive pooling.
+    Without `poolings`, what measured best for the encoder is compared with late and naive pooling, which then have no
+    share of the title unless `embed_titles` says so.
 
     `shared_windows=False` gives the vectors that an index has, by one pass through the model for each chunking.
     """
@@ -89,6 +90,7 @@ class Axes:
     late_windows: Sequence[int | None] = (None,)
     overlaps: Sequence[int | None] = (None,)
     pieces: Sequence[int | None] = (None,)
+    embed_titles: Sequence[float | None] = (None,)
     modes: Sequence[Mode] = MODES
     shared_windows: bool = True
 
@@ -112,6 +114,13 @@ class Axes:
             replace(variant, options=replace(variant.options, pieces=size))
             for variant in made
             for size in self.pieces
+        ]
+        made = [
+            variant
+            if share is None
+            else replace(variant, options=replace(variant.options, embed_title=share))
+            for variant in made
+            for share in self.embed_titles
         ]
         return list(dict.fromkeys(made))
 
@@ -272,6 +281,7 @@ def _combination(chunking: Chunking, variant: Variant | None, mode: Mode) -> Com
         options.late_window,
         variant.overlap if variant else None,
         options.pieces,
+        options.embed_title,
         mode,
     )
 

@@ -2,11 +2,13 @@
 
 All functions take and return one row per chunk, in the order of the document. The order of the whole way is: weighted
 mean of token vectors, the encoder's `finish` (Dense layers, Matryoshka cut, length 1), sum of both halves, share of the
-neighbours; the vectors have length 1 after each of the last three. A piece of a chunk goes the same way beside it.
+neighbours, share of the title; the vectors have length 1 after each of the last four. A piece of a chunk goes the same
+way beside it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +17,7 @@ import numpy as np
 
 from es_latechunk.late.pieces import ChunkRows, PieceSpans, join_rows, rows_without_pieces
 from es_latechunk.late.pool import l2_normalise, mean_by_chunk
+from es_latechunk.late.title import mix_titles
 from es_latechunk.types import ChunkedDocument, FloatArray, IntArray, PieceVector, PoolingOptions
 
 REACH = 2  # neighbours are the chunks at distance 1 and 2
@@ -38,14 +41,16 @@ def chunk_vectors(
     *,
     late: TokenVectors | None = None,
     naive: TokenVectors | None = None,
+    titles: FloatArray | None = None,
     weights: Callable[[IntArray], FloatArray] | None = None,
     finish: Callable[[FloatArray], FloatArray] = l2_normalise,
 ) -> FloatArray:
     """Return the vectors (N, dim) of a whole document's chunks, from token vectors that the model has given before.
 
     `late` is needed for the poolings late and blend, `naive` (the chunks, each read alone, one after the other) for
-    naive and blend. `weights` gives each token id (T,) its weight (T,); `finish` is the encoder's. `late_window` of the
-    options has no effect here, as it determined the token vectors, and neither have `pieces`.
+    naive and blend, and `titles` (N, dim), as for `mix_titles`, for their share. `weights` gives each token id (T,) its
+    weight (T,); `finish` is the encoder's. `late_window` of the options has no effect here, as it determined the token
+    vectors, and neither have `pieces`.
     """
     wanted = {"late": [late], "naive": [naive], "blend": [late, naive]}[options.pooling]
     parts = []
@@ -55,7 +60,12 @@ def chunk_vectors(
         weighed = None if weights is None else weights(tokens.ids)
         parts.append(finish(mean_by_chunk(tokens.vectors, tokens.owner, weighed)))
     vectors = parts[0] if len(parts) == 1 else blend(*parts)
-    return mix_neighbours(vectors, options.neighbour_share) if options.neighbour_share else vectors
+    mixed = mix_neighbours(vectors, options.neighbour_share)
+    if not options.embed_title:
+        return mixed
+    if titles is None:
+        raise ValueError("a share of the title needs vectors of the titles, which were not given")
+    return mix_titles(rows_without_pieces(mixed), titles, options.embed_title).vectors
 
 
 def blend(late: FloatArray, naive: FloatArray) -> FloatArray:
@@ -92,7 +102,7 @@ def blend_rows(late: ChunkRows, naive: ChunkRows) -> ChunkRows:
 
 def mix_rows(rows: ChunkRows, share: float) -> ChunkRows:
     """Do what `mix_neighbours` does; a piece gets the same share of the same mean as the chunk that it belongs to."""
-    if len(rows) < 2:
+    if len(rows) < 2 or not share:
         return rows
     means = _neighbour_means(rows.vectors)
     means_of_pieces = np.repeat(means, rows.counts, axis=0)
@@ -108,7 +118,8 @@ class PooledChunks:
     """`rows` of length 1 of a document's chunks `first` ... `first + N - 1`, from one way of reading it.
 
     `alone` is True if the model read each chunk alone, False if it read windows of the document. If the document is one
-    chunk in one window, it was read in `both` ways at once.
+    chunk in one window, it was read in `both` ways at once. If it is the `title_of` some chunks, so many from `first`,
+    there is one row, which comes before those of the chunks.
     """
 
     chunked: ChunkedDocument
@@ -116,6 +127,7 @@ class PooledChunks:
     rows: ChunkRows
     alone: bool
     both: bool = False
+    title_of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +148,7 @@ def combine(pooled: Iterable[PooledChunks | T], options: PoolingOptions) -> Iter
     """Make the final vectors of a stream of documents, each in order; anything else passes through unchanged.
 
     Blocks of a document follow each other, with no block of another document in between. Only the rows that wait for
-    their other half or their neighbours are kept.
+    their other half or their neighbours are kept, and the titles of such rows.
     """
     document: _OpenDocument | None = None
     for block in pooled:
@@ -160,6 +172,7 @@ class _OpenDocument:
             True: [],
             False: [],
         }  # rows that wait for their other half
+        self._titles: deque[PooledChunks] = deque()  # of chunks that are not finished
         self._kept: ChunkRows | None = None  # rows that wait for neighbours, or are neighbours of such
         self._spans = None if options.pieces is None else PieceSpans(chunked, options.pieces)
         self._first = 0  # the ordinal of the first kept row
@@ -167,6 +180,9 @@ class _OpenDocument:
 
     def add(self, block: PooledChunks) -> EmbeddedChunks | None:
         """Take the rows of a block; return those that are finished now, if there are any."""
+        if block.title_of:
+            self._titles.append(block)
+            return None
         halves = self._options.pooling == "blend" and not block.both
         rows = self._joined(block) if halves else block.rows
         if not len(rows):
@@ -179,13 +195,25 @@ class _OpenDocument:
         first = min(max(ready - REACH, 0) if share else ready, known)
         finished = None
         if ready > self._done:
-            mixed = mix_rows(kept, share) if share else kept
-            own = mixed.part(self._done - self._first, ready - self._first)
+            own = mix_rows(kept, share).part(self._done - self._first, ready - self._first)
+            if self._titles:
+                own = mix_titles(own, self._titles_of(self._done, ready), self._options.embed_title)
             finished = EmbeddedChunks(self.chunked, self._done, own.vectors, last, self._pieces(own))
             kept = kept.part(first - self._first, len(kept))
             self._first, self._done = first, ready
         self._kept = kept
         return finished
+
+    def _titles_of(self, first: int, end: int) -> FloatArray:
+        """Return the vectors of the titles of the chunks `first` ... `end - 1`, and forget those of no later chunk."""
+        found = np.zeros((end - first, self._titles[0].rows.vectors.shape[1]), dtype=np.float32)
+        while self._titles and (title := self._titles[0]).first < end:
+            after = title.first + title.title_of
+            found[max(title.first - first, 0) : max(after - first, 0)] = title.rows.vectors
+            if after > end:
+                break
+            self._titles.popleft()
+        return found
 
     def _pieces(self, rows: ChunkRows) -> tuple[tuple[PieceVector, ...], ...]:
         if self._spans is None:

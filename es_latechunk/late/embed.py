@@ -25,6 +25,7 @@ from es_latechunk.late.pieces import (
     spread_evenly,
 )
 from es_latechunk.late.pool import ChunkAccumulator, PartialSums, sum_by_chunk
+from es_latechunk.late.title import title_runs
 from es_latechunk.late.token_weights import SifWeights
 from es_latechunk.late.windows import Windows, choose_windows, plan_batches
 from es_latechunk.stages import StageClock
@@ -75,8 +76,10 @@ def embed_chunks(
     pooled: Iterator[PooledChunks | DocumentError | T]
     if isinstance(encoder, TokenEncoder):
         windows = windows or choose_windows(encoder, late_window=options.late_window)
-        unit_windows = clock.timed("chunk", _unit_windows(documents, encoder, options, windows))
-        pooled = _embed_windows(unit_windows, encoder, clock)
+        unit_windows = _unit_windows(documents, encoder, options, windows)
+        if options.embed_title:
+            unit_windows = _with_titles(unit_windows, encoder)
+        pooled = _embed_windows(clock.timed("chunk", unit_windows), encoder, clock)
     else:
         chunked = clock.timed("chunk", documents)
         pooled = _embed_remotely(chunked, cast("ChunkEncoder", encoder), options.pooling, clock)
@@ -116,16 +119,17 @@ def _header_above(headers: Sequence[_Header], token: int) -> IntArray:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A text that the model encodes as one: a whole document (late), or a single chunk (naive)."""
+    """A text that the model encodes as one: a whole document (late), a single chunk (naive), or a title."""
 
     chunked: ChunkedDocument
     ids: IntArray
     owner: IntArray  # the chunk of each token, counted from 0 in this unit
-    first: int  # the ordinal of this unit's chunk 0
+    first: int  # the ordinal of this unit's chunk 0, or of the first chunk below this title
     weigh: SifWeights | None  # None: all tokens weigh the same
     headers: tuple[_Header, ...] = ()  # of its tables, if it has more than one window
     alone: bool = False
     both: bool = False  # read alone and in a window of the document, as it is one chunk and fits the window
+    title_of: int = 0  # so many chunks; 0: it is no title
     pieces: Pieces | None = None  # of its chunks, if they have vectors too
     accumulator: ChunkAccumulator = field(init=False)
 
@@ -239,6 +243,32 @@ def _chunks_alone(
         yield _Unit(chunked, ids, chunk, ordinal, weigh, alone=True, pieces=own)
 
 
+def _with_titles(unit_windows: Iterable[_UnitWindow | T], encoder: TokenEncoder) -> Iterator[_UnitWindow | T]:
+    """Yield windows as they come, and each title with its headings before the first window of a chunk below it."""
+    windows = Windows(encoder.window_tokens, 0)
+    chunked: ChunkedDocument | None = None
+    titles: Iterator[_Unit] = iter(())
+    title: _Unit | None = None
+    for window in unit_windows:
+        if isinstance(window, _UnitWindow):
+            unit = window.unit
+            if chunked is not unit.chunked:
+                chunked = unit.chunked
+                titles = _titles(chunked, encoder.tokenizer, unit.weigh)
+                title = next(titles, None)
+            reached = unit.first + int(unit.owner[window.window.keep_end - 1])
+            while title is not None and title.first <= reached:
+                yield from title.windows(windows)
+                title = next(titles, None)
+        yield window
+
+
+def _titles(chunked: ChunkedDocument, tokenizer: Tokenizer, weigh: SifWeights | None) -> Iterator[_Unit]:
+    for run in title_runs(chunked, tokenizer):
+        owner = np.zeros(len(run.text.tokens), dtype=np.int32)
+        yield _Unit(chunked, run.text.tokens.ids, owner, run.first, weigh, title_of=run.count)
+
+
 def _embed_windows(
     unit_windows: Iterable[_UnitWindow | T], encoder: TokenEncoder, clock: StageClock
 ) -> Iterator[PooledChunks | T]:
@@ -321,7 +351,14 @@ def _pooled(
         if len(rows):
             unit = window.unit
             own = vectors.part(done, done + len(rows))
-            yield PooledChunks(unit.chunked, unit.first + first, own, alone=unit.alone, both=unit.both)
+            yield PooledChunks(
+                unit.chunked,
+                unit.first + first,
+                own,
+                alone=unit.alone,
+                both=unit.both,
+                title_of=unit.title_of,
+            )
             done += len(rows)
 
 

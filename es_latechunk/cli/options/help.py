@@ -16,7 +16,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "from_index", "format", "include", "exclude", "encoding", "text_field", "id_field", "max_document_bytes",
     ),
     "Chunks": (
-        "chunker", "max_tokens", "pooling", "token_weights", "neighbour_share", "late_window", "pieces", "overlap",
+        "chunker", "max_tokens", "pooling", "token_weights", "neighbour_share", "late_window", "pieces",
+        "embed_title", "overlap",
     ),
     "Cluster": ("cluster", "ray_address", "encoders", "encoder_resources"),
     "Elasticsearch": ("quantization", "shards", "replicas", "no_context_fields", "language", "metadata", "mapping"),

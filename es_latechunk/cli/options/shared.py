@@ -177,6 +177,12 @@ POOLING = (
         metavar="TOKENS",
         help="Give each chunk more vectors, one per piece of so many tokens; the best piece counts in a search.",
     ),
+    click.option(
+        "--embed-title",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        help="Part of a vector that comes from the document's title and the headings above the chunk, such as 0.1.",
+    ),
 )
 overlap_option = click.option(
     "--overlap",

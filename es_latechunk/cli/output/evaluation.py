@@ -56,6 +56,7 @@ def result_row(report: EvaluationReport, result: EvaluatedCombination) -> dict[s
         "late_window": combination.late_window,
         "overlap": combination.overlap,
         "pieces": combination.pieces,
+        "embed_title": combination.embed_title,
         "mode": combination.mode,
         "index": combination.index or None,
         "baseline": result is report.baseline,
@@ -167,7 +168,9 @@ def recommended_commands(
     chosen: dict[str, object] = {"max_tokens": combination.max_tokens}
     if combination.pooling:
         chosen["pooling"] = combination.pooling
-    others = ("chunker", "token_weights", "neighbour_share", "late_window", "overlap", "pieces")
+    others = (
+        "chunker", "token_weights", "neighbour_share", "late_window", "overlap", "pieces", "embed_title",
+    )  # fmt: skip
     chosen |= {
         name: getattr(combination, name) for name in others if getattr(combination, name) != DEFAULTS[name]
     }

@@ -91,13 +91,14 @@ def _read_pooling(entry: Mapping[str, Any], index: str) -> PoolingOptions:
             if name in entry and name != "pooling"
         },
     )
-    window, share, pieces = options.late_window, options.neighbour_share, options.pieces
+    window, pieces = options.late_window, options.pieces
     for name, known in (
         ("pooling", options.pooling in POOLINGS),
         ("token_weights", options.token_weights in TOKEN_WEIGHTS),
-        ("neighbour_share", type(share) in (int, float) and 0 <= share <= 1),
+        ("neighbour_share", _is_share(options.neighbour_share)),
         ("late_window", window is None or (type(window) is int and window > 0)),
         ("pieces", pieces is None or (type(pieces) is int and pieces > 0)),
+        ("embed_title", _is_share(options.embed_title)),
     ):
         if not known:
             raise IndexMismatchError(
@@ -105,6 +106,10 @@ def _read_pooling(entry: Mapping[str, Any], index: str) -> PoolingOptions:
                 "know"
             )
     return options
+
+
+def _is_share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
 
 
 def check_encoder(index: str, recorded: EncoderIdentity, given: EncoderIdentity) -> None:

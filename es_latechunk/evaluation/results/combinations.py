@@ -33,6 +33,7 @@ class Combination:
     late_window: int | None
     overlap: int | None
     pieces: int | None
+    embed_title: float
     mode: Mode
     index: str = ""
 
@@ -43,6 +44,7 @@ class Combination:
         words.append(f"neighbours={self.neighbour_share:g}" if self.neighbour_share else "")
         sizes = (("late-window", self.late_window), ("overlap", self.overlap), ("pieces", self.pieces))
         words += [f"{name}={value}" for name, value in sizes if value is not None]
+        words.append(f"title={self.embed_title:g}" if self.embed_title else "")
         return " ".join(filter(None, words))
 
     @property

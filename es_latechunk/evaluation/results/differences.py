@@ -23,6 +23,7 @@ DEFAULTS = {
     "late_window": None,
     "overlap": None,
     "pieces": None,
+    "embed_title": 0.0,
     "mode": "hybrid",
     "index": "",
 }

@@ -95,7 +95,12 @@ def _pooling_verdict(chosen: CombinationResult, results: Sequence[CombinationRes
     """Compare late with naive pooling, at the chosen chunks and search, if both were measured there."""
 
     def rest(combination: Combination) -> Combination:
-        plain: dict[str, Any] = {"pooling": "", "token_weights": "none", "neighbour_share": 0.0}
+        plain: dict[str, Any] = {
+            "pooling": "",
+            "token_weights": "none",
+            "neighbour_share": 0.0,
+            "embed_title": 0.0,
+        }
         return replace(combination, **plain, late_window=None, overlap=None)
 
     same = [one for one in results if rest(one.combination) == rest(chosen.combination)]
@@ -133,6 +138,8 @@ def described(combination: Combination, results: Sequence[CombinationResult]) ->
             details.append(f"overlap {combination.overlap}")
         if combination.pieces is not None:
             details.append(f"pieces of {combination.pieces} tokens")
+        if combination.embed_title:
+            details.append(f"title share {combination.embed_title:g}")
         if differs("window"):
             details.append(f"window {combination.window}")
         if differs("model"):

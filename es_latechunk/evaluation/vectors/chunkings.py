@@ -15,6 +15,7 @@ from es_latechunk.evaluation.vectors.source import ReadDocument, Reading, Vector
 from es_latechunk.late import choose_windows, is_read_once
 from es_latechunk.late.combine import blend_rows, mix_rows
 from es_latechunk.late.pieces import ChunkRows, count_pieces, join_rows, rows_without_pieces
+from es_latechunk.late.title import TitleRun, mix_titles, title_runs
 from es_latechunk.types import (
     ChunkedDocument,
     Document,
@@ -73,12 +74,17 @@ class Chunking:
                 for span, path in zip(spans, chunked.headings, strict=True)
             ]
 
-    def tokens_read(self, readings: Sequence[Reading]) -> int:
-        """Return how many tokens the model reads for all documents; windows read those of their overlap twice.
+    def titles(self) -> Iterator[list[TitleRun]]:
+        """Yield the titles and headings above the chunks of each document."""
+        for chunked in self.documents:
+            yield list(title_runs(chunked, self.encoder.tokenizer))
 
-        `readings` are those of `Variant.readings`.
-        """
+    def tokens_read(self, variant: Variant) -> int:
+        """Return how many tokens the model reads for all documents; windows read those of their overlap twice."""
+        readings = variant.readings(self.encoder)
         total = 0
+        if variant.options.embed_title:
+            total += sum(len(run.text.tokens) for runs in self.titles() for run in runs)
         for chunked in self.documents:
             count = len(chunked.tokens)
             for reading in readings:
@@ -226,6 +232,25 @@ class ChunkingVectors:
         for reading, weights in wanted.items():
             if reading not in self._instead:
                 self._read[reading] = self._read_all(reading, sorted(weights), source, on_progress)
+        titled = {one.options.token_weights for one in variants if one.options.embed_title}
+        # By the weights and the number of the chunking: the vector of the title of each chunk of each document.
+        self._titles: dict[tuple[TokenWeights, int], list[FloatArray]] = {}
+        for name in sorted(titled):
+            self._read_titles(name, source)
+
+    def _read_titles(self, weights: TokenWeights, source: VectorSource) -> None:
+        """Read each different title with its headings once for all chunkings."""
+        runs = [list(chunking.titles()) for chunking in self._chunkings]
+        texts = {run.text.document.text: run.text for cut in runs for own in cut for run in own}
+        vectors = dict(zip(texts, source.embed_titles(list(texts.values()), weights), strict=True))
+        for number, chunking in enumerate(self._chunkings):
+            made = []
+            for chunked, own in zip(chunking.documents, runs[number], strict=True):
+                found = np.zeros((len(chunked.spans), chunking.encoder.dim), dtype=np.float32)
+                for run in own:
+                    found[run.first : run.first + run.count] = vectors[run.text.document.text]
+                made.append(found)
+            self._titles[weights, number] = made
 
     def _read_all(
         self,
@@ -256,10 +281,16 @@ class ChunkingVectors:
         for rows in zip(*(part.documents[options.token_weights] for part in parts), strict=True):
             wanted = rows if options.pieces else [rows_without_pieces(one.vectors) for one in rows]
             made = blend_rows(*wanted) if len(wanted) == 2 else wanted[0]
-            documents.append(mix_rows(made, options.neighbour_share) if options.neighbour_share else made)
-        as_indexed = replace(variant, shared=False).readings(chunking.encoder)
+            documents.append(mix_rows(made, options.neighbour_share))
+        if options.embed_title:
+            titles = self._titles[options.token_weights, number]
+            documents = [
+                mix_titles(rows, own, options.embed_title)
+                for rows, own in zip(documents, titles, strict=True)
+            ]
+        tokens = chunking.tokens_read(replace(variant, shared=False))
         seconds = sum(part.seconds for part in parts)
-        return Embedded(variant, join_rows(documents), chunking.tokens_read(as_indexed), seconds)
+        return Embedded(variant, join_rows(documents), tokens, seconds)
 
     @staticmethod
     def _zeros(chunking: Chunking, pieces: int | None) -> list[ChunkRows]:

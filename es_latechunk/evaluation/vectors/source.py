@@ -18,7 +18,7 @@ from es_latechunk.chunking.token_positions import (
     first_visible_characters,
     visible_characters,
 )
-from es_latechunk.errors import DocumentError
+from es_latechunk.errors import DocumentError, raise_errors
 from es_latechunk.evaluation.vectors.cache import ArrayCache, Arrays
 from es_latechunk.late import EmbeddedChunks, SifWeights, Windows, embed_chunks
 from es_latechunk.late.pieces import ChunkRows, count_pieces, cut_pieces, rows_without_pieces
@@ -211,6 +211,19 @@ class VectorSource:
             self._cache.put(key, arrays)
         rows: FloatArray = arrays["rows"]
         return rows
+
+    def embed_titles(self, titles: Sequence[ChunkedDocument], weights: TokenWeights) -> FloatArray:
+        """Return one vector per title (N, dim), as `embed_chunks` makes it."""
+        key = self._key(["titles", weights, *(title.document.text for title in titles)])
+        arrays = self._cache.get(key)
+        if arrays is None:
+            pooling = PoolingOptions("naive", weights)
+            blocks = raise_errors(embed_chunks(titles, encoder=self._encoder, pooling=pooling))
+            rows = [block.vectors for block in blocks]
+            arrays = {"rows": np.concatenate([*rows, np.zeros((0, self._encoder.dim), np.float32)])}
+            self._cache.put(key, arrays)
+        found: FloatArray = arrays["rows"]
+        return found
 
     def _rows(
         self, documents: Iterable[ChunkedDocument], reading: Reading, encoder: Encoder, names: Sequence[str]
