@@ -31,12 +31,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import documents
 import numpy as np
 import psutil
+import short_texts
 from elasticsearch import ApiError, Elasticsearch, TransportError
 from elasticsearch.helpers import scan
-from memory import WORKER, MemoryWatch, growth
+from process_memory import WORKER, MemoryWatch, growth
 
 from es_latechunk import connect, create_index, ingest, load_encoder
 from es_latechunk.chunking import chunk_document
@@ -143,7 +143,7 @@ def expected(client: Elasticsearch, index: str, path: Path) -> dict[str, str]:
     """What the index has to hold: a digest of each chunk's fields but the vector, by its id."""
     target = open_target(client, resolve(client, index), None, retry_for=60)
     found = {}
-    for document in documents.read(path):
+    for document in short_texts.read(path):
         doc_hash = document_hash(document, vectors=target.vectors)
         spans = chunk_document(document, chunker=target.chunker, tokenizer=target.encoder.tokenizer).spans
         for ordinal, span in enumerate(spans):
@@ -190,9 +190,9 @@ def vectors(client: Elasticsearch, index: str, doc_ids: list[str]) -> dict[str, 
 
 def largest_difference(client: Elasticsearch, index: str, path: Path, sample: int) -> tuple[int, float]:
     """Of any number of a vector to one process's, over a seeded sample of documents; and the number of vectors."""
-    count = sum(1 for _ in documents.read(path))
+    count = sum(1 for _ in short_texts.read(path))
     chosen = set(random.Random(SEED).sample(range(count), min(sample, count)))  # noqa: S311 - it must come again
-    picked = [document for number, document in enumerate(documents.read(path)) if number in chosen]
+    picked = [document for number, document in enumerate(short_texts.read(path)) if number in chosen]
     clean = f"{index}-clean"
     create_index(clean, encoder=load_encoder(), client=client)
     ingest(picked, index=clean, client=client)
@@ -280,7 +280,7 @@ def main() -> None:
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="soak-") as name, node() as url, connect(url=url) as client:
         path = Path(name) / "documents.jsonl"
-        documents.write(islice(documents.made(given.documents, SEED), given.documents), path)
+        short_texts.write(islice(short_texts.made(given.documents, SEED), given.documents), path)
         results = {"started": started, **soak(path, given, url, client)}
     given.output.write_text(json.dumps(results) + "\n", encoding="utf-8")
     for row in results["growth"]:
