@@ -3,17 +3,17 @@
     python benchmarks/poolings.py FOLDER [--max-tokens 64 --max-tokens 128] [--windows 96/32] [--questions 1500]
 
 FOLDER and its questions are those of search_quality.py; everything else is `es-latechunk evaluate`. "96/32" are windows
-of 96 tokens with an overlap of 32; a row without windows has the model's own. `cost` is the number of tokens that go
-through the model, special tokens not counted, per token of the documents. The table at the end has the means over all
-collections and sizes, and the differences to naive pooling and to late pooling in the model's own window with 95 %
-intervals (paired bootstrap over questions). What the model computes is kept in evaluate's cache, so that a second run
-costs little.
+of 96 tokens with an overlap of 32; a row without windows has the model's own. `tokens` is the number of tokens that go
+through the model, special tokens not counted, per token of the documents. The tables at the end have the means over all
+collections and sizes, and the differences to naive pooling and to the model's default with 95 % intervals (paired
+bootstrap over questions). What the model computes is kept in evaluate's cache, so that a second run costs little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -24,9 +24,13 @@ from es_latechunk.elastic.search.query import DEFAULT_BM25_WEIGHT
 from es_latechunk.evaluation.evaluate import Axes, measure_combinations
 from es_latechunk.evaluation.questions.read import Question
 from es_latechunk.evaluation.results.combinations import CombinationResult
+from es_latechunk.evaluation.results.measures import Interval
+from es_latechunk.evaluation.results.recommendation import shown
 from es_latechunk.evaluation.vectors.cache import ArrayCache, default_cache_folder
-from es_latechunk.types import ChunkSpan, Encoder
+from es_latechunk.models import measured_pooling
+from es_latechunk.types import ChunkSpan, Encoder, PoolingOptions
 
+PLACES = ("in-corpus", "in-document")
 SHARES = (0.0, 0.1, 0.2, 0.3)
 Scores = dict[tuple[str, str, str], dict[str, list[FloatArray]]]
 
@@ -81,10 +85,21 @@ def measured(
 def named(result: CombinationResult) -> str:
     """Return the pooling of a result as a row of the tables names it."""
     combination = result.combination
-    windows = f" {combination.late_window}/{combination.overlap}" if combination.late_window else ""
-    weights = "" if combination.token_weights == "none" else f", {combination.token_weights}"  # noqa: S105
-    share = f", share {combination.neighbour_share:g}" if combination.neighbour_share else ""
-    return f"{combination.pooling}{windows}{weights}{share}"
+    options = PoolingOptions(
+        combination.pooling or "late",
+        combination.token_weights,
+        combination.neighbour_share,
+        combination.late_window,
+    )
+    return named_settings(options, combination.overlap)
+
+
+def named_settings(options: PoolingOptions, overlap: int | None) -> str:
+    """Return a pooling as a row of the tables names it."""
+    windows = f" {options.late_window}/{overlap}" if options.late_window else ""
+    weights = "" if options.token_weights == "none" else f", {options.token_weights}"  # noqa: S105
+    share = f", share {options.neighbour_share:g}" if options.neighbour_share else ""
+    return f"{options.pooling}{windows}{weights}{share}"
 
 
 @click.command()
@@ -140,12 +155,32 @@ def main(
                 scores.setdefault((mode, name, where), {}).setdefault(collection, []).append(values)
             means = "/".join(f"{values.mean():.4f}" for values in found.values())
             click.echo(f"{collection:20} {result.combination.max_tokens:4} {mode:6} {name:30} {means}")
-    click.echo("\nMeans over all collections and sizes, and the differences to naive and to late\n")
-    for kind, name, where in sorted(scores):
-        own, cost = scores[kind, name, where], float(np.mean(costs[name]))
-        mean = np.mean([np.mean(values) for values in own.values()])
-        differences = "  ".join(difference(own, scores[kind, other, where]) for other in ("naive", "late"))
-        click.echo(f"{kind:6} {where:11} {name:30} {cost:.2f}  {mean:.4f}  {differences}")
+    best = measured_pooling(encoder.identity)
+    default = best and named_settings(best.options, best.overlap)
+    show(scores, costs, {"naive": "naive", **({default: "the default"} if default else {"late": "late"})})
+
+
+def show(scores: Scores, costs: Mapping[str, Sequence[float]], bases: Mapping[str, str]) -> None:
+    """Print a table for each mode, as Markdown: means over all collections and sizes, and differences to the bases."""
+    for mode in dict.fromkeys(mode for mode, _, _ in scores):
+        names = dict.fromkeys(name for kind, name, _ in scores if kind == mode)
+        known = {base: label for base, label in bases.items() if base in names}
+        heads = [f"to {label}, {where}" for label in known.values() for where in PLACES]
+        click.echo(f"\n{mode}\n\n| pooling | tokens | nDCG@10 | {' | '.join(heads)} |")
+        click.echo("|---" * (3 + len(heads)) + "|")
+        for name in names:
+            own = [scores[mode, name, where] for where in PLACES]
+            means = "/".join(short(np.mean([np.mean(values) for values in one.values()])) for one in own)
+            cells = [name, f"{np.mean(costs[name]):.1f}", means]
+            for base in known:
+                for one, where in zip(own, PLACES, strict=True):
+                    cells.append("" if name == base else difference(one, scores[mode, base, where]))
+            click.echo(f"| {' | '.join(cells)} |")
+
+
+def short(value: np.floating[Any]) -> str:
+    """Return a value between 0 and 1 as the tables have it."""
+    return f"{value:.3f}".removeprefix("0")
 
 
 def difference(own: Mapping[str, list[FloatArray]], other: Mapping[str, list[FloatArray]]) -> str:
@@ -157,7 +192,7 @@ def difference(own: Mapping[str, list[FloatArray]], other: Mapping[str, list[Flo
         resampled.append(values[picks].mean(axis=1))
         means.append(values.mean())
     low, high = np.percentile(np.mean(resampled, axis=0), [2.5, 97.5])
-    return f"{np.mean(means):+.4f} ({low:+.4f} to {high:+.4f})"
+    return shown(Interval(float(np.mean(means)), float(low), float(high)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from test_evaluation import questions_of, write_rows
 
 from es_latechunk import Document, search
 from es_latechunk.elastic.search.fusion import Candidate, convex_sum
-from es_latechunk.elastic.search.query import Mode
+from es_latechunk.elastic.search.query import PLAIN_WEIGHTS, Mode
 from es_latechunk.errors import UsageError
 from es_latechunk.evaluation.questions.read import Question
 from es_latechunk.evaluation.search.bm25 import ChunkText, ContextualBM25, analyse, stored_length
@@ -101,6 +101,29 @@ def test_the_ranking_is_that_of_the_index(
             assert score == pytest.approx(ours[hit.id], rel=2e-3, abs=2e-3)
 
 
+def test_bm25_without_neighbours_is_that_of_an_index_without_their_fields(elasticsearch_url: str) -> None:
+    documents = [*made_up_documents(), Document("titled", "Bread market.", "Falcon harbour")]
+    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
+        encoder = make_index(client, "plain", context_fields=False)
+        load(client, "plain", documents, encoder)
+        [chunking], _ = cut_documents(
+            documents,
+            encoders=[encoder],
+            chunkers=["sentences"],
+            max_tokens=[7],
+            on_progress=lambda *_: None,
+        )
+        words = ContextualBM25(chunking.contents(), field_weights=PLAIN_WEIGHTS, k1=1.2)
+        ids = chunking.ids()
+        for query, row in zip(QUERIES, words.scores(QUERIES), strict=True):
+            ours = {name: score for name, score in zip(ids, row.tolist(), strict=True) if score}
+            hits = search(query, index="plain", client=client, encoder=encoder, k=len(ids), mode="bm25")
+            assert {hit.id for hit in hits} == set(ours)
+            for hit in hits:
+                assert ours[hit.id] / max(ours.values()) == pytest.approx(hit.score / hits[0].score, rel=2e-3)
+        client.indices.delete(index="plain")
+
+
 def test_the_index_itself_measures_the_same(
     filled: tuple[Elasticsearch, WordEncoder, list[Document]],
     pieces: int | None,
@@ -178,6 +201,12 @@ def test_a_word_s_weight_by_hand() -> None:
     idf = np.log(1 + (2 - 1 + 0.5) / (1 + 0.5))
     assert scores[0] == pytest.approx([idf * 10 / (10 + 8), idf * 2 / (2 + 8)])
     assert not scores[1:].any()
+
+
+def test_fields_and_words_can_be_others() -> None:
+    chunks = [[ChunkText("Falcons.", "Harbour"), ChunkText("Bread.", "Harbour")]]
+    plain = ContextualBM25(chunks, field_weights={"content": 10}, analyser=lambda text: [text.rstrip("s.")])
+    assert (plain.scores(["Falcon", "Harbour"]) > 0).tolist() == [[True, False], [False, False]]
 
 
 @pytest.mark.parametrize(

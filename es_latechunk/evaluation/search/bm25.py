@@ -9,7 +9,7 @@ BM25Similarity and SmallFloat.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -62,19 +62,31 @@ def analyse(text: str) -> list[str]:
 
 
 class ContextualBM25:
-    """Scores all chunks for any query. `documents` holds the chunks of each document, in order."""
+    """Scores all chunks for any query. `documents` holds the chunks of each document, in order.
 
-    def __init__(self, documents: Iterable[Sequence[ChunkText]]) -> None:
+    `field_weights`, `k1` (by default, that of our indices) and `analyser`, from a text to its words, can be others, to
+    measure what they are worth.
+    """
+
+    def __init__(
+        self,
+        documents: Iterable[Sequence[ChunkText]],
+        *,
+        field_weights: Mapping[str, int] = CONTEXT_WEIGHTS,
+        k1: float | None = None,
+        analyser: Callable[[str], list[str]] = analyse,
+    ) -> None:
         from scipy import sparse
 
+        self._analyse = analyser
         self._ids: dict[str, int] = {}
         content, title, headings = _Counts(self._ids), _Counts(self._ids), _Counts(self._ids)
         document_of: list[int] = []
         for number, chunks in enumerate(documents):
             for chunk in chunks:
-                content.add(analyse(chunk.content))
-                title.add(analyse(chunk.title))
-                headings.add([word for heading in chunk.headings for word in analyse(heading)])
+                content.add(analyser(chunk.content))
+                title.add(analyser(chunk.title))
+                headings.add([word for heading in chunk.headings for word in analyser(heading)])
                 document_of.append(number)
         shape = (len(document_of), len(self._ids))
         own, titles, above = (
@@ -83,7 +95,9 @@ class ContextualBM25:
         )
         around = [_neighbours(np.array(document_of), distance) @ own for distance in (1, 2)]
         fields = dict(zip(CONTEXT_WEIGHTS, [own, *around, titles, above], strict=True))
-        self._weights = _weights(fields).T.tocsr()
+        self._weights = _weights(
+            [(weight, fields[name]) for name, weight in field_weights.items()], k1
+        ).T.tocsr()
 
     def scores(self, queries: Sequence[str]) -> FloatArray:
         """Return the scores (queries, chunks) float32; 0 if a chunk and its context have none of the words."""
@@ -92,7 +106,7 @@ class ContextualBM25:
         columns: list[int] = []
         ends = [0]
         for query in queries:
-            columns += [self._ids[word] for word in analyse(query) if word in self._ids]
+            columns += [self._ids[word] for word in self._analyse(query) if word in self._ids]
             ends.append(len(columns))
         ones = np.ones(len(columns))
         asked = sparse.csr_array((ones, columns, ends), shape=(len(queries), self._weights.shape[0]))
@@ -127,11 +141,14 @@ def _neighbours(document_of: npt.NDArray[np.intp], distance: int) -> Any:
     return sparse.csr_array((ones, (first, second)), shape=(len(document_of), len(document_of)))
 
 
-def _weights(weighted: Mapping[str, Any]) -> Any:
-    """Return the weight (N, V) of each word in each chunk: idf * tf / (tf + k1 * (1 - b + b * length / average))."""
-    boosts, fields = [float(CONTEXT_WEIGHTS[name]) for name in weighted], list(weighted.values())
+def _weights(weighted: Sequence[tuple[int, Any]], k1: float | None) -> Any:
+    """Return the weight (N, V) of each word in each chunk: idf * tf / (tf + k1 * (1 - b + b * length / average)).
+
+    `weighted` are the fields with their weights.
+    """
+    boosts, fields = [float(weight) for weight, _ in weighted], [field for _, field in weighted]
     similarity = load_template()["settings"]["index"]["similarity"]["default"]
-    k1, b = similarity["k1"], similarity["b"]
+    k1, b = similarity["k1"] if k1 is None else k1, similarity["b"]
     lengths = [np.asarray(field.sum(axis=1)).ravel() for field in fields]
     count = max(np.count_nonzero(length) for length in lengths)
     found_in = np.max([np.asarray((field > 0).sum(axis=0)).ravel() for field in fields], axis=0)
