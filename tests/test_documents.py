@@ -193,7 +193,7 @@ def test_a_file_of_unknown_kind_that_is_named_is_an_error(tmp_path: Path) -> Non
     path.write_text("text")
     assert read(path)[1] == [
         "a.log: is of an unknown format (.txt, .text, .md, .markdown, .html, .htm, .csv, "
-        ".jsonl, .ndjson, .pdf, .docx); give its format with format"
+        ".jsonl, .ndjson, .pdf, .docx, .parquet); give its format with format"
     ]
     assert [document.text for document in read(path, format="text")[0]] == ["text"]
 
