@@ -9,6 +9,7 @@ from es_latechunk.bootstrap import stage_index
 from es_latechunk.documents import SeenIds
 from es_latechunk.errors import DocumentError, UsageError, WriteError, setting
 from es_latechunk.ingest_stages import (
+    HashedDocument,
     changed_documents,
     count_stale,
     hashed_documents,
@@ -60,8 +61,8 @@ class IngestRun:
     - `max_prune`: the share of the index's documents (0 to 1) that pruning may remove. PreconditionError is raised if
       it would remove more, or if the source gave no document.
     - `wait`: wait until another load of the index ends, instead of raising IndexBusyError.
-    - `cluster`: the processes of this Ray cluster encode and write, while this one reads. They need a `client` that
-      `connect` has made (or none), and an `encoder` that is a function (or none).
+    - `cluster`: the processes of this Ray cluster read what `read_documents` gives, encode and write. They need a
+      `client` that `connect` has made (or none), and an `encoder` that is a function (or none).
 
     Looking up the index and loading the encoder raise IndexNotFoundError, and IndexMismatchError if the encoder is not
     the index's own; nothing is written then. Writing raises WriteError if the cluster fails for `retry_for` seconds, or
@@ -168,11 +169,16 @@ class IngestRun:
 
     def _results(self, session: LoadSession, seen: SeenIds) -> Iterator[DocumentResult]:
         target, counts = self._target, self._counts
-        hashed = hashed_documents(self._documents, seen, target.vectors)
+
+        def hashed(
+            documents: Iterable[Document | DocumentError],
+        ) -> Iterator[HashedDocument | DocumentResult]:
+            return hashed_documents(documents, seen, target.vectors)
+
         if self._cluster:
-            yield from self._cluster.results(hashed, session, counts)
+            yield from self._cluster.results(self._documents, hashed, session, counts)
         else:
-            changed = changed_documents(hashed, target, session, counts.clock)
+            changed = changed_documents(hashed(self._documents), target, session, counts.clock)
             yield from written(changed, target, session, counts)
         if session.ownership is None:
             for result in interfered(target, session, seen):

@@ -19,7 +19,10 @@ import faults
 import pytest
 from indices import WordEncoder, _stable_id
 
+from es_latechunk.documents.parts import FilePart
+from es_latechunk.errors import LateChunkError
 from es_latechunk.scale.cluster import load_cloudpickle
+from es_latechunk.scale.readers import ReadBlock, ReaderProcess
 from es_latechunk.types import FloatArray, IntArray
 
 POISON = "strychnine"
@@ -43,6 +46,17 @@ class TestEncoder(WordEncoder):
         if any(_stable_id(LINGER) in window for window in windows):
             wait_for((self._folder / RELEASED).exists)
         return super().encode_windows(windows)
+
+
+class TestReader(ReaderProcess):
+    """Its process ends when it is to read a file with a certain name."""
+
+    __test__ = False
+
+    def begin(self, parts: Sequence[FilePart], skip: int) -> ReadBlock | LateChunkError:
+        if any(POISON in part.file.id for part in parts[:1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().begin(parts, skip)
 
 
 def load_words(folder: Path, recorded: Any) -> WordEncoder:

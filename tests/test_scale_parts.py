@@ -182,6 +182,7 @@ def test_a_client_of_connect_goes_to_another_process_with_its_certificate(
     ("options", "message"),
     [
         ({"encoders": 0}, "encoders 0: give 1 or more"),
+        ({"readers": -1}, "readers -1: give 0 or more"),
         ({"encoder_cpus": 0}, "encoder_resources cpu=0: an encoder needs at least cpu=1"),
         ({"encoder_gpus": -1}, "encoder_resources cpu=1,gpu=-1: an encoder needs"),
         (
@@ -234,6 +235,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     ("words", "message"),
     [
         (["--encoders", "2"], "--encoders is of no use without --cluster ray; add it"),
+        (["--readers", "2"], "--readers is of no use without --cluster ray; add it"),
         (["--encoder-resources", "cpu=2"], "--encoder-resources is of no use without --cluster ray; add it"),
         (["--ray-address", "auto"], "--ray-address is of no use without --cluster ray; add it"),
         (

@@ -2,7 +2,16 @@
 
 from es_latechunk.documents.ids import USED_BEFORE, SeenIds, document_hash, unique_documents
 from es_latechunk.documents.options import DEFAULT_MAX_DOCUMENT_BYTES, FORMATS
-from es_latechunk.documents.read import STDIN, check_sources, count_bytes, parse_sources, read_documents
+from es_latechunk.documents.parts import PartReading
+from es_latechunk.documents.read import (
+    STDIN,
+    Item,
+    SourceDocuments,
+    check_sources,
+    count_bytes,
+    parse_sources,
+    read_documents,
+)
 from es_latechunk.documents.remote.address import shown_source
 from es_latechunk.documents.sources import printable
 
@@ -11,7 +20,10 @@ __all__ = [
     "FORMATS",
     "STDIN",
     "USED_BEFORE",
+    "Item",
+    "PartReading",
     "SeenIds",
+    "SourceDocuments",
     "check_sources",
     "count_bytes",
     "document_hash",

@@ -22,18 +22,22 @@ MOST_DIGITS, LONGEST_NUMBER = 4300, 40
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_jsonl(stream: BinaryIO, file_id: str, reading: Reading) -> Iterator[Document | DocumentError]:
+def read_jsonl(
+    stream: BinaryIO, file_id: str, reading: Reading, *, begins_file: bool = True
+) -> Iterator[Document | DocumentError]:
     """Yield one document for each line `{"id": ..., "text": ..., ...}`; blank lines are skipped.
 
     `id` is a string or an integer; without it, the id is that of the file with the number of the line. `chunks` are
     chunk boundaries of the caller, [[start, end], ...] in characters. Any other key, and each key of an object named
     `metadata`, becomes metadata. JSON is UTF-8, so no other encoding is guessed. A line that cannot be used becomes a
-    DocumentError.
+    DocumentError. A byte order mark is looked for only where the stream begins with the file.
     """
-    stream, encoding = reading.by_lines(stream, file_id)
+    encoding = reading.encoding
+    if begins_file:
+        stream, encoding = reading.by_lines(stream, file_id)
     lines, reported = bounded_lines(stream, reading.max_document_bytes), False
     for number, line in enumerate(lines, 1):
-        line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+        line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 and begins_file else line
         if not line.strip():
             continue
         location = f"{file_id}:{number}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import BinaryIO
 
@@ -67,6 +67,10 @@ def check_extra(kind: str, name: str) -> None:
         )
 
 
+def ignore(*_: object) -> None:
+    """Do nothing: the caller did not ask for this call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """The options that all readers of one run share.
@@ -83,6 +87,10 @@ class Reading:
     on_note: OnNote
     on_read: Callable[[int], None]
     on_encoding: Callable[[str, str], None]
+
+    def silent(self) -> Reading:
+        """Return the same options without the calls, which other processes cannot make."""
+        return replace(self, on_note=ignore, on_read=ignore, on_encoding=ignore)
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:

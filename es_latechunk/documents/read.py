@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import sys
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from gzip import BadGzipFile
+from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, cast
 
-from es_latechunk.documents.binary import read_docx, read_pdf
-from es_latechunk.documents.html import read_html
-from es_latechunk.documents.jsonl import BYTE_ORDER_MARK, read_jsonl
+from es_latechunk.documents.jsonl import BYTE_ORDER_MARK
 from es_latechunk.documents.options import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     SUFFIXES,
     Reading,
     check_extra,
     extras_are_complete,
+    ignore,
     kind_of,
 )
-from es_latechunk.documents.parquet import read_parquet
-from es_latechunk.documents.remote.address import Address, ObjectError, UnreachableError, parse_address
+from es_latechunk.documents.parts import READERS, FilePart, PartReading, cause_of, read_part
+from es_latechunk.documents.remote.address import Address, parse_address
 from es_latechunk.documents.sources import Selection, SourceFile, check_paths, find_files, printable
-from es_latechunk.documents.streams import unpacked
-from es_latechunk.documents.tables import read_csv
-from es_latechunk.documents.text import read_markdown, read_text
 from es_latechunk.errors import DocumentError, setting
 from es_latechunk.types import Document
 
@@ -39,18 +33,16 @@ STDIN, STDIN_ID = Path("-"), "stdin"
 LEFT_OUT = "the rest is left out; run the same command again"
 
 Source = Path | Address
-Reader = Callable[[BinaryIO, str, Reading], Iterator[Document | DocumentError]]
-READERS: dict[str, Reader] = {
-    "text": read_text,
-    "markdown": read_markdown,
-    "html": read_html,
-    "csv": read_csv,
-    "jsonl": read_jsonl,
-    "pdf": read_pdf,
-    "docx": read_docx,
-    "parquet": read_parquet,
-}
-FROM_THE_END = (read_parquet,)  # these need a stream that can be positioned
+Stage = Callable[[Iterable[Document | DocumentError]], Iterator[Document | DocumentError]]
+
+
+class StandardInput:
+    """Stands for standard input among the parts of a source; only the process that was started can read it."""
+
+
+Item = FilePart | StandardInput | DocumentError  # what is listed, or why it cannot be
+# Reads the parts among the items, perhaps before their turn, and yields all items in order, each part with its reading.
+ReadAhead = Callable[[Iterator[Item], Reading], Iterator[tuple[Item, PartReading | None]]]
 
 
 def read_documents(
@@ -66,7 +58,7 @@ def read_documents(
     on_note: Callable[[str, str], None] | None = None,
     on_read: Callable[[int], None] | None = None,
     on_encoding: Callable[[str, str], None] | None = None,
-) -> Iterator[Document | DocumentError]:
+) -> SourceDocuments:
     """Yield the documents of files, folders, addresses and "-" (standard input), one at a time and in a fixed order.
 
     An address begins with s3://, gs://, abfs://, hf://, http:// or https://, and stands for an object or, in a store,
@@ -92,9 +84,6 @@ def read_documents(
     store or web server that cannot be reached raises PreconditionError.
     """
 
-    def ignore(*_: object) -> None:
-        """Do nothing: the caller did not ask for this call."""
-
     reading = Reading(
         format=format,
         encoding=encoding,
@@ -105,10 +94,7 @@ def read_documents(
         on_read=on_read or ignore,
         on_encoding=on_encoding or ignore,
     )
-    selection, sources = Selection(include, exclude), parse_sources(paths)
-    _check(sources, selection, reading)
-    for source in sources:
-        yield from _read_source(source, selection, reading)
+    return SourceDocuments(paths, Selection(include, exclude), reading)
 
 
 def parse_sources(paths: Iterable[str | Path]) -> list[Source]:
@@ -143,11 +129,7 @@ def count_bytes(
         return None
     check_sources(sources)
     files = _usable_files(sources, Selection(include, exclude))
-    return sum(
-        file.path.stat().st_size
-        for file in files
-        if kind_of(file.name, format) and isinstance(file, SourceFile)
-    )
+    return sum(file.size for file in files if kind_of(file.name, format) and isinstance(file, SourceFile))
 
 
 def _find(source: Source, selection: Selection) -> Iterator[SourceFile | RemoteFile | DocumentError]:
@@ -175,61 +157,98 @@ def _check(sources: list[Source], selection: Selection, reading: Reading) -> Non
         check_extra(reading.format, STDIN_ID)
 
 
-def _read_source(
-    source: Source, selection: Selection, reading: Reading
-) -> Iterator[Document | DocumentError]:
-    if source == STDIN:
-        yield from _read_stdin(reading)
-        return
-    unreachable = 0
-    for file in _find(source, selection):
-        if isinstance(file, DocumentError):
-            yield file
+def in_this_process(items: Iterator[Item], reading: Reading) -> Iterator[tuple[Item, PartReading | None]]:
+    """Read each part when its turn has come: see ReadAhead."""
+    for item in items:
+        yield item, read_part(item, reading) if isinstance(item, FilePart) and item.kind else None
+
+
+class SourceDocuments(Iterator[Document | DocumentError]):
+    """The documents of a source: what `read_documents` returns. They are read by this process, unless others do it.
+
+    Nothing is checked or read before the first of them is asked for.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str | Path],
+        selection: Selection,
+        reading: Reading,
+        through: tuple[Stage, ...] = (),
+    ) -> None:
+        self._paths = paths
+        self._selection = selection
+        self._reading = reading
+        self._through = through
+        self._documents: Iterator[Document | DocumentError] | None = None
+
+    def __next__(self) -> Document | DocumentError:
+        if self._documents is None:
+            self._documents = self.read_by(in_this_process)
+        return next(self._documents)
+
+    def through(self, stage: Stage) -> SourceDocuments:
+        """Return the same documents as a generator that looks at each passes them on; others can still read them."""
+        return SourceDocuments(self._paths, self._selection, self._reading, (*self._through, stage))
+
+    def read_by(self, read_ahead: ReadAhead) -> Iterator[Document | DocumentError]:
+        """Yield the documents, read by `read_ahead`: the same ones in the same order, whoever reads them."""
+        documents: Iterator[Document | DocumentError] = self._read(read_ahead)
+        for stage in self._through:
+            documents = stage(documents)
+        return documents
+
+    def _read(self, read_ahead: ReadAhead) -> Iterator[Document | DocumentError]:
+        reading, sources = self._reading, parse_sources(self._paths)
+        _check(sources, self._selection, reading)
+        given_up: set[int] = set()
+        before, unreachable = -1, 0  # objects of a source in a row
+        for item, documents in read_ahead(_listed(sources, self._selection, reading, given_up), reading):
+            if isinstance(item, DocumentError):
+                yield item
+            elif isinstance(item, StandardInput):
+                yield from _read_stdin(reading)
+            elif item.source in given_up:
+                continue
+            elif documents is None:
+                yield from _unknown_format(item.file, reading)
+            else:
+                end = yield from documents
+                if end.error:
+                    yield end.error
+                unreachable = unreachable if item.source == before else 0
+                unreachable = 0 if end.reached else unreachable + 1
+                before, source = item.source, sources[item.source]
+                if unreachable == MOST_UNREACHABLE and isinstance(source, Address):
+                    given_up.add(item.source)
+                    yield DocumentError(
+                        source.shown, f"{MOST_UNREACHABLE} objects in a row cannot be read; {LEFT_OUT}"
+                    )
+
+
+def _listed(
+    sources: list[Source], selection: Selection, reading: Reading, given_up: set[int]
+) -> Iterator[Item]:
+    """Yield what is to be read, in order; a source that was given up is not listed further."""
+    for number, source in enumerate(sources):
+        if source == STDIN:
+            yield StandardInput()
             continue
-        kind = kind_of(file.name, reading.format)
-        if kind:
-            reached = yield from _read_file(file, READERS[kind], reading)
-            unreachable = 0 if reached else unreachable + 1
-            if unreachable == MOST_UNREACHABLE and isinstance(source, Address):
-                yield DocumentError(
-                    source.shown, f"{unreachable} objects in a row cannot be read; {LEFT_OUT}"
-                )
-                return
-        elif file.named:
-            cause = (
-                f"is of an unknown format ({', '.join(SUFFIXES)}); give its format with {setting('format')}"
-            )
-            yield DocumentError(printable(file.id), cause)
-        else:
-            reading.on_note(printable(file.id), "is of an unknown format; it is skipped")
+        for file in _find(source, selection):
+            if number in given_up:
+                break
+            if isinstance(file, DocumentError):
+                yield file
+            else:
+                yield FilePart(file, kind_of(file.name, reading.format), number)
 
 
-def _read_file(
-    file: SourceFile | RemoteFile, reader: Reader, reading: Reading
-) -> Generator[Document | DocumentError, None, bool]:
-    """Yield the documents of a file; return whether its store, if it is in one, could be reached."""
-    reported = 0  # bytes on disk, not of the unpacked content
-    try:
-        with file.open_anywhere() if reader in FROM_THE_END else file.open() as stream:
-            for document in reader(unpacked(stream, file.name), file.id, reading):
-                reading.on_read(stream.tell() - reported)
-                reported = stream.tell()
-                yield document
-            reading.on_read(stream.tell() - reported)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        yield DocumentError(printable(file.id), _cause(error))
-        return not isinstance(error, UnreachableError)
-    return True
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, EOFError | zlib.error | BadGzipFile):
-        return f"cannot be unpacked ({error}); get the whole file"
-    if isinstance(error, ObjectError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror or error})"
-    return str(error)
+def _unknown_format(file: SourceFile | RemoteFile, reading: Reading) -> Iterator[DocumentError]:
+    if file.named:
+        cause = f"is of an unknown format ({', '.join(SUFFIXES)}); give its format with {setting('format')}"
+        yield DocumentError(printable(file.id), cause)
+    else:
+        reading.on_note(printable(file.id), "is of an unknown format; it is skipped")
 
 
 def _read_stdin(reading: Reading) -> Iterator[Document | DocumentError]:
@@ -244,4 +263,4 @@ def _read_stdin(reading: Reading) -> Iterator[Document | DocumentError]:
             kind = "jsonl" if begin.startswith(b"{") else "text"
         yield from READERS[kind](stream, STDIN_ID, reading)
     except (OSError, ValueError) as error:
-        yield DocumentError(STDIN_ID, _cause(error))
+        yield DocumentError(STDIN_ID, cause_of(error))

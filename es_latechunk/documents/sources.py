@@ -18,23 +18,49 @@ LINK_TO_FOLDER = (
 )
 
 
+CHANGED = "changed since it was listed; run the same command again"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read. `id` is its path inside the given folder, or its name if the file itself was given."""
+    """A file to read, as it was when it was listed: its size in bytes, and the time of its last change in nanoseconds.
+
+    `id` is its path inside the given folder, or its name if the file itself was given.
+    """
 
     path: Path
     id: str
     named: bool  # the user gave the path of this file, not of a folder above it
+    size: int
+    changed: int
 
     @property
     def name(self) -> str:
         return self.path.name
 
-    def open(self) -> BinaryIO:
-        """Return a stream of the file, which can be positioned."""
-        return self.path.open("rb")
+    def open(self, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Return a stream from `start` on, which can be positioned; a ValueError says that the file has changed.
+
+        `end` is where the caller will probably stop; what comes after it can be read, too.
+        """
+        stream = self.path.open("rb")
+        try:
+            self._check(os.fstat(stream.fileno()))
+        except ValueError:
+            stream.close()
+            raise
+        stream.seek(start)
+        return stream
 
     open_anywhere = open
+
+    def check_unchanged(self) -> None:
+        """Raise a ValueError if the file has changed since it was listed."""
+        self._check(self.path.stat())
+
+    def _check(self, now: os.stat_result) -> None:
+        if (now.st_size, now.st_mtime_ns) != (self.size, self.changed):
+            raise ValueError(CHANGED)
 
 
 class Selection:
@@ -114,8 +140,17 @@ def _cannot_be_listed(error: OSError) -> DocumentError:
 
 
 def _checked(path: Path, file_id: str, *, named: bool) -> SourceFile | DocumentError:
-    cause = name_fault(file_id) or _kind_fault(path)
-    return DocumentError(printable(file_id), cause) if cause else SourceFile(path, file_id, named=named)
+    cause = name_fault(file_id)
+    try:
+        found = path.stat()
+    except OSError as error:
+        cause = cause or f"cannot be read ({error.strerror})"
+    else:
+        if not stat.S_ISREG(found.st_mode):
+            cause = cause or "is not a regular file; pass a file or a folder"
+    if cause:
+        return DocumentError(printable(file_id), cause)
+    return SourceFile(path, file_id, named, found.st_size, found.st_mtime_ns)
 
 
 def name_fault(file_id: str) -> str:
@@ -125,14 +160,6 @@ def name_fault(file_id: str) -> str:
     if any(ord(character) < 32 or ord(character) == 127 for character in file_id):
         return "its name holds a control character, so it gives no readable id; rename the file"
     return ""
-
-
-def _kind_fault(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    return "" if stat.S_ISREG(mode) else "is not a regular file; pass a file or a folder"
 
 
 def printable(name: str) -> str:

@@ -32,17 +32,23 @@ class RayCluster:
       machine for the run, unless this process has one already (`ray.init`).
     - `encoders`: the number of processes that encode, each with its own copy of the model. Default: as many as the
       cluster has room for.
+    - `readers`: the number of processes that read files of this machine on this machine, and as many that read from
+      stores and web servers on any; 0 if this process is to read. Default: as many as encoders, and no more than this
+      machine has processors.
     - `encoder_cpus`, `encoder_gpus`: the processors and GPUs of each; a part of a GPU, such as 0.5, can be shared.
     """
 
     address: str | None = None
     encoders: int | None = None
+    readers: int | None = None
     encoder_cpus: int = 1
     encoder_gpus: float = 0
 
     def __post_init__(self) -> None:
         if self.encoders is not None and self.encoders < 1:
             raise UsageError(f"{setting('encoders')} {self.encoders}: give 1 or more")
+        if self.readers is not None and self.readers < 0:
+            raise UsageError(f"{setting('readers')} {self.readers}: give 0 or more")
         if self.encoder_cpus < 1 or self.encoder_gpus < 0:
             raise UsageError(
                 f"{setting('encoder_resources')} {self.resources}: an encoder needs at least cpu=1, and no gpu below 0"
@@ -174,3 +180,8 @@ def count_encoders(ray: Any, cluster: RayCluster) -> int:
             "less"
         )
     return wanted
+
+
+def count_readers(cluster: RayCluster, encoders: int) -> int:
+    """Return the number of readers to start, on this machine and anywhere."""
+    return min(encoders, os.cpu_count() or 1) if cluster.readers is None else cluster.readers

@@ -1,4 +1,4 @@
-"""A load on a cluster, seen from the process that reads the source: it deals parts to encoders, and counts.
+"""A load on a cluster, seen from the process that was started: it deals parts to encoders, and counts.
 
 An encoder that is lost is replaced, and its parts are dealt again: chunks have the same ids and contents whoever
 writes them, and whenever. Nothing is collected here but the results of the parts that have just ended.
@@ -9,24 +9,25 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from es_latechunk.documents import printable
+from es_latechunk.documents import SourceDocuments, printable
 from es_latechunk.errors import DocumentError, LateChunkError, PreconditionError, UsageError, setting
 from es_latechunk.ingest_stages import HashedDocument, failed_result
 from es_latechunk.late.embed import LOOK_AHEAD_BATCHES
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts
-from es_latechunk.scale.cluster import RayCluster, count_encoders, joined, load_cloudpickle
+from es_latechunk.scale.cluster import RayCluster, count_encoders, count_readers, joined, load_cloudpickle
 from es_latechunk.scale.encoder import EncoderProcess, OpenedEncoder, PartProgress, PartReport, SentLoad
 from es_latechunk.scale.parts import PARTS_PER_ENCODER, Part, WaitingParts
+from es_latechunk.scale.readers import ReaderAnswer, Readers
 from es_latechunk.threads import check_interrupt
-from es_latechunk.types import Encoder
+from es_latechunk.types import Document, Encoder
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -128,18 +129,30 @@ class ClusterLoad:
         return ", ".join(sorted({opened.engine for opened in self._opened})) or "not used"
 
     def results(
-        self, documents: Iterable[HashedDocument | DocumentResult], session: LoadSession, counts: IngestCounts
+        self,
+        documents: Iterable[Document | DocumentError],
+        hashed: Callable[[Iterable[Document | DocumentError]], Iterator[HashedDocument | DocumentResult]],
+        session: LoadSession,
+        counts: IngestCounts,
     ) -> Iterator[DocumentResult]:
         """Yield the result of each document, in the order in which the encoders end; all are counted before.
 
-        An interrupt, or an error that ends the run, lets each encoder finish its request in flight and counts it.
+        `hashed` is the stage that hashes the documents. What `read_documents` gives is read by the cluster; any other
+        source is read here. An interrupt, or an error that ends the run, lets each encoder finish its request in flight
+        and counts it.
         """
         alias = session.ownership.alias if session.ownership else None
         sent = self._pickled(SentLoad(session.client, session.index, alias, self._encoder, self._retry_for))
         with joined(self._cluster) as ray:
             crew = _Crew(ray, self._cluster, sent, self._opened)
+            count = count_readers(self._cluster, crew.count)
+            readers = None
+            if count and isinstance(documents, SourceDocuments):
+                readers = Readers(ray, count, crew.answers, counts.clock)
+                documents = documents.read_by(readers.read_ahead)
             try:
-                yield from _Run(crew, counts).results(counts.clock.timed("read", documents))
+                run = _Run(crew, readers, counts)
+                yield from run.results(counts.clock.timed("read", hashed(documents)))
             finally:
                 crew.end()
 
@@ -157,7 +170,7 @@ class _Crew:
         )(_with_groups(ray))
         self._sent = sent
         self._opened = opened
-        self.answers: SimpleQueue[_Answer] = SimpleQueue()
+        self.answers: SimpleQueue[_Answer | ReaderAnswer] = SimpleQueue()
         self.count = count_encoders(ray, cluster)
         self.resources = cluster.resources
         self.handles = [_Handle(None) for _ in range(self.count)]
@@ -237,8 +250,9 @@ def _with_groups(ray: Any) -> type[EncoderProcess]:
 class _Run:
     """Reads the source as the encoders need it, deals it, and counts what comes back."""
 
-    def __init__(self, crew: _Crew, counts: IngestCounts) -> None:
+    def __init__(self, crew: _Crew, readers: Readers | None, counts: IngestCounts) -> None:
         self._crew = crew
+        self._readers = readers
         self._counts = counts
         self._waiting = WaitingParts(crew.count)
         self._losses_in_a_row = 0
@@ -263,7 +277,7 @@ class _Run:
     def _deal_all(self, documents: Iterator[HashedDocument | DocumentResult]) -> Iterator[DocumentResult]:
         waiting = self._waiting
         while not (waiting.ended and waiting.empty and not self._busy):
-            may_read = not waiting.ended and not waiting.full
+            may_read = not waiting.ended and not waiting.full and (not self._readers or self._readers.ready)
             yield from self._take(wait=not may_read)
             self._deal()
             if not may_read:
@@ -299,9 +313,8 @@ class _Run:
         if time.monotonic() - self._asked_at >= PROGRESS_SECONDS:
             self._asked_at = time.monotonic()
             self._crew.ask_progress()
-        try:
-            answer = self._crew.answers.get(block=wait, timeout=WAKE_SECONDS)
-        except Empty:
+        answer = self._next_answer(wait=wait)
+        if answer is None:
             self._note_waiting()
             return
         if answer.is_late:
@@ -324,6 +337,21 @@ class _Run:
             yield from self._count(answer.handle, answer.part, report)
             if report.error is not None:
                 raise report.error
+
+    def _next_answer(self, *, wait: bool) -> _Answer | None:
+        """Return the next answer of an encoder; the readers take theirs."""
+        if self._readers and self._readers.deferred:
+            encoder: _Answer = self._readers.deferred.popleft()
+            return encoder
+        try:
+            answer = self._crew.answers.get(block=wait, timeout=WAKE_SECONDS)
+        except Empty:
+            return None
+        if isinstance(answer, _Answer):
+            return answer
+        if self._readers:
+            self._readers.take(answer)
+        return None
 
     def _count(self, handle: _Handle, part: Part, report: PartReport) -> Iterator[DocumentResult]:
         handle.parts.remove(part)
@@ -391,14 +419,13 @@ class _Run:
         if self._stopped:
             return
         self._stopped = True
+        if self._readers:
+            self._readers.end()
         self._crew.interrupt()
         until = time.monotonic() + STOP_SECONDS
         while self._busy and time.monotonic() < until:
-            try:
-                answer = self._crew.answers.get(timeout=WAKE_SECONDS)
-            except Empty:
-                continue
-            if answer.is_late or answer.part is None:
+            answer = self._next_answer(wait=True)
+            if answer is None or answer.is_late or answer.part is None:
                 continue
             report = None if answer.future.exception() else answer.future.result()
             if isinstance(report, PartReport):

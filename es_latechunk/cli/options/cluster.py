@@ -34,7 +34,7 @@ CLUSTER = (
     click.option(
         "--cluster",
         type=click.Choice(["ray"]),
-        help="Encode and write on a Ray cluster; this process only reads the documents.",
+        help="Read, encode and write on a Ray cluster.",
     ),
     click.option(
         "--ray-address",
@@ -49,6 +49,13 @@ CLUSTER = (
         metavar="N",
         help="Number of processes that encode, each with a model of its own. Default: as many as the cluster has "
         "room for.",
+    ),
+    click.option(
+        "--readers",
+        type=int,
+        metavar="N",
+        help="Number of processes that read files on this machine, and addresses on any; 0: this process reads. "
+        "Default: as many as encoders, but no more than this machine has processors.",
     ),
     click.option(
         "--encoder-resources",
@@ -68,19 +75,26 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
         cluster: str | None,
         ray_address: str | None,
         encoders: int | None,
+        readers: int | None,
         encoder_resources: tuple[int, float] | None,
         **values: Any,
     ) -> Any:
-        return command(*args, cluster=_cluster(cluster, ray_address, encoders, encoder_resources), **values)
+        return command(
+            *args, cluster=_cluster(cluster, ray_address, encoders, readers, encoder_resources), **values
+        )
 
     return add_options(with_cluster, CLUSTER)
 
 
 def _cluster(
-    kind: str | None, address: str | None, encoders: int | None, resources: tuple[int, float] | None
+    kind: str | None,
+    address: str | None,
+    encoders: int | None,
+    readers: int | None,
+    resources: tuple[int, float] | None,
 ) -> RayCluster | None:
     if kind is None:
-        given: dict[str, object] = {"encoders": encoders, "encoder_resources": resources}
+        given: dict[str, object] = {"encoders": encoders, "readers": readers, "encoder_resources": resources}
         context = click.get_current_context()
         if context.get_parameter_source("ray_address") is click.core.ParameterSource.COMMANDLINE:
             given["ray_address"] = address
@@ -91,4 +105,6 @@ def _cluster(
     from es_latechunk.scale import RayCluster
 
     cpus, gpus = resources or (1, 0.0)
-    return RayCluster(address=address or None, encoders=encoders, encoder_cpus=cpus, encoder_gpus=gpus)
+    return RayCluster(
+        address=address or None, encoders=encoders, readers=readers, encoder_cpus=cpus, encoder_gpus=gpus
+    )

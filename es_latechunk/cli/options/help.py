@@ -19,7 +19,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "chunker", "max_tokens", "pooling", "token_weights", "neighbour_share", "late_window", "pieces",
         "embed_title", "overlap",
     ),
-    "Cluster": ("cluster", "ray_address", "encoders", "encoder_resources"),
+    "Cluster": ("cluster", "ray_address", "encoders", "readers", "encoder_resources"),
     "Elasticsearch": ("quantization", "shards", "replicas", "no_context_fields", "language", "metadata", "mapping"),
     "Limits": ("max_body_bytes", "max_inputs", "max_connections", "max_request_tokens", "max_queue_tokens"),
     "Model": (

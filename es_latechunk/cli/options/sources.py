@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -14,6 +14,7 @@ from es_latechunk.cli.output.messages import note, with_flags
 from es_latechunk.documents import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     FORMATS,
+    SourceDocuments,
     check_sources,
     count_bytes,
     parse_sources,
@@ -90,12 +91,28 @@ class Reader:
         paths: Sequence[str],
         *,
         on_read: Callable[[int], None] | None = None,
-    ) -> Iterator[Document | DocumentError]:
-        """Yield the documents; print notes about some of them, and the encodings that were found, on stderr.
+    ) -> SourceDocuments:
+        """Return the documents; print notes about some of them, and the encodings that were found, on stderr.
 
         A warning says if there is no document at all, as a mistaken path looks like that.
         """
-        documents = read_documents(
+
+        def told(documents: Iterable[Document | DocumentError]) -> Iterator[Document | DocumentError]:
+            is_empty = True
+            for document in documents:
+                is_empty = False
+                yield document
+            if is_empty:
+                note(
+                    printable(
+                        f"no document was found in {', '.join(paths)}; check the path and the patterns"
+                    ),
+                    "warning",
+                )
+            for name, count in sorted(self.encodings.items()):
+                note(f"read as {name}: {count} {'file' if count == 1 else 'files'}")
+
+        return read_documents(
             paths,
             format=self.format,
             include=self.include,
@@ -107,18 +124,7 @@ class Reader:
             on_note=_print_note,
             on_read=on_read,
             on_encoding=self._found,
-        )
-        is_empty = True
-        for document in documents:
-            is_empty = False
-            yield document
-        if is_empty:
-            note(
-                printable(f"no document was found in {', '.join(paths)}; check the path and the patterns"),
-                "warning",
-            )
-        for name, count in sorted(self.encodings.items()):
-            note(f"read as {name}: {count} {'file' if count == 1 else 'files'}")
+        ).through(told)
 
     def count_bytes(self, paths: Sequence[str]) -> int | None:
         """Return the number of bytes on disk that will be read; None if standard input is among the paths."""

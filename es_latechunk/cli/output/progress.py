@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from es_latechunk.documents import SourceDocuments
 from es_latechunk.errors import DocumentError
 from es_latechunk.report import DocumentResult, IngestCounts, IngestProgress
 from es_latechunk.types import ChunkVector, Document, Tokens
@@ -30,7 +31,12 @@ class SourceProgress:
         self.bytes += count
 
     def counted(self, documents: Iterable[Document | DocumentError]) -> Iterator[Document | DocumentError]:
-        """Count the documents that pass through."""
+        """Return the documents, which are counted as they pass through."""
+        if isinstance(documents, SourceDocuments):
+            return documents.through(self._counted)
+        return self._counted(documents)
+
+    def _counted(self, documents: Iterable[Document | DocumentError]) -> Iterator[Document | DocumentError]:
         for document in documents:
             self.documents += 1
             self.characters += len(document.text) if isinstance(document, Document) else 0

@@ -22,6 +22,8 @@ from es_latechunk.documents.remote.web import WebObject
 from es_latechunk.documents.sources import Selection, name_fault, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError
 
+SMALL_BLOCK = 256 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
@@ -34,19 +36,31 @@ class RemoteFile:
     path: str  # in the store; "" on a web server, where the address says all
     id: str
     named: bool
-    size: int = 0
+    size: int = 0  # bytes; 0 on a web server, as nobody has asked
     version: Version = ()
 
     @property
     def name(self) -> str:
         return self.id.rpartition("/")[2]
 
-    def open(self) -> BinaryIO:
-        """Return a stream of the object; reading it raises ObjectError if it has another version, or none."""
+    def open(self, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Return a stream from `start` on; reading it raises ObjectError if it has another version, or none.
+
+        `end` is where the caller will probably stop; what comes after it is fetched in small blocks.
+        """
         if self.address.is_web:
             return open_object(WebObject(self.address).blocks)
-        store = Store(self.address)
-        return open_object(lambda start: store.blocks(self.path, self.size, self.version, start, self.size))
+        store, stop = Store(self.address), self.size if end is None else min(end, self.size)
+
+        def blocks(position: int) -> Iterator[bytes]:
+            begin = start + position
+            yield from store.blocks(self.path, self.size, self.version, begin, stop)
+            for after in range(max(begin, stop), self.size, SMALL_BLOCK):
+                yield from store.blocks(
+                    self.path, self.size, self.version, after, min(after + SMALL_BLOCK, self.size)
+                )
+
+        return open_object(blocks)
 
     def open_anywhere(self) -> BinaryIO:
         """Return a stream that can be positioned, and fetches what is read of it; web servers send the whole object."""
