@@ -388,9 +388,10 @@ class _Search:
         for block in blocks(len(self.questions), rows):
             texts = [question.text for question in self.questions[block]]
             scores = Scores(None, words.scores(texts) if words else None)
+            compared: Embedded | None = None
             for place, (embedded, mode) in enumerate(asked):
-                if embedded is not None and queries is not None:
-                    scores = scores.with_cosines(embedded.cosines(queries[block]))
+                if embedded is not None and embedded is not compared and queries is not None:
+                    scores, compared = scores.with_cosines(embedded.cosines(queries[block])), embedded
                 ranked = scores.of(mode, k=self.k, bm25_weight=self.bm25_weight)
                 if self.relevance == "document":
                     corpus[place].append(best(by_document(ranked, starts[:-1]), self.k))
