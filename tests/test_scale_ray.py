@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import faults
+import psutil
 import pytest
 import ray_encoders
 from commands import run, run_process
@@ -349,6 +350,44 @@ def test_a_signal_finishes_the_requests_in_flight_and_reports(
     assert (state["mappings"], state["settings"]) == (clean["mappings"], clean["settings"])
     [report] = [json.loads(line) for line in stdout.splitlines()]
     assert report["indexed"] == whole_new_chunks(state["chunks"]) < clean["report"]["indexed"]
+    faults.load_new(client, index_name)
+    assert_same(whole_state(client, index_name), clean)
+
+
+def test_a_ray_cluster_that_ends_is_named_and_the_next_run_finishes(
+    client: Elasticsearch, elasticsearch_url: str, clean: dict[str, Any], index_name: str, tmp_path: Path
+) -> None:
+    """kill -9 of the raylet, without which no encoder can be replaced."""
+    source, folder = tmp_path / "new.jsonl", tmp_path / "encoders"
+    source.write_text("".join(json.dumps(row_of(document)) + "\n" for document in faults.NEW))
+    folder.mkdir()
+    words = ["ingest", source, "--index", index_name, "--prune", "--cluster", "ray", "--encoders", "1"]
+    command = [sys.executable, ray_encoders.__file__, folder, *words]
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "COLUMNS": "200"}
+    # Ray looks often for what has ended, so that the test does not wait for it.
+    environment |= {"RAY_health_check_period_ms": "200", "RAY_health_check_failure_threshold": "2"}
+    running: list[subprocess.Popen[str]] = []
+    killed: list[int] = []
+
+    def watch(_: int, request: Request) -> Fault | None:
+        if "/_bulk" in request.path and not killed:
+            for child in psutil.Process(running[0].pid).children():
+                if child.name() == "raylet":
+                    killed.append(child.pid)
+                    child.kill()
+        return Status(503) if killed and "/_bulk" in request.path else None
+
+    make_old(client, index_name)
+    with WatchedProxy(elasticsearch_url, watch) as proxy:
+        running.append(
+            subprocess.Popen(
+                [*map(str, command), "--url", proxy.url], stderr=subprocess.PIPE, text=True, env=environment
+            )
+        )  # fmt: skip
+        _, stderr = running[0].communicate(timeout=480)
+    assert killed
+    assert running[0].returncode == 2, stderr
+    assert "error: the Ray cluster ended on this machine" in stderr
     faults.load_new(client, index_name)
     assert_same(whole_state(client, index_name), clean)
 

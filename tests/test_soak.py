@@ -1,7 +1,8 @@
-"""How the soak judges memory, and its documents."""
+"""How the soak judges memory, and that its picture is of the results that are kept."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,10 @@ def test_growth_is_that_of_the_second_half_and_of_those_that_lived_through_it() 
         ("ray::IDLE", process_memory.WORKER),
         ("ray::DashboardAgent", "Ray's agents"),
         ("python -m es_latechunk ingest documents.jsonl", "first process"),
-        ("/site-packages/ray/core/src/ray/raylet/raylet --raylet_socket_name=x", "raylet and object store"),
+        (
+            "/site-packages/ray/core/src/ray/raylet/raylet --python_worker_command=default_worker.py",
+            "raylet and object store",
+        ),
     ],
 )
 def test_each_process_has_its_name(command: str, kind: str) -> None:
@@ -52,3 +56,8 @@ def test_the_documents_come_again_and_none_comes_twice() -> None:
     rows = list(short_texts.made(500, 1))
     assert rows == list(short_texts.made(500, 1))
     assert len({one["text"] for one in rows}) == len({one["id"] for one in rows}) == 500
+
+
+def test_the_picture_is_of_the_results() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "soak.json").read_text("utf-8"))
+    assert f"run of {results['started']}" in (ROOT / "docs" / "soak.svg").read_text("utf-8")

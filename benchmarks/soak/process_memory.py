@@ -19,14 +19,15 @@ import psutil
 
 KIB_PER_MB = 1e6 / 1024
 WORKER = "other Ray worker"
-# What is in the command line of a process, and what it is called here; the first that fits counts.
+# What is in the command line of a process, and what it is called here; the first that fits counts. The raylet's has
+# the command of its workers in it.
 KINDS = (
+    ("raylet/raylet", "raylet and object store"),
     ("ray::RayEncoder", "encoder"),
     ("ray::DashboardAgent", "Ray's agents"),
     ("ray::RuntimeEnvAgent", "Ray's agents"),
     ("ray::", WORKER),
     ("default_worker.py", "starting Ray worker"),
-    ("raylet/raylet", "raylet and object store"),
     ("gcs/gcs_server", "Ray's gcs_server"),
     ("log_monitor.py", "Ray's log monitor"),
     ("autoscaler", "Ray's autoscaler"),

@@ -273,7 +273,7 @@ def main() -> None:
     options.add_argument("--retry-for", type=float, default=120.0, help="as in `ingest`")
     options.add_argument("--sample", type=int, default=5_000, help="documents whose vectors are compared")
     options.add_argument(
-        "--interval", type=float, default=3.0, help="seconds between two looks at the memory"
+        "--interval", type=float, default=10.0, help="seconds between two looks at the memory"
     )
     options.add_argument("--output", type=Path, default=RESULTS)
     given = options.parse_args()

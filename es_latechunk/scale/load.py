@@ -166,6 +166,7 @@ class _Crew:
             num_cpus=cluster.encoder_cpus,
             num_gpus=cluster.encoder_gpus,
             max_restarts=0,
+            enable_task_events=False,  # Ray would keep a record of each call, up to 100,000 of them
             concurrency_groups={"load": 1, "control": 1},
         )(_with_groups(ray))
         self._sent = sent
@@ -191,6 +192,14 @@ class _Crew:
         """Give a part to an encoder."""
         handle.parts.append(part)
         self._ask(handle, part, handle.actor.load.remote(part))
+
+    def check_alive(self) -> None:
+        """Raise PreconditionError if the cluster's process on this machine has ended: nothing can be started then."""
+        own = self._ray.get_runtime_context().get_node_id()
+        if not any(node["Alive"] for node in self._ray.nodes() if node["NodeID"] == own):
+            raise PreconditionError(
+                "the Ray cluster ended on this machine (its raylet); start it, and run the same command again"
+            )
 
     def ask_progress(self) -> None:
         """Ask each encoder how far its part is."""
@@ -404,10 +413,12 @@ class _Run:
             yield result
 
     def _note_waiting(self) -> None:
-        """Say now and then that no encoder runs, and why this may be."""
+        """Say now and then that no encoder runs, and why this may be; end if none ever will."""
         if any(handle.is_open for handle in self._crew.handles):
             self._note_at = time.monotonic() + NOTE_SECONDS
-        elif time.monotonic() >= self._note_at:
+            return
+        self._crew.check_alive()
+        if time.monotonic() >= self._note_at:
             self._note_at = time.monotonic() + NOTE_SECONDS
             log.warning(
                 "no encoder runs yet: the Ray cluster has no room for %s, or the model is still being loaded; waiting",
