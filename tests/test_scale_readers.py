@@ -63,6 +63,9 @@ def crew_of(ray: Any, count: int = 2) -> Readers:
 def test_two_readers_read_what_one_process_reads(ray: Any, tmp_path: Path) -> None:
     write_good(tmp_path / "good")
     write_bad(tmp_path / "bad")
+    (
+        tmp_path / "bad" / "memory.txt"
+    ).unlink()  # a link to the process's own memory: another file for each process
     rows = "".join(
         json.dumps({"text": f"Zürich {number}."}, ensure_ascii=False) + "\n\n" for number in range(500)
     )

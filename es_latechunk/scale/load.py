@@ -17,7 +17,14 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from es_latechunk.documents import SourceDocuments, printable
-from es_latechunk.errors import DocumentError, LateChunkError, PreconditionError, UsageError, setting
+from es_latechunk.errors import (
+    DocumentError,
+    LateChunkError,
+    PreconditionError,
+    ServerError,
+    UsageError,
+    setting,
+)
 from es_latechunk.ingest_stages import HashedDocument, failed_result
 from es_latechunk.late.embed import LOOK_AHEAD_BATCHES
 from es_latechunk.models import EncoderLoader
@@ -53,6 +60,7 @@ class _Handle:
     actor: Any
     parts: deque[Part] = field(default_factory=deque)
     is_open: bool = False
+    waits_for_server: bool = False
     shown: PartProgress = NOTHING
 
     def is_free(self, largest: int) -> bool:
@@ -186,7 +194,17 @@ class _Crew:
         handle.is_open = False
         handle.parts.clear()
         handle.actor = self._actor_class.remote(self._sent)
-        self._ask(handle, None, handle.actor.open.remote(bool(self._opened)))
+        self.open(handle)
+
+    @property
+    def is_under_way(self) -> bool:
+        """True if an encoder has reached the server."""
+        return bool(self._opened)
+
+    def open(self, handle: _Handle) -> None:
+        """Have an encoder open index and model; it waits for the server if another encoder has reached it."""
+        handle.waits_for_server = self.is_under_way
+        self._ask(handle, None, handle.actor.open.remote(handle.waits_for_server))
 
     def deal(self, handle: _Handle, part: Part) -> None:
         """Give a part to an encoder."""
@@ -376,6 +394,9 @@ class _Run:
         handle.shown = progress
 
     def _open(self, handle: _Handle, opened: OpenedEncoder | LateChunkError) -> None:
+        if isinstance(opened, ServerError) and self._crew.is_under_way and not handle.waits_for_server:
+            self._crew.open(handle)  # another encoder has reached the server meanwhile
+            return
         if isinstance(opened, LateChunkError):
             raise opened
         self._crew.opened(handle, opened)
