@@ -11,6 +11,7 @@ from es_latechunk.documents.read import (
     count_bytes,
     parse_sources,
     read_documents,
+    through,
 )
 from es_latechunk.documents.remote.address import shown_source
 from es_latechunk.documents.sources import printable
@@ -31,5 +32,6 @@ __all__ = [
     "printable",
     "read_documents",
     "shown_source",
+    "through",
     "unique_documents",
 ]

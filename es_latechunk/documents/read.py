@@ -58,7 +58,7 @@ def read_documents(
     on_note: Callable[[str, str], None] | None = None,
     on_read: Callable[[int], None] | None = None,
     on_encoding: Callable[[str, str], None] | None = None,
-) -> SourceDocuments:
+) -> Iterator[Document | DocumentError]:
     """Yield the documents of files, folders, addresses and "-" (standard input), one at a time and in a fixed order.
 
     An address begins with s3://, gs://, abfs://, hf://, http:// or https://, and stands for an object or, in a store,
@@ -161,6 +161,13 @@ def in_this_process(items: Iterator[Item], reading: Reading) -> Iterator[tuple[I
     """Read each part when its turn has come: see ReadAhead."""
     for item in items:
         yield item, read_part(item, reading) if isinstance(item, FilePart) and item.kind else None
+
+
+def through(
+    documents: Iterable[Document | DocumentError], stage: Stage
+) -> Iterator[Document | DocumentError]:
+    """Return the same documents as the generator `stage` passes them on; a cluster can still read a source's."""
+    return documents.through(stage) if isinstance(documents, SourceDocuments) else stage(documents)
 
 
 class SourceDocuments(Iterator[Document | DocumentError]):

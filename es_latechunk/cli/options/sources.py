@@ -14,12 +14,12 @@ from es_latechunk.cli.output.messages import note, with_flags
 from es_latechunk.documents import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     FORMATS,
-    SourceDocuments,
     check_sources,
     count_bytes,
     parse_sources,
     printable,
     read_documents,
+    through,
 )
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
@@ -91,7 +91,7 @@ class Reader:
         paths: Sequence[str],
         *,
         on_read: Callable[[int], None] | None = None,
-    ) -> SourceDocuments:
+    ) -> Iterator[Document | DocumentError]:
         """Return the documents; print notes about some of them, and the encodings that were found, on stderr.
 
         A warning says if there is no document at all, as a mistaken path looks like that.
@@ -112,7 +112,7 @@ class Reader:
             for name, count in sorted(self.encodings.items()):
                 note(f"read as {name}: {count} {'file' if count == 1 else 'files'}")
 
-        return read_documents(
+        documents = read_documents(
             paths,
             format=self.format,
             include=self.include,
@@ -124,7 +124,8 @@ class Reader:
             on_note=_print_note,
             on_read=on_read,
             on_encoding=self._found,
-        ).through(told)
+        )
+        return through(documents, told)
 
     def count_bytes(self, paths: Sequence[str]) -> int | None:
         """Return the number of bytes on disk that will be read; None if standard input is among the paths."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from es_latechunk.documents import SourceDocuments
+from es_latechunk.documents import through
 from es_latechunk.errors import DocumentError
 from es_latechunk.report import DocumentResult, IngestCounts, IngestProgress
 from es_latechunk.types import ChunkVector, Document, Tokens
@@ -32,9 +32,7 @@ class SourceProgress:
 
     def counted(self, documents: Iterable[Document | DocumentError]) -> Iterator[Document | DocumentError]:
         """Return the documents, which are counted as they pass through."""
-        if isinstance(documents, SourceDocuments):
-            return documents.through(self._counted)
-        return self._counted(documents)
+        return through(documents, self._counted)
 
     def _counted(self, documents: Iterable[Document | DocumentError]) -> Iterator[Document | DocumentError]:
         for document in documents:
