@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +23,9 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": ".*"}
 # Ray lets its workers yield to every other program (a niceness of 15). Encoders of a cluster that is started for a run
 # get the processors that one process would get.
 OWN_CLUSTER = {**QUIET, "RAY_worker_niceness": "0"}
+WAKE_SECONDS = 0.5  # after so long without an answer of any process, an interrupt is looked for
+# So many processes that are lost with nothing done in between are no accident, nor one bad document.
+MOST_LOSSES_IN_A_ROW = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,3 +189,17 @@ def count_encoders(ray: Any, cluster: RayCluster) -> int:
 def count_readers(cluster: RayCluster, encoders: int) -> int:
     """Return the number of readers to start, on this machine and anywhere."""
     return min(encoders, os.cpu_count() or 1) if cluster.readers is None else cluster.readers
+
+
+def is_loss(ray: Any, error: BaseException) -> bool:
+    """True if a process of the cluster or its machine was lost; any other exception is an error of the program."""
+    return isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError)
+
+
+def check_version(process: str, found: str) -> None:
+    """Raise PreconditionError if a process of the cluster has another version of this package than this process."""
+    own = version("es-latechunk")
+    if found != own:
+        raise PreconditionError(
+            f"{process} has es-latechunk {found}, this machine has {own}; install the same version on every machine"
+        )

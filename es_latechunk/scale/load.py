@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,17 @@ from es_latechunk.ingest_stages import HashedDocument, failed_result
 from es_latechunk.late.embed import LOOK_AHEAD_BATCHES
 from es_latechunk.models import EncoderLoader
 from es_latechunk.report import DocumentResult, IngestCounts
-from es_latechunk.scale.cluster import RayCluster, count_encoders, count_readers, joined, load_cloudpickle
+from es_latechunk.scale.cluster import (
+    MOST_LOSSES_IN_A_ROW,
+    WAKE_SECONDS,
+    RayCluster,
+    check_version,
+    count_encoders,
+    count_readers,
+    is_loss,
+    joined,
+    load_cloudpickle,
+)
 from es_latechunk.scale.encoder import EncoderProcess, OpenedEncoder, PartProgress, PartReport, SentLoad
 from es_latechunk.scale.parts import PARTS_PER_ENCODER, Part, WaitingParts
 from es_latechunk.scale.readers import ReaderAnswer, Readers
@@ -42,13 +51,10 @@ if TYPE_CHECKING:
     from es_latechunk.elastic.write.session import LoadSession
 
 CHARACTERS_PER_TOKEN = 4  # of English text
-WAKE_SECONDS = 0.5
 STOP_SECONDS = 10.0  # what an interrupted encoder may take for its request in flight, which has less itself
 PROGRESS_SECONDS = 1.0
 NOTHING = PartProgress()
 NOTE_SECONDS = 30.0
-# So many encoders that are lost with no part done in between are no accident, nor one bad document.
-MOST_LOSSES_IN_A_ROW = 30
 MOST_FAILED_STARTS = 5
 log = logging.getLogger(__name__)
 
@@ -231,18 +237,12 @@ class _Crew:
         answer.future().add_done_callback(lambda future: answers.put(_Answer(handle, actor, part, future)))
 
     def is_loss(self, error: BaseException) -> bool:
-        """True if an encoder's process or machine was lost; any other exception is an error of the program."""
-        errors = self._ray.exceptions
-        return isinstance(error, errors.RayError) and not isinstance(error, errors.RayTaskError)
+        """See `is_loss` of cluster.py."""
+        return is_loss(self._ray, error)
 
     def opened(self, handle: _Handle, encoder: OpenedEncoder) -> None:
         """Note that an encoder is open; refuse one of another version of this package."""
-        own = version("es-latechunk")
-        if encoder.version != own:
-            raise PreconditionError(
-                f"an encoder of the cluster has es-latechunk {encoder.version}, this machine has {own}; install the "
-                "same version on every machine"
-            )
+        check_version("an encoder of the cluster", encoder.version)
         self._opened.append(encoder)
         if len({one.precision for one in self._opened}) > 1:
             log.warning(

@@ -23,6 +23,8 @@ from es_latechunk.documents.options import Reading
 from es_latechunk.documents.parts import FilePart, Lines, PartEnd
 from es_latechunk.documents.sources import SourceFile
 from es_latechunk.errors import DocumentError, LateChunkError, PreconditionError
+from es_latechunk.scale.cluster import MOST_LOSSES_IN_A_ROW, WAKE_SECONDS, check_version, is_loss
+from es_latechunk.scale.parts import MOST_DEATHS
 from es_latechunk.stages import StageClock, StageSeconds
 from es_latechunk.threads import check_interrupt
 from es_latechunk.types import Document
@@ -32,9 +34,6 @@ TASK_BYTES, TASK_FILES = 256 * 1024, 32  # small files are read several at a tim
 TASKS_PER_READER = 4  # that are dealt, or were read and wait for their turn
 WAITING_PER_READER = 262_144  # characters that wait for their turn before a reader ahead of its turn pauses
 MOST_LINE = 1_000  # listed items that wait
-MOST_DEATHS = 3
-MOST_LOSSES_IN_A_ROW = 30
-WAKE_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
@@ -331,11 +330,7 @@ class Readers:
         block = answer.future.result()
         if isinstance(block, LateChunkError):
             raise block
-        if block.version != (own := version("es-latechunk")):
-            raise PreconditionError(
-                f"a reader of the cluster on {block.machine} has es-latechunk {block.version}, this machine has {own}; "
-                "install the same version on every machine"
-            )
+        check_version(f"a reader of the cluster on {block.machine}", block.version)
         self._losses_in_a_row = 0
         self._clock.add(StageSeconds(read=block.seconds))
         for event in block.events:
@@ -347,8 +342,7 @@ class Readers:
 
     def _replace(self, reader: _Reader, task: _Task, error: BaseException) -> None:
         """Start another reader in the place of one that is lost, which reads what is missing of its task."""
-        errors = self._ray.exceptions
-        if not isinstance(error, errors.RayError) or isinstance(error, errors.RayTaskError):
+        if not is_loss(self._ray, error):
             raise error
         cause = " ".join(str(error).split())
         self._losses_in_a_row += 1
