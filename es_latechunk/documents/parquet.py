@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from gzip import GzipFile
 from io import SEEK_END
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from es_latechunk.documents.jsonl import parse_document
@@ -55,8 +56,11 @@ def read_parquet(
     if not start:
         rows.note_left_out()
     end = stream.seek(0, SEEK_END) if end is None else end
-    groups = [group for group in range(rows.groups) if start <= _begin(file.metadata.row_group(group)) < end]
-    total = sum(file.metadata.row_group(group).num_rows for group in groups)
+    metadata = file.metadata
+    groups = [
+        group for group in range(metadata.num_row_groups) if start <= _begin(metadata.row_group(group)) < end
+    ]
+    total = sum(metadata.row_group(group).num_rows for group in groups)
     documents = (document for group in groups for document in rows.of_group(group))
     for done, document in enumerate(documents, 1):
         # The position means nothing to the library, and tells our caller how much of the file is read.
@@ -83,6 +87,8 @@ class _Rows:
         self._file = file
         self._file_id = file_id
         self._reading = reading
+        groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
+        self._before = [0, *accumulate(group.num_rows for group in groups)]  # rows before each group, and all
         self._types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
         check_columns(file.schema_arrow.names, reading)
         text = self._types[reading.text_field]
@@ -109,17 +115,11 @@ class _Rows:
                     note = f'its column "{printable(path)}" is left out, as JSON has no word for {kind}'
                     self._reading.on_note(printable(self._file_id), note)
 
-    @property
-    def groups(self) -> int:
-        return int(self._file.metadata.num_row_groups)
-
     def of_group(self, group: int) -> Iterator[Document | DocumentError]:
         """Yield the document of each row of a row group; rows are numbered within the file, from 1."""
         import pyarrow
 
-        metadata = self._file.metadata
-        number = sum(metadata.row_group(before).num_rows for before in range(group))
-        last = number + metadata.row_group(group).num_rows
+        number, last = self._before[group : group + 2]
         try:
             for row in self._objects(group):
                 number += 1
