@@ -133,6 +133,7 @@ def test_a_default_that_was_measured_later_leaves_an_index_as_it_is(
     [
         ("token_weights", "idf"), ("neighbour_share", 1.5), ("neighbour_share", "0.3"), ("neighbour_share", True),
         ("late_window", 0), ("late_window", "96"), ("late_window", 65), ("late_window", True),
+        ("embed_title", -0.1), ("embed_title", 1.5), ("embed_title", "0.1"), ("embed_title", True),
     ],
 )  # fmt: skip
 def test_a_pooling_that_no_index_can_have_is_refused(

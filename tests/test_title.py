@@ -228,17 +228,3 @@ def test_an_index_without_a_share_of_the_title_keeps_its_record_and_its_hashes(
     report, _ = load(client, index_name, LETTERS, encoder)
     assert report.indexed == 0
     assert describe_index(client, index_name)["embed_title"] == 0.0
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.5, "0.1", True])
-def test_a_share_that_no_index_can_have_is_refused(
-    client: Elasticsearch, index_name: str, value: Any
-) -> None:
-    encoder = make_index(client, index_name)
-    [recorded] = client.indices.get_mapping(index=index_name).values()
-    meta = recorded["mappings"]["_meta"]
-    meta["es_latechunk"]["embed_title"] = value
-    client.indices.put_mapping(index=index_name, meta=meta)
-    with pytest.raises((IndexMismatchError, UsageError), match=f"embed_title '?{value}"):
-        load(client, index_name, LETTERS, encoder)
-    assert client.count(index=index_name)["count"] == 0
