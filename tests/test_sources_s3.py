@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from made_files import packed, read
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
-from es_latechunk.documents import read_documents
+from es_latechunk.documents import ahead, read_documents
 from es_latechunk.documents.read import MOST_UNREACHABLE
 from es_latechunk.documents.remote import stores, stream
 from es_latechunk.errors import PreconditionError, UsageError
@@ -90,6 +91,12 @@ def bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         S3FileSystem.clear_instance_cache()
 
 
+@pytest.fixture
+def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no object count as small, so that each is read when its turn has come."""
+    monkeypatch.setattr(ahead, "SMALL_BYTES", 0)
+
+
 def test_what_is_below_an_address_is_read_as_the_same_folder_would_be(bucket: Bucket, tmp_path: Path) -> None:
     files = {
         "b.txt": "Berlin.",
@@ -151,6 +158,48 @@ def test_pages_of_a_listing_are_read_one_after_the_other(
     assert [d.id for d in read(bucket.url("many"))[0]] == names
 
 
+def test_small_objects_are_fetched_together_and_come_in_order(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first bytes are kept back until all threads of the pool have asked for theirs, large objects excepted."""
+    monkeypatch.setattr(ahead, "SMALL_BYTES", 100)
+    names = [f"n{number:02d}.txt" for number in range(5 * ahead.FETCHERS + 1)]
+    bucket.put_all({name: f"Text {name}." for name in names} | {"n05.txt": "Large. " * 20, "n06.bin": "?"})
+    together = threading.Barrier(ahead.FETCHERS)
+    asked: list[str] = []
+    fetch = stores.Store._range
+
+    def fetch_together(store: stores.Store, path: str, begin: int, end: int) -> bytes:
+        asked.append(path.rpartition("/")[2])
+        if not path.endswith("n05.txt"):
+            together.wait(timeout=10)
+        return fetch(store, path, begin, end)
+
+    monkeypatch.setattr(stores.Store, "_range", fetch_together)
+    reading = read_documents([bucket.url()])
+    first = next(reading)
+    assert "n05.txt" not in asked
+    assert len(asked) <= ahead.MOST_IN_LINE
+    documents = [first, *reading]
+    assert [document.id for document in documents if isinstance(document, Document)] == names
+    assert sorted(asked) == names
+
+
+def test_what_is_fetched_ahead_is_given_up_with_the_reading(bucket: Bucket) -> None:
+    """The threads end after what they do now."""
+    bucket.put_all({f"n{number:03d}.txt": "Text." for number in range(200)})
+    before = set(threading.enumerate())
+    reading = read_documents([bucket.url()])
+    next(reading)
+    fetchers = {one for one in threading.enumerate() if "(_run)" in one.name} - before
+    assert len(fetchers) == ahead.FETCHERS
+    del reading
+    for thread in fetchers:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in fetchers)
+    assert not bucket.proxy.seen("n199.txt")
+
+
 def test_large_objects_are_read_in_blocks(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "BLOCK", 1000)
     rows = [{"id": f"d{number}", "text": f"Zürich {number}."} for number in range(200)]
@@ -163,7 +212,9 @@ def test_large_objects_are_read_in_blocks(bucket: Bucket, monkeypatch: pytest.Mo
     assert len(parts) == -(-len(content.encode()) // 1000)
 
 
-def test_of_parquet_only_what_is_needed_is_fetched(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_parquet_only_what_is_needed_is_fetched(
+    bucket: Bucket, in_turn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The end, which says where everything is, and the columns that are used; a lost connection is repeated."""
     monkeypatch.setattr(stores, "BLOCK", 10_000)
     texts = [f"Zürich {number}." for number in range(300)]
@@ -205,7 +256,7 @@ def test_one_that_is_lost_each_time_is_a_failure_and_the_others_go_on(bucket: Bu
 
 
 def test_a_store_that_is_gone_for_good_ends_the_reading(bucket: Bucket) -> None:
-    names = [f"n{number}.txt" for number in range(MOST_UNREACHABLE + 3)]
+    names = [f"n{number:02d}.txt" for number in range(MOST_UNREACHABLE + ahead.MOST_IN_LINE + 1)]
     bucket.put_all({"docs/a.txt": "Before.", **{f"docs/{name}": "Not reached." for name in names}})
     bucket.proxy.fail(CutAnswer(), times=ALWAYS, path="docs/n", method="GET")
     documents, errors = read(bucket.url("docs"))
@@ -220,9 +271,13 @@ def test_a_store_that_is_gone_for_good_ends_the_reading(bucket: Bucket) -> None:
 @pytest.mark.parametrize(
     ("change", "cause"), [("Another.", CHANGED), ("Longer text.", CHANGED), (None, GONE)]
 )
+@pytest.mark.parametrize(
+    "limit", ["SMALL_BYTES", "MOST_IN_LINE"]
+)  # fetched in its turn, by the reader or a thread
 def test_an_object_that_changes_after_it_was_listed_is_a_failure(
-    bucket: Bucket, change: str | None, cause: str
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, limit: str, change: str | None, cause: str
 ) -> None:
+    monkeypatch.setattr(ahead, limit, 1)
     bucket.put_all({"a.txt": "Before.", "b.txt": "The old.", "c.txt": "After."})
     reading = read_documents([bucket.url()])
     assert isinstance(next(reading), Document)  # the listing is there now
@@ -231,7 +286,7 @@ def test_an_object_that_changes_after_it_was_listed_is_a_failure(
 
 
 def test_an_object_that_changes_in_the_middle_gives_no_mixed_document(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, in_turn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores, "BLOCK", 1000)
     old = "".join(json.dumps({"text": f"Old number {number:03d}."}) + "\n" for number in range(100))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from es_latechunk.documents.ahead import fetched_ahead
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.parts import FilePart, PartEnd, read_part
 from es_latechunk.errors import DocumentError, Message
@@ -64,7 +65,7 @@ def read_blocks(parts: Sequence[FilePart], reading: Reading, skip: int = 0) -> I
         new.append(OtherEncoding(file_id, name))
 
     told = replace(reading, on_read=on_read, on_note=on_note, on_encoding=on_encoding)
-    for part in parts:
+    for part in fetched_ahead(parts):
         documents, end = read_part(part, told), None
         while end is None:
             try:

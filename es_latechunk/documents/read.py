@@ -8,6 +8,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from es_latechunk.documents.ahead import fetched_ahead
 from es_latechunk.documents.jsonl import BYTE_ORDER_MARK
 from es_latechunk.documents.options import (
     DEFAULT_MAX_DOCUMENT_BYTES,
@@ -159,7 +160,7 @@ def _check(sources: list[Source], selection: Selection, reading: Reading) -> Non
 
 def in_this_process(items: Iterator[Item], reading: Reading) -> Iterator[tuple[Item, PartReading | None]]:
     """Read each part when its turn has come: see ReadAhead."""
-    for item in items:
+    for item in fetched_ahead(items):
         yield item, read_part(item, reading) if isinstance(item, FilePart) and item.kind else None
 
 
@@ -200,37 +201,40 @@ class SourceDocuments(Iterator[Document | DocumentError]):
 
     def read_by(self, read_ahead: ReadAhead) -> Iterator[Document | DocumentError]:
         """Yield the documents, read by `read_ahead`: the same ones in the same order, whoever reads them."""
-        documents: Iterator[Document | DocumentError] = self._read(read_ahead)
+        documents = _read(self._paths, self._selection, self._reading, read_ahead)
         for stage in self._through:
             documents = stage(documents)
         return documents
 
-    def _read(self, read_ahead: ReadAhead) -> Iterator[Document | DocumentError]:
-        reading, sources = self._reading, parse_sources(self._paths)
-        _check(sources, self._selection, reading)
-        given_up: set[int] = set()
-        before, unreachable = -1, 0  # objects of a source in a row
-        for item, documents in read_ahead(_listed(sources, self._selection, reading, given_up), reading):
-            if isinstance(item, DocumentError):
-                yield item
-            elif isinstance(item, StandardInput):
-                yield from _read_stdin(reading)
-            elif item.source in given_up:
-                continue
-            elif documents is None:
-                yield from _unknown_format(item.file, reading)
-            else:
-                end = yield from documents
-                if end.error:
-                    yield end.error
-                unreachable = unreachable if item.source == before else 0
-                unreachable = 0 if end.reached else unreachable + 1
-                before, source = item.source, sources[item.source]
-                if unreachable == MOST_UNREACHABLE and isinstance(source, Address):
-                    given_up.add(item.source)
-                    yield DocumentError(
-                        source.shown, f"{MOST_UNREACHABLE} objects in a row cannot be read; {LEFT_OUT}"
-                    )
+
+def _read(
+    paths: Iterable[str | Path], selection: Selection, reading: Reading, read_ahead: ReadAhead
+) -> Iterator[Document | DocumentError]:
+    sources = parse_sources(paths)
+    _check(sources, selection, reading)
+    given_up: set[int] = set()
+    before, unreachable = -1, 0  # objects of a source in a row
+    for item, documents in read_ahead(_listed(sources, selection, reading, given_up), reading):
+        if isinstance(item, DocumentError):
+            yield item
+        elif isinstance(item, StandardInput):
+            yield from _read_stdin(reading)
+        elif item.source in given_up:
+            continue
+        elif documents is None:
+            yield from _unknown_format(item.file, reading)
+        else:
+            end = yield from documents
+            if end.error:
+                yield end.error
+            unreachable = unreachable if item.source == before else 0
+            unreachable = 0 if end.reached else unreachable + 1
+            before, source = item.source, sources[item.source]
+            if unreachable == MOST_UNREACHABLE and isinstance(source, Address):
+                given_up.add(item.source)
+                yield DocumentError(
+                    source.shown, f"{MOST_UNREACHABLE} objects in a row cannot be read; {LEFT_OUT}"
+                )
 
 
 def _listed(

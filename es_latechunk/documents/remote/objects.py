@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from es_latechunk.documents.remote.address import Address, ObjectError
@@ -21,6 +22,7 @@ from es_latechunk.documents.remote.stream import (
 from es_latechunk.documents.remote.web import WebObject
 from es_latechunk.documents.sources import Selection, name_fault, printable
 from es_latechunk.errors import DocumentError, PreconditionError, UsageError
+from es_latechunk.threads import Call, Workers
 
 SMALL_BLOCK = 256 * 1024
 
@@ -38,6 +40,7 @@ class RemoteFile:
     named: bool
     size: int = 0  # bytes; 0 on a web server, as nobody has asked
     version: Version = ()
+    fetching: Call[bytes] | None = field(default=None, repr=False)  # all of it, by another thread
 
     @property
     def name(self) -> str:
@@ -48,6 +51,10 @@ class RemoteFile:
 
         `end` is where the caller will probably stop; what comes after it is fetched in small blocks.
         """
+        if self.fetching:
+            stream = io.BufferedReader(io.BytesIO(self.fetching.result()))
+            stream.seek(start)
+            return stream
         if self.address.is_web:
             return open_object(WebObject(self.address).blocks)
         store, stop = Store(self.address), self.size if end is None else min(end, self.size)
@@ -64,6 +71,8 @@ class RemoteFile:
 
     def open_anywhere(self) -> BinaryIO:
         """Return a stream that can be positioned, and fetches what is read of it; web servers send the whole object."""
+        if self.fetching:
+            return self.open()
         if self.address.is_web:
             copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it, and it is gone then
             with self.open() as stream:
@@ -74,6 +83,14 @@ class RemoteFile:
         return open_anywhere(
             lambda start, end: store.blocks(self.path, self.size, self.version, start, end), self.size
         )
+
+    def fetched_by(self, workers: Workers[bytes]) -> RemoteFile:
+        """Return the same object, which one of the threads fetches at once; to open it waits for all of it."""
+        return replace(self, fetching=workers.submit(self._content))
+
+    def _content(self) -> bytes:
+        with self.open() as stream:
+            return stream.read()
 
 
 def check_address(address: Address) -> None:
