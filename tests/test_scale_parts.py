@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from es_latechunk.errors import JinaApiError, PreconditionError, setting
 from es_latechunk.report import DocumentResult, IngestCounts
 from es_latechunk.scale.cluster import joined
 from es_latechunk.scale.encoder import EncoderProcess, PartReport
+from es_latechunk.scale.load import _Handle
 from es_latechunk.scale.parts import LARGEST_PART, MOST_DEATHS, SMALLEST_PART, Part, WaitingParts
 from es_latechunk.threads import pause
 
@@ -77,6 +79,20 @@ def test_parts_become_smaller_towards_the_end() -> None:
     assert sizes[0] > 100_000
     assert sizes[:-1] == sorted(sizes[:-1], reverse=True)
     assert sizes[-1] <= SMALLEST_PART + 1_001
+
+
+def test_a_second_part_waits_with_an_encoder_only_while_the_source_goes_on() -> None:
+    """At its end, what is left goes to the encoder that is done first."""
+    waiting = WaitingParts(encoders=2)
+    part, long = (Part(documents(size)) for size in (SMALLEST_PART, 3 * LARGEST_PART))
+
+    def is_free(*parts: Part, is_open: bool = True) -> bool:
+        return _Handle(None, deque(parts), is_open=is_open).is_free(waiting)
+
+    assert (is_free(), is_free(part), is_free(long), is_free(part, part)) == (True, True, False, False)
+    waiting.ended = True
+    assert (is_free(), is_free(part)) == (True, False)
+    assert not is_free(is_open=False)
 
 
 def test_a_very_long_document_is_a_part_of_its_own() -> None:

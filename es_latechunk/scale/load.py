@@ -69,13 +69,18 @@ class _Handle:
     waits_for_server: bool = False
     shown: PartProgress = NOTHING
 
-    def is_free(self, largest: int) -> bool:
-        """True if it may get another part; behind a very long document nothing waits."""
+    def is_free(self, waiting: WaitingParts) -> bool:
+        """True if it may get another part.
+
+        Behind a very long document nothing waits, and at the end of the source nothing waits behind anything: the
+        encoder that is done first gets what is left, which is worth the moment without a part.
+        """
         return self.is_open and (
             not self.parts
             or (
-                len(self.parts) < PARTS_PER_ENCODER
-                and all(part.characters <= 2 * largest for part in self.parts)
+                not waiting.ended
+                and len(self.parts) < PARTS_PER_ENCODER
+                and all(part.characters <= 2 * waiting.largest for part in self.parts)
             )
         )
 
@@ -327,12 +332,12 @@ class _Run:
         if not (self._may_deal and self._waiting.ready):
             return
         # The one with the fewest parts first, so that none has two while another has none.
-        free = [handle for handle in self._crew.handles if handle.is_free(self._waiting.largest)]
+        free = [handle for handle in self._crew.handles if handle.is_free(self._waiting)]
         for handle in sorted(free, key=lambda handle: len(handle.parts)):
             if not self._waiting.ready:
                 return
             self._crew.deal(handle, self._waiting.next_part())
-        self._may_deal = any(handle.is_free(self._waiting.largest) for handle in free)
+        self._may_deal = any(handle.is_free(self._waiting) for handle in free)
 
     def _take(self, *, wait: bool) -> Iterator[DocumentResult]:
         """Handle an answer if there is one; `wait` for it, but wake up now and then."""
