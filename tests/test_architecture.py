@@ -43,6 +43,7 @@ EDGES = (
 ORDER = (*FOUNDATION, *ROOMS, *EDGES)
 # The same inside the largest rooms; a file of theirs that stands in no room of its own may use all of these.
 INNER_ROOMS = {
+    "documents": ("remote", "formats"),
     "elastic": ("connection", "retry", "index", "write", "search"),
     "models": ("registry", "hardware", "checkpoint", "native", "local"),
     "evaluation": ("questions", "vectors", "search", "results", "html"),

@@ -9,7 +9,7 @@ from made_models import TOKENIZERS
 
 from es_latechunk.chunking import make_chunker
 from es_latechunk.chunking.token_positions import find_token_positions
-from es_latechunk.documents.html import html_to_text
+from es_latechunk.documents.formats.html import html_to_text
 
 HEADER = "| no. | city | remark |\n| --- | --- | --- |"
 kept_whole = pytest.mark.parametrize("name", ["sentences", "paragraphs"])

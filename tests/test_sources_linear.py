@@ -10,8 +10,8 @@ import pytest
 from made_files import drawn_pdf
 
 from es_latechunk.documents import read_documents
-from es_latechunk.documents.html import declared_encoding, html_to_text
-from es_latechunk.documents.text import markdown_title, without_pictures
+from es_latechunk.documents.formats.html import declared_encoding, html_to_text
+from es_latechunk.documents.formats.text import markdown_title, without_pictures
 
 SIZE = 20_000
 # Eight times the size takes eight times the time, and 64 times where each character looks at all others.

@@ -23,7 +23,7 @@ from made_files import apart, packed, read, read_file
 from pyarrow import parquet
 
 from es_latechunk.documents import options, read_documents
-from es_latechunk.documents import parquet as parquet_files
+from es_latechunk.documents.formats import parquet as parquet_files
 from es_latechunk.documents.read import count_bytes
 from es_latechunk.errors import UsageError
 from es_latechunk.types import ChunkSpan, Document

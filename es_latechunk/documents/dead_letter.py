@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
-from es_latechunk.documents.jsonl import CAUSE_KEY, PAGES_KEY, PLAIN_TEXT_KEY
+from es_latechunk.documents.formats.jsonl import CAUSE_KEY, PAGES_KEY, PLAIN_TEXT_KEY
 from es_latechunk.errors import DocumentError, UsageError, setting
 from es_latechunk.types import Document
 

@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from gzip import BadGzipFile
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from es_latechunk.documents.binary import read_docx, read_pdf
 from es_latechunk.documents.encoding import marked_encoding
-from es_latechunk.documents.html import read_html
-from es_latechunk.documents.jsonl import read_jsonl
+from es_latechunk.documents.formats.binary import read_docx, read_pdf
+from es_latechunk.documents.formats.csv import read_csv
+from es_latechunk.documents.formats.html import read_html
+from es_latechunk.documents.formats.jsonl import read_jsonl
+from es_latechunk.documents.formats.parquet import read_parquet
+from es_latechunk.documents.formats.text import read_markdown, read_text
 from es_latechunk.documents.options import Reading
-from es_latechunk.documents.parquet import read_parquet
 from es_latechunk.documents.remote.address import ObjectError, UnreachableError
 from es_latechunk.documents.sources import SourceFile, printable
 from es_latechunk.documents.streams import BLOCK, GZIP, unpacked
-from es_latechunk.documents.tables import read_csv
-from es_latechunk.documents.text import read_markdown, read_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import Document
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from es_latechunk.documents.ahead import fetched_ahead
-from es_latechunk.documents.jsonl import BYTE_ORDER_MARK
+from es_latechunk.documents.formats.jsonl import BYTE_ORDER_MARK
 from es_latechunk.documents.options import (
     DEFAULT_MAX_DOCUMENT_BYTES,
     SUFFIXES,

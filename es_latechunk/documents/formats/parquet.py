@@ -9,12 +9,12 @@ from io import SEEK_END
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from es_latechunk.documents.jsonl import parse_document
+from es_latechunk.documents.formats.csv import check_columns
+from es_latechunk.documents.formats.jsonl import parse_document
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.remote.address import ObjectError
 from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import too_large
-from es_latechunk.documents.tables import check_columns
 from es_latechunk.errors import DocumentError, setting
 from es_latechunk.types import Document
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from es_latechunk.documents.encoding import UTF8, DamagedError, FoundEncoding, decode_as, find_encoding
+from es_latechunk.documents.formats.text import MARK, check_text
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import bounded_csv_lines, too_large
-from es_latechunk.documents.text import MARK, check_text
 from es_latechunk.errors import DocumentError, setting
 from es_latechunk.types import Document
 

@@ -16,11 +16,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.parsers.expat import ExpatError
 
-from es_latechunk.documents.form_fields import filled_in
+from es_latechunk.documents.formats.form_fields import filled_in
+from es_latechunk.documents.formats.text import check_text, markdown_title, without_pictures
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import read_whole, too_large
-from es_latechunk.documents.text import check_text, markdown_title, without_pictures
 from es_latechunk.types import Document
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from es_latechunk.documents.formats.text import check_text
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.streams import read_whole
-from es_latechunk.documents.text import check_text
 from es_latechunk.types import Document
 
 if TYPE_CHECKING:

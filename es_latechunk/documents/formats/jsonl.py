@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from es_latechunk.documents.encoding import UTF8, decode, decode_as
+from es_latechunk.documents.formats.text import check_text
 from es_latechunk.documents.options import Reading
 from es_latechunk.documents.sources import printable
 from es_latechunk.documents.streams import bounded_lines, too_large
-from es_latechunk.documents.text import check_text
 from es_latechunk.errors import DocumentError
 from es_latechunk.types import ChunkSpan, Document
 
