@@ -1,7 +1,7 @@
 """With a model that is known here, no command of every day imports torch or transformers, which take seconds.
 
 Nor do they import the HTTP libraries that Elasticsearch's client would use only on request, nor what OpenVINO reports
-each import of itself with, nor its converter of models, nor the libraries of stores, for files of this machine.
+each import of itself with, nor its converter of models, nor the libraries of stores and of Parquet where none is read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ finally:
         "transformers",
         "httpx",
         "requests",
+        "pyarrow",
         "openvino_telemetry",
         "openvino.tools.ovc",
         "fsspec",
@@ -55,6 +56,14 @@ def document(tmp_path: Path) -> str:
 @pytest.mark.parametrize("command", ["chunk", "embed"])
 def test_without_a_server(command: str, document: str) -> None:
     assert heavy(command, document) == []
+
+
+def test_the_node_needs_nothing_of_what_installs_one_until_it_is_installed() -> None:
+    code = "import sys, es_latechunk.node; print(*{'httpx', 'jgo'} & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == []
 
 
 def test_torch_is_there_when_it_is_asked_for(document: str) -> None:

@@ -7,11 +7,12 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING, BinaryIO
 
 from es_latechunk.errors import DocumentError, UsageError, setting
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 LINK_TO_FOLDER = (
     f"is a link to a folder, which is not followed; name the folder, or {setting('exclude')} the link"
@@ -82,6 +83,8 @@ class Selection:
 
 
 def _patterns(option: str, patterns: Iterable[str]) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec  # here, so that a search does not wait for it
+
     lines = list(patterns)
     try:
         return GitIgnoreSpec.from_lines(lines)

@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from es_latechunk.errors import NodeError, UsageError, setting
 from es_latechunk.node.account import Account
 from es_latechunk.node.config import (
@@ -137,6 +135,8 @@ def _who_answers(port: int) -> str:
     for folder in node_folders():
         if (node := load(folder)) and node.pid and node.port == port:
             return f"node {node.name!r}"
+    import httpx  # here, so that a search on a running node does not wait for it
+
     try:
         with httpx.Client(trust_env=False) as client:
             answer = client.get(f"http://127.0.0.1:{port}/_cluster/health", timeout=2)

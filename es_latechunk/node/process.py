@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
-
 from es_latechunk.errors import NodeError, setting
 from es_latechunk.node.account import Account
 from es_latechunk.node.layout import Node, NodeFolder, node_pids
@@ -75,6 +73,8 @@ def wait_until_ready(node: Node, folder: NodeFolder, *, deadline: float) -> None
 
 def answers(node: Node) -> bool:
     """Whether the node says within a second that its health is yellow or green."""
+    import httpx  # here, so that a search on a running node does not wait for it
+
     verify = ssl.create_default_context(cafile=str(node.ca_certs)) if node.ca_certs else False
     credentials = (node.username, node.password() or "") if node.username else None
     try:

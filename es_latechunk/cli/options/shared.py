@@ -246,9 +246,9 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_client(*args: Any, **values: Any) -> Any:
-        # The client imports each of these that is installed, and uses urllib3. httpx and requests bring rich and
-        # pygments along: together a third of the import's time, before the first hit.
-        with hidden_imports("elastic_transport", "aiohttp", "httpx", "requests"):
+        # The client imports each of these that is installed, and uses urllib3 and JSON. httpx and requests bring rich
+        # and pygments along: together a third of the import's time, before the first hit.
+        with hidden_imports("elastic_transport", "aiohttp", "httpx", "requests", "pyarrow"):
             from es_latechunk.elastic.connection import Connection, connect
 
         connection = {name: values.pop(name) for name in Connection.__dataclass_fields__}
