@@ -3,7 +3,8 @@
     python benchmarks/scale.py --rounds 3            one process, one encoder, one process, two encoders, in turn
     python benchmarks/scale.py --kills 10            an encoder is killed at a seeded moment, ten times
 
-The documents are those of ../shared/data/squad_dev, or the first part of them (--share); the model is all-MiniLM-L6-v2.
+The documents are those of ../shared/data/squad_dev, or the first part of them (--share); the model is all-MiniLM-L6-v2,
+with its default pooling or another one (--pooling late takes less than half of the time).
 Each encoder has one processor of its own; one process has as many as the encoders beside it: one, then two. Ray is
 started before anything is measured. The start is measured apart: the same ingest of one short document. It writes into
 indices of its own, which are deleted at the end, on ELASTICSEARCH_URL or the local node, whose processor seconds are
@@ -22,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from es_latechunk import (
     Encoder,
     EncoderIdentity,
     IngestReport,
+    PoolingOptions,
     RayCluster,
     connect,
     create_index,
@@ -47,6 +50,7 @@ from es_latechunk import (
 from es_latechunk.models import load_recorded
 from es_latechunk.node import running_node
 from es_latechunk.scale.cluster import joined
+from es_latechunk.types import POOLINGS
 
 SOURCE = Path(__file__).parents[2] / "shared" / "data" / "squad_dev" / "documents.jsonl"
 SEED = 20_261_125
@@ -124,23 +128,31 @@ class ProcessorTime:
         return sum(seconds - self._before.get(pid, 0.0) for pid, seconds in self._seen.items())
 
 
-@contextmanager
-def new_index(client: Elasticsearch, encoder: Encoder, what: str) -> Iterator[str]:
-    name = f"scale-{os.getpid()}-{what}"
-    create_index(name, encoder=encoder, client=client)
-    try:
-        yield name
-    finally:
-        client.indices.delete(index=name)
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all loads of a run have in common; without a pooling, it is the model's default."""
+
+    client: Elasticsearch
+    encoder: Encoder
+    pooling: PoolingOptions | None
+
+    @contextmanager
+    def new_index(self, what: str) -> Iterator[str]:
+        """Create an index, and delete it at the end."""
+        name = f"scale-{os.getpid()}-{what}"
+        create_index(name, encoder=self.encoder, pooling=self.pooling, client=self.client)
+        try:
+            yield name
+        finally:
+            self.client.indices.delete(index=name)
 
 
-def timed(
-    client: Elasticsearch, encoder: Encoder, documents: list[Document], encoders: int, processors: int
-) -> dict[str, float]:
+def timed(setting: Setting, documents: list[Document], encoders: int, processors: int) -> dict[str, float]:
     """Seconds, and processor seconds, of one ingest; 0 encoders are this process alone, on so many processors."""
     claims = Path(tempfile.mkdtemp(prefix="es-latechunk-scale-"))
     whole = os.sched_getaffinity(0)
-    with new_index(client, encoder, f"{encoders}") as name:
+    client = setting.client
+    with setting.new_index(f"{encoders}") as name:
         options: dict[str, Any] = {"encoder": load_recorded}
         if encoders:
             options = {
@@ -166,12 +178,10 @@ def timed(
     }
 
 
-def measured(
-    client: Elasticsearch, encoder: Encoder, documents: list[Document], encoders: int, processors: int
-) -> dict[str, float]:
+def measured(setting: Setting, documents: list[Document], encoders: int, processors: int) -> dict[str, float]:
     """The same, with what the start took of both: an ingest of one short document."""
-    start = timed(client, encoder, [Document("short", "One sentence.")], encoders, processors)
-    row = timed(client, encoder, documents, encoders, processors)
+    start = timed(setting, [Document("short", "One sentence.")], encoders, processors)
+    row = timed(setting, documents, encoders, processors)
     row |= {f"start_{name}": start[name] for name in ("seconds", "processor_seconds")}
     return {name: round(value, 2) for name, value in row.items()}
 
@@ -200,16 +210,15 @@ def largest_difference(found: dict[str, dict[str, Any]], clean: dict[str, dict[s
     return largest
 
 
-def killed(
-    client: Elasticsearch, encoder: Encoder, documents: list[Document], clean: dict[str, Any], number: int
-) -> dict[str, Any]:
+def killed(setting: Setting, documents: list[Document], clean: dict[str, Any], number: int) -> dict[str, Any]:
     """One ingest by two encoders, one of which is killed when a seeded share of the chunks is written."""
     source = random.Random(f"{SEED} {number}")  # noqa: S311 - it must come again
     share = source.uniform(0.05, 0.7)
     claims = Path(tempfile.mkdtemp(prefix="es-latechunk-scale-"))
     dead: list[int] = []
+    client = setting.client
 
-    with new_index(client, encoder, f"kill-{number}") as name:
+    with setting.new_index(f"kill-{number}") as name:
 
         def kill() -> None:
             while not dead:
@@ -239,22 +248,24 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=0)
     options.add_argument("--kills", type=int, default=0)
     options.add_argument("--share", type=float, default=1.0)
+    options.add_argument("--pooling", choices=POOLINGS)
     given = options.parse_args()
     documents = list(raise_errors(read_documents([str(SOURCE)])))
     documents = documents[: max(1, round(len(documents) * given.share))]
-    encoder = load_encoder()
+    pooling = PoolingOptions(given.pooling) if given.pooling else None
     with connect() as client, joined(RayCluster()):
+        setting = Setting(client, load_encoder(), pooling)
         for _ in range(given.rounds):
             for encoders, processors in ((0, 1), (1, 1), (0, 2), (2, 2)):
-                row = measured(client, encoder, documents, encoders, processors)
+                row = measured(setting, documents, encoders, processors)
                 told = {"encoders": encoders, "processors": processors, **row, "load": os.getloadavg()[0]}
                 print(json.dumps(told), flush=True)
         if given.kills:
-            with new_index(client, encoder, "clean") as name:
+            with setting.new_index("clean") as name:
                 ingest(documents, index=name, client=client, encoder=load_recorded)
                 clean = contents(client, name)
             for number in range(given.kills):
-                row = killed(client, encoder, documents, clean, number)
+                row = killed(setting, documents, clean, number)
                 print(json.dumps({"number": number, **row}), flush=True)
 
 
