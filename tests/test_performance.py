@@ -21,25 +21,25 @@ BEGIN = re.compile(r"<!-- begin ([\w-]+) -->")
 
 
 @pytest.fixture
-def results() -> tuple[Any, Any]:
+def results() -> tuple[Any, Any, Any]:
     return tables.read_results()
 
 
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
-def test_the_tables_are_those_of_the_results(page: Path, results: tuple[Any, Any]) -> None:
+def test_the_tables_are_those_of_the_results(page: Path, results: tuple[Any, Any, Any]) -> None:
     text = page.read_text("utf-8")
     assert text == tables.filled(text, tables.blocks(*results))
 
 
-def test_each_block_stands_on_one_page(results: tuple[Any, Any]) -> None:
+def test_each_block_stands_on_one_page(results: tuple[Any, Any, Any]) -> None:
     found = [name for page in tables.PAGES for name in BEGIN.findall(page.read_text("utf-8"))]
     assert sorted(found) == sorted(tables.blocks(*results))
 
 
-def test_the_ratios_that_prose_names_are_in_the_results(results: tuple[Any, Any]) -> None:
-    speed, _ = results
+def test_the_ratios_that_prose_names_are_in_the_results(results: tuple[Any, Any, Any]) -> None:
     known = {
         tables.times(tables.ratio(speed, peer, kind, what, own))
+        for speed in results[:2]
         for peer in speed["speed"]["contenders"]
         for own in speed["speed"]["contenders"]
         for kind in tables.kinds(speed)
@@ -51,7 +51,7 @@ def test_the_ratios_that_prose_names_are_in_the_results(results: tuple[Any, Any]
     assert set(named) <= known
 
 
-def test_the_picture_is_of_the_results(results: tuple[Any, Any]) -> None:
+def test_the_picture_is_of_the_results(results: tuple[Any, Any, Any]) -> None:
     started = results[0]["started"]
     assert f"run of {started}" in (ROOT / "docs" / "performance.svg").read_text("utf-8")
 
@@ -87,7 +87,11 @@ def test_the_share_counts_the_products_of_the_layers() -> None:
     assert tables.shares(made, "openvino", "mix", "vectors_seconds") == [0.5]
 
 
-def test_figures_of_a_busy_machine_are_marked(results: tuple[Any, Any]) -> None:
+def test_each_kind_of_processor_has_results_of_its_own(results: tuple[Any, Any, Any]) -> None:
+    assert [bool(tables.bfloat16_units(one["machine"])) for one in results[:2]] == [True, False]
+
+
+def test_figures_of_a_busy_machine_are_marked(results: tuple[Any, Any, Any]) -> None:
     made = json.loads(json.dumps(results[0]))
     for load, marked in ((0.05, False), (9.5, True)):
         made["machine"]["load"] = [load, load, load]

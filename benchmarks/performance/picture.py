@@ -19,7 +19,7 @@ OURS, THEIRS = "#0b7285", "#adb5bd"
 
 
 def main() -> None:
-    results, _ = read_results()
+    results, _, _ = read_results()
     kind = main_kind(results)
     contenders = named(results)[::-1]
     labels = [f"{label} ({precision})" for _, label, precision in contenders]

@@ -2,8 +2,9 @@
 
     python benchmarks/performance/run.py [--quick] [--documents FOLDER]
 
-It starts an Elasticsearch of its own. The figures of every round go into benchmarks/results/performance.json;
-`tables.py` makes the tables of docs/performance.md from them, and `picture.py` the picture.
+It starts an Elasticsearch of its own. The figures of every round go into benchmarks/results/performance.json, or on a
+processor without bfloat16 units into performance-float32.json, so that one kind of machine never stands for the
+other. `tables.py` makes the tables of docs/performance.md from both, and `picture.py` the picture.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ from machine import describe_machine
 from processes import ROOT, local_node
 from single import cold_searches, growth
 from speed import CONTENDERS, measure
+from tables import bfloat16_units
 
 from es_latechunk import Document, connect, create_index, ingest, load_encoder
 
-RESULTS = ROOT / "benchmarks" / "results" / "performance.json"
+RESULTS = ROOT / "benchmarks" / "results"
+NEEDS_BFLOAT16 = (
+    "openvino-float32",
+    "st-bfloat16",
+)  # without the units one is "openvino" again, one an emulation
 KINDS = ("short", "mix", "long")
 
 
@@ -40,16 +46,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="default: 5, quick 3")
     parser.add_argument("--tokens", type=int, help="in each set of documents; default: 60,000, quick 24,000")
     parser.add_argument("--growth", type=int, metavar="CHUNKS", help="default: 100,000, quick 10,000")
-    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--contenders", nargs="+", choices=list(CONTENDERS), help="default: all that make sense here"
+    )
+    parser.add_argument("--output", type=Path)
     given = parser.parse_args()
+    machine = describe_machine()  # before anything runs: it includes the load
+    native = bool(bfloat16_units(machine))
+    contenders = given.contenders or [name for name in CONTENDERS if native or name not in NEEDS_BFLOAT16]
+    output = given.output or RESULTS / ("performance.json" if native else "performance-float32.json")
     quick = given.quick
     rounds = given.rounds or (3 if quick else 5)
     tokens = given.tokens or (24_000 if quick else 60_000)
     chunks = given.growth or (10_000 if quick else 100_000)
     results: dict[str, Any] = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": describe_machine(),  # before anything runs: it includes the load
+        "machine": machine,
         "settings": {"rounds": rounds, "tokens": tokens, "max_tokens": MAX_TOKENS, "quick": quick},
     }
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
@@ -59,7 +71,7 @@ def main() -> None:
             results["elasticsearch"] = node.version
             warm_up = paths.pop("warm-up")
             results["speed"] = measure(
-                {name: CONTENDERS[name] for name in given.contenders},
+                {name: CONTENDERS[name] for name in contenders},
                 paths,
                 warm_up,
                 rounds=rounds,
@@ -78,8 +90,8 @@ def main() -> None:
                 given.documents, chunks, client=client, url=node.url, log=folder / "growth.log"
             )
     results["ended"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    given.output.parent.mkdir(exist_ok=True)
-    given.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def write_sets(source: Path | None, tokens: int, folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:

@@ -94,9 +94,14 @@ def named(results: Results) -> list[tuple[str, str, str]]:
     return [(name, one["label"], one["precision"]) for name, one in found.items()]
 
 
+def bfloat16_units(machine: Mapping[str, Any]) -> list[str]:
+    """The flags of the processor that say that it multiplies bfloat16 itself; without them it is emulated."""
+    return sorted(set(machine["flags"].split()) & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def machine_block(results: Results) -> str:
     machine, speed = results["machine"], results["speed"]
-    bfloat16 = sorted(set(machine["flags"].split()) & {"avx512_bf16", "amx_bf16", "bf16"})
+    bfloat16 = bfloat16_units(machine)
     units = f"bfloat16 units: {', '.join(bfloat16)}" if bfloat16 else "no bfloat16 units"
     peaks = [
         f"{spread(row[kind] / 1e9 for row in speed['matmul'])} in {kind}" for kind in ("float32", "bfloat16")
@@ -373,9 +378,23 @@ BLOCKS: Mapping[str, Callable[[Results], str]] = {
 }
 
 
-def blocks(results: Results, knn: Results) -> dict[str, str]:
-    """The text of every block, by its name."""
-    return {**{name: block(results) for name, block in BLOCKS.items()}, "knn": knn_block(knn)}
+FLOAT32_BLOCKS = (
+    "machine",
+    "vectors",
+    "vectors-ratios",
+    "index",
+    "index-ratios",
+    "memory",
+    "growth",
+    "search",
+)
+
+
+def blocks(results: Results, float32: Results, knn: Results) -> dict[str, str]:
+    """The text of every block, by its name; `float32` is of a processor without bfloat16 units."""
+    found = {name: block(results) for name, block in BLOCKS.items()}
+    found |= {f"float32-{name}": BLOCKS[name](float32) for name in FLOAT32_BLOCKS}
+    return {**found, "knn": knn_block(knn)}
 
 
 def filled(page: str, found: Mapping[str, str]) -> str:
@@ -387,12 +406,11 @@ def filled(page: str, found: Mapping[str, str]) -> str:
     return re.sub(r"(<!-- begin ([\w-]+) -->)\n.*?(<!-- end \2 -->)", block, page, flags=re.DOTALL)
 
 
-def read_results() -> tuple[Results, Results]:
-    """The results of both benchmarks, as they were written last."""
-    first, second = (
-        json.loads((RESULTS / name).read_text("utf-8")) for name in ("performance.json", "knn.json")
-    )
-    return first, second
+def read_results() -> tuple[Results, Results, Results]:
+    """The results of `run.py` on both kinds of processors, and of `knn.py`, as they were written last."""
+    names = ("performance.json", "performance-float32.json", "knn.json")
+    first, second, third = (json.loads((RESULTS / name).read_text("utf-8")) for name in names)
+    return first, second, third
 
 
 def main() -> None:
