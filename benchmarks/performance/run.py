@@ -75,6 +75,7 @@ def main() -> None:
                 paths,
                 warm_up,
                 rounds=rounds,
+                precisions=("float32", "bfloat16") if native else ("float32",),
                 client=client,
                 url=node.url,
                 folder=folder,

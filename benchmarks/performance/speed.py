@@ -53,13 +53,15 @@ CONTENDERS: dict[str, Contender] = {
 
 
 @contextmanager
-def started(contenders: Mapping[str, Contender], folder: Path) -> Iterator[dict[str, Worker]]:
+def started(
+    contenders: Mapping[str, Contender], precisions: tuple[str, ...], folder: Path
+) -> Iterator[dict[str, Worker]]:
     """All contenders' processes, and one that measures matrix products; they load side by side."""
     workers: dict[str, Worker] = {}
     try:
         for name, one in contenders.items():
             workers[name] = Worker(one.python, one.script, one.arguments, folder / f"{name}.log")
-        workers["matmul"] = Worker(OURS, "matmul.py", (), folder / "matmul.log")
+        workers["matmul"] = Worker(OURS, "matmul.py", precisions, folder / "matmul.log")
         for worker in workers.values():
             worker.wait_until_loaded()
         yield workers
@@ -76,6 +78,7 @@ def measure(
     warm_up: Path,
     *,
     rounds: int,
+    precisions: tuple[str, ...],
     client: Elasticsearch,
     url: str,
     folder: Path,
@@ -85,7 +88,7 @@ def measure(
     rows: list[dict[str, Any]] = []
     products: list[dict[str, Any]] = []
     forwards: list[dict[str, Any]] = []
-    with started(contenders, folder) as workers:
+    with started(contenders, precisions, folder) as workers:
         for name in contenders:
             one_round(name, workers[name], warm_up, url, client)
         for number in range(rounds):

@@ -103,9 +103,8 @@ def machine_block(results: Results) -> str:
     machine, speed = results["machine"], results["speed"]
     bfloat16 = bfloat16_units(machine)
     units = f"bfloat16 units: {', '.join(bfloat16)}" if bfloat16 else "no bfloat16 units"
-    peaks = [
-        f"{spread(row[kind] / 1e9 for row in speed['matmul'])} in {kind}" for kind in ("float32", "bfloat16")
-    ]
+    precisions = [kind for kind in ("float32", "bfloat16") if kind in speed["matmul"][0]]
+    peaks = [f"{spread(row[kind] / 1e9 for row in speed['matmul'])} in {kind}" for kind in precisions]
     sets = "; ".join(
         f"{kind}: {count['documents']:,} documents, {count['tokens']:,} tokens, {count['chunks']:,} chunks"
         for kind, count in results["documents"].items()
