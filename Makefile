@@ -49,7 +49,7 @@ lint: $(VENV)/dev-is-installed ## Check style, types and docker-compose.yml
 screens: $(VENV)/dev-is-installed ## Write docs/screens.md anew, with what the commands print
 	WRITE_SCREENS=1 $(call pytest_of,$(VENV)) tests/test_docs_screens.py $(ARGS)
 
-bench: $(VENV)/local-is-installed $(PEERS)/is-installed $(PEERS_OPENVINO)/is-installed ## Measure speed and memory next to other libraries' for docs/performance.md (ARGS=--quick)
+bench: $(VENV)/dev-is-installed $(PEERS)/is-installed $(PEERS_OPENVINO)/is-installed ## Measure speed and memory next to other libraries' for docs/performance.md (ARGS=--quick)
 	$(BIN)/python benchmarks/performance/run.py $(ARGS)
 	$(BIN)/python benchmarks/performance/tables.py
 	$(PEERS)/bin/python benchmarks/performance/picture.py
