@@ -95,7 +95,7 @@ def test_figures_of_a_busy_machine_are_marked(results: tuple[Any, Any, Any]) -> 
     made = json.loads(json.dumps(results[0]))
     for load, marked in ((0.05, False), (9.5, True)):
         made["machine"]["load"] = [load, load, load]
-        assert ("Other programs used this machine" in tables.machine_block(made)) is marked
+        assert ("The machine was not idle" in tables.machine_block(made)) is marked
 
 
 def test_growth_is_told_from_step_to_step() -> None:

@@ -354,8 +354,8 @@ def busy_lines(results: Results) -> list[str]:
         return []
     return [
         "",
-        f"**Other programs used this machine meanwhile (load average {load:.1f} before the start): it was slower "
-        "than an idle one, and the times spread wider. Only the ratios of times say something, roughly.**",
+        f"**The machine was not idle before the start (load average {load:.1f}). If other programs went on, it was "
+        "slower than an idle one, and the times spread wider: then only their ratios say something, roughly.**",
     ]
 
 
