@@ -161,16 +161,21 @@ def test_pages_of_a_listing_are_read_one_after_the_other(
 def test_small_objects_are_fetched_together_and_come_in_order(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first bytes are kept back until all threads of the pool have asked for theirs, large objects excepted."""
+    """The first bytes are kept back until all threads of the pool have asked for theirs, large objects excepted.
+
+    They share one client: each of its own would cost as much as many objects.
+    """
     monkeypatch.setattr(ahead, "SMALL_BYTES", 100)
     names = [f"n{number:02d}.txt" for number in range(5 * ahead.FETCHERS + 1)]
     bucket.put_all({name: f"Text {name}." for name in names} | {"n05.txt": "Large. " * 20, "n06.bin": "?"})
     together = threading.Barrier(ahead.FETCHERS)
     asked: list[str] = []
+    clients: set[int] = set()
     fetch = stores.Store._range
 
     def fetch_together(store: stores.Store, path: str, begin: int, end: int) -> bytes:
         asked.append(path.rpartition("/")[2])
+        clients.add(id(store._files))
         if not path.endswith("n05.txt"):
             together.wait(timeout=10)
         return fetch(store, path, begin, end)
@@ -183,6 +188,7 @@ def test_small_objects_are_fetched_together_and_come_in_order(
     documents = [first, *reading]
     assert [document.id for document in documents if isinstance(document, Document)] == names
     assert sorted(asked) == names
+    assert len(clients) == 1
 
 
 def test_what_is_fetched_ahead_is_given_up_with_the_reading(bucket: Bucket) -> None:

@@ -86,11 +86,13 @@ class RemoteFile:
 
     def fetched_by(self, workers: Workers[bytes]) -> RemoteFile:
         """Return the same object, which one of the threads fetches at once; to open it waits for all of it."""
-        return replace(self, fetching=workers.submit(self._content))
+        stream = self.open()  # in this thread: the stores' libraries have a client of their own in each
 
-    def _content(self) -> bytes:
-        with self.open() as stream:
-            return stream.read()
+        def content() -> bytes:
+            with stream:
+                return stream.read()
+
+        return replace(self, fetching=workers.submit(content))
 
 
 def check_address(address: Address) -> None:
