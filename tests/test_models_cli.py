@@ -14,7 +14,7 @@ from made_models import add_modules, add_prompts, change_config, save_model, wri
 
 from es_latechunk.cli import main
 from es_latechunk.models import MINILM, find_local
-from es_latechunk.models.hardware import CPU_BATCH_TOKENS, choose_hardware
+from es_latechunk.models.hardware import CPU_BATCH_TOKENS, MOST_CPU_BATCH_TOKENS, choose_hardware
 from es_latechunk.models.info import known_models, model_info
 from es_latechunk.models.registry import FAMILIES, find_family, match_config
 
@@ -193,6 +193,13 @@ def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch, capabl
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": capable}, raising=False)
     found = choose_hardware("cpu")
     assert found.dtype == ("bfloat16" if capable else "float32")
-    assert found.batch_tokens == CPU_BATCH_TOKENS
     assert choose_hardware("cpu", "float32").dtype == "float32"
     assert choose_hardware("cpu", "bfloat16").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("threads", "tokens"), [(1, CPU_BATCH_TOKENS), (3, 3 * CPU_BATCH_TOKENS), (64, MOST_CPU_BATCH_TOKENS)]
+)
+def test_more_threads_take_more_at_once(monkeypatch: pytest.MonkeyPatch, threads: int, tokens: int) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert choose_hardware("cpu").batch_tokens == tokens
