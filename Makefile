@@ -27,8 +27,8 @@ help: ## List what make can do here
 quickstart: $(VENV)/local-is-installed ## Index and search a sample on a local Elasticsearch, with late next to naive
 	$(BIN)/es-latechunk quickstart
 
-test: $(VENV)/dev-is-installed ## Run the tests, on a real Elasticsearch and a real model, in two processes
-	$(call pytest_of,$(VENV)) -n 2 --dist loadfile $(ARGS)
+test: $(VENV)/dev-is-installed ## Run the tests, on a real Elasticsearch and a real model, in three processes
+	$(call pytest_of,$(VENV)) -n 3 --dist loadfile $(ARGS)
 
 test-browser: $(VENV)/dev-is-installed ## Test the page of `serve` in Chromium, which has to be installed
 	$(call pytest_of,$(VENV)) tests/browser $(ARGS)
