@@ -25,6 +25,8 @@ from s3fs import S3FileSystem
 from es_latechunk.documents import ahead, read_documents
 from es_latechunk.documents.read import MOST_UNREACHABLE
 from es_latechunk.documents.remote import stores, stream
+from es_latechunk.documents.remote.address import ObjectError
+from es_latechunk.documents.remote.objects import RemoteFile
 from es_latechunk.errors import PreconditionError, UsageError
 from es_latechunk.types import Document
 
@@ -191,6 +193,24 @@ def test_small_objects_are_fetched_together_and_come_in_order(
     assert len(clients) == 1
 
 
+def test_a_store_that_refuses_one_small_object_at_once_is_a_failure_of_that_one(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening it fails before its turn; that is told when its turn has come."""
+    bucket.put_all({"a.txt": "Before.", "b.txt": "Refused.", "c.txt": "After."})
+    open_file = RemoteFile.open
+
+    def refused(file: RemoteFile, *where: Any) -> Any:
+        if file.name == "b.txt":
+            raise ObjectError("cannot be read (access is refused)")
+        return open_file(file, *where)
+
+    monkeypatch.setattr(RemoteFile, "open", refused)
+    documents, errors = read(bucket.url())
+    assert [document.id for document in documents] == ["a.txt", "c.txt"]
+    assert errors == ["b.txt: cannot be read (access is refused)"]
+
+
 def test_what_is_fetched_ahead_is_given_up_with_the_reading(bucket: Bucket) -> None:
     """The threads end after what they do now."""
     bucket.put_all({f"n{number:03d}.txt": "Text." for number in range(200)})
@@ -277,9 +297,8 @@ def test_a_store_that_is_gone_for_good_ends_the_reading(bucket: Bucket) -> None:
 @pytest.mark.parametrize(
     ("change", "cause"), [("Another.", CHANGED), ("Longer text.", CHANGED), (None, GONE)]
 )
-@pytest.mark.parametrize(
-    "limit", ["SMALL_BYTES", "MOST_IN_LINE"]
-)  # fetched in its turn, by the reader or a thread
+# Either way it is fetched when its turn has come: by the reader, or by a thread.
+@pytest.mark.parametrize("limit", ["SMALL_BYTES", "MOST_IN_LINE"])
 def test_an_object_that_changes_after_it_was_listed_is_a_failure(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, limit: str, change: str | None, cause: str
 ) -> None:

@@ -28,10 +28,8 @@ from tables import bfloat16_units
 from es_latechunk import Document, connect, create_index, ingest, load_encoder
 
 RESULTS = ROOT / "benchmarks" / "results"
-NEEDS_BFLOAT16 = (
-    "openvino-float32",
-    "st-bfloat16",
-)  # without the units one is "openvino" again, one an emulation
+# Without the units the first is "openvino" once more, and the second an emulation.
+NEEDS_BFLOAT16 = ("openvino-float32", "st-bfloat16")
 KINDS = ("short", "mix", "long")
 
 

@@ -36,9 +36,8 @@ def fetched_ahead(items: Iterable[T]) -> Iterator[T]:
             if _is_small_object(item):
                 workers = workers or Workers(FETCHERS)
                 item = _fetched(item, workers)
-            elif (
-                not line
-            ):  # a source without small objects has no line: each item waits for its turn where it is
+            elif not line:
+                # A source without small objects has no line: each item waits for its turn where it is.
                 yield item
                 continue
             line.append(item)

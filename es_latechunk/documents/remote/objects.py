@@ -86,7 +86,10 @@ class RemoteFile:
 
     def fetched_by(self, workers: Workers[bytes]) -> RemoteFile:
         """Return the same object, which one of the threads fetches at once; to open it waits for all of it."""
-        stream = self.open()  # in this thread: the stores' libraries have a client of their own in each
+        try:
+            stream = self.open()  # in this thread: the stores' libraries have a client of their own in each
+        except ObjectError:
+            return self  # it is raised again when the turn of this object has come
 
         def content() -> bytes:
             with stream:
